@@ -1,0 +1,86 @@
+"""What our modules ask systemd and tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+# (rc, stdout, stderr) = run(argv); AnsibleModule.run_command is one.
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+UNIT_DIRECTORY = Path("/etc/systemd/system")
+
+
+class SystemdError(Exception):
+    """systemctl refused, or a unit did not start; the message says why."""
+
+
+class Systemd:
+    """systemctl, with errors that carry the unit's own last words."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def call(self, *arguments: str) -> str:
+        """Run systemctl and return what it printed.
+
+        Raises:
+            SystemdError: systemctl exited with an error.
+        """
+        code, output, error = self._run(["systemctl", *arguments])
+        if code != 0:
+            raise SystemdError(f"systemctl {' '.join(arguments)}: {(error or output).strip()}")
+        return output
+
+    def properties(self, unit: str, *names: str) -> dict[str, str]:
+        """Return properties of a unit; times come with microseconds, in UTC (systemctl(1), --timestamp=)."""
+        shown = self.call("show", "--timestamp=us+utc", f"--property={','.join(names)}", "--", unit)
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    def is_active(self, unit: str) -> bool:
+        """Say whether the unit is active now."""
+        return self.properties(unit, "ActiveState").get("ActiveState") == "active"
+
+    def start(self, unit: str, verb: str = "start") -> None:
+        """Start (or restart) a unit and wait until it is ready.
+
+        Raises:
+            SystemdError: it did not become ready; the message ends with its journal.
+        """
+        try:
+            self.call(verb, unit)
+        except SystemdError as error:
+            raise SystemdError(f"{unit} does not start.\n{self.last_words(unit)}\n{error}") from error
+
+    def last_words(self, unit: str, lines: int = 40) -> str:
+        """Return the end of the unit's journal."""
+        _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
+        return output.strip()
+
+    def started_at(self, unit: str, *, reloads: bool) -> datetime | None:
+        """Return when the running process last read its configuration, None while it is not running.
+
+        Args:
+            unit: name of a service.
+            reloads: its reload reads all of the configuration again. systemd notes the end of a reload as a change of state.
+        """
+        shown = self.properties(unit, "ActiveState", "ExecMainStartTimestamp", "StateChangeTimestamp")
+        if shown.get("ActiveState") != "active":
+            return None
+        names = ["ExecMainStartTimestamp"] + (["StateChangeTimestamp"] if reloads else [])
+        times = [_parse_timestamp(shown.get(name, "")) for name in names]
+        return max((time for time in times if time), default=None)
+
+
+def _parse_timestamp(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def newest_change(paths: Iterable[str | Path]) -> datetime:
+    """Return when the last of these files changed. Files that do not exist do not count."""
+    times = [Path(path).stat().st_mtime for path in paths if Path(path).exists()]
+    return datetime.fromtimestamp(max(times, default=0), tz=UTC)

@@ -1,0 +1,93 @@
+#!/usr/bin/python
+"""Keep one of Debian's services running on the configuration that is on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.systemd import Systemd, SystemdError, newest_change
+
+DOCUMENTATION = r"""
+module: current_service
+short_description: A service is enabled, running, and has read the files that configure it
+description:
+  - Starts and enables a systemd service, and restarts (or reloads) it when one of its files is younger than the running process.
+  - Unlike a handler this does not depend on the run that changed the file being the run that gets to the end; an interrupted
+    run is mended by the next one.
+options:
+  name:
+    description: The unit, with or without C(.service).
+    type: str
+    required: true
+  files:
+    description: Files that the service reads. A missing one does not count.
+    type: list
+    elements: path
+    default: []
+  reload:
+    description: Reload instead of restart. Only for a service whose reload reads all of these files again.
+    type: bool
+    default: false
+  enabled:
+    description: Whether it starts at boot. Leave it out for a unit that another one pulls in.
+    type: bool
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: Redis runs with its configuration
+  current_service:
+    name: redis-server
+    files: [/etc/redis/redis.conf]
+"""
+
+RETURN = r"""
+action:
+  description: What was done to the running service, one of none, start, restart, reload.
+  returned: always
+  type: str
+"""
+
+
+def wanted_action(systemd: Systemd, unit: str, files: list[str], *, reload: bool) -> str:
+    """Return what brings the service up to date: none, start, restart or reload."""
+    started = systemd.started_at(unit, reloads=reload)
+    if started is None:
+        return "start"
+    if newest_change(files) > started:
+        return "reload" if reload else "restart"
+    return "none"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "default": []},
+            "reload": {"type": "bool", "default": False},
+            "enabled": {"type": "bool"},
+        },
+        supports_check_mode=True,
+    )
+    parameters: dict[str, Any] = module.params
+    systemd = Systemd(module.run_command)
+    unit = parameters["name"]
+    try:
+        enable = parameters["enabled"] is not None and (
+            (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled") != parameters["enabled"]
+        )
+        action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
+        if not module.check_mode:
+            if enable:
+                systemd.call("enable" if parameters["enabled"] else "disable", unit)
+            if action != "none":
+                systemd.start(unit, action)
+    except SystemdError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=enable or action != "none", action=action)
+
+
+if __name__ == "__main__":
+    main()
