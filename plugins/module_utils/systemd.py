@@ -59,18 +59,22 @@ class Systemd:
         return output.strip()
 
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:
-        """Return when the running process last read its configuration, None while it is not running.
+        """Return when a unit last read its configuration, None while it is not active.
 
         Args:
-            unit: name of a service.
+            unit: name of a service, or of a unit without a process, such as a socket.
             reloads: its reload reads all of the configuration again. systemd notes the end of a reload as a change of state.
         """
-        shown = self.properties(unit, "ActiveState", "ExecMainStartTimestamp", "StateChangeTimestamp")
+        names = ["ExecMainStartTimestamp", "ActiveEnterTimestamp", "StateChangeTimestamp"]
+        shown = self.properties(unit, "ActiveState", *names)
         if shown.get("ActiveState") != "active":
             return None
-        names = ["ExecMainStartTimestamp"] + (["StateChangeTimestamp"] if reloads else [])
-        times = [_parse_timestamp(shown.get(name, "")) for name in names]
-        return max((time for time in times if time), default=None)
+        process, active, state_change = (_parse_timestamp(shown.get(name, "")) for name in names)
+        return state_change if reloads else process or active
+
+    def needs_daemon_reload(self, unit: str) -> bool:
+        """Say whether the unit's file is younger than what systemd knows of it."""
+        return self.properties(unit, "NeedDaemonReload").get("NeedDaemonReload") == "yes"
 
 
 def _parse_timestamp(text: str) -> datetime | None:

@@ -75,18 +75,21 @@ def main() -> None:
     systemd = Systemd(module.run_command)
     unit = parameters["name"]
     try:
+        reload_units = systemd.needs_daemon_reload(unit)
         enable = parameters["enabled"] is not None and (
             (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled") != parameters["enabled"]
         )
         action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
         if not module.check_mode:
+            if reload_units:
+                systemd.call("daemon-reload")
             if enable:
                 systemd.call("enable" if parameters["enabled"] else "disable", unit)
             if action != "none":
                 systemd.start(unit, action)
     except SystemdError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=enable or action != "none", action=action)
+    module.exit_json(changed=reload_units or enable or action != "none", action=action)
 
 
 if __name__ == "__main__":

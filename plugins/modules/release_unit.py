@@ -116,14 +116,20 @@ class ReleaseUnit:
         if not self.written():
             write_atomically(self.unit, self.content)
             self.systemd.call("daemon-reload")
+        if not before:
+            # A first release: nothing serves that could be lost, and a socket starts only when the service of its name is known.
+            self._link()
         if not self.is_current():
             self._start(before)
         if not self.linked():
-            self.wants.parent.mkdir(exist_ok=True)
-            link_atomically(self.wants, f"../{self.alias.name}")
-            link_atomically(self.alias, self.unit.name)
-            self.systemd.call("daemon-reload")
+            self._link()
         self._retire()
+
+    def _link(self) -> None:
+        self.wants.parent.mkdir(exist_ok=True)
+        link_atomically(self.wants, f"../{self.alias.name}")
+        link_atomically(self.alias, self.unit.name)
+        self.systemd.call("daemon-reload")
 
     def _start(self, before: str) -> None:
         replaces = before not in {"", self.unit.name}

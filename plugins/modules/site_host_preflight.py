@@ -1,8 +1,8 @@
 #!/usr/bin/python
 """Look at a host before anything is changed on it, in one round trip, and say what would not work.
 
-Everything is read from /proc, /etc/os-release and statvfs(3); see proc(5). The code runs on Python 3.8 too, so that an
-old Debian gets an answer instead of a traceback.
+Everything is read from /proc, /etc/os-release and statvfs(3); see proc(5). The code runs on Python
+3.9 too, so that an old Debian gets an answer instead of a traceback.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -23,7 +24,8 @@ DOCUMENTATION = r"""
 module: site_host_preflight
 short_description: A host can carry its part of the site
 description:
-  - Reports every problem of a host at once and changes nothing. The action plugin of the same name prints them and fails.
+  - Reports every problem of a host at once and changes nothing. The action plugin of the same name
+    prints them and fails.
 options:
   free_disk_mb:
     description: The free disk space that /srv and /var must have, in megabytes.
@@ -77,12 +79,19 @@ problems:
   returned: always
   type: list
   elements: dict
-  sample: [{what: Port 80 is held by apache2, example: sudo systemctl disable --now apache2.service}]
+  sample: [{what: Port 80 is held, example: sudo systemctl disable --now apache2.service}]
 ansible_facts:
   description: What the host is, as C(site_host).
   returned: always
   type: dict
-  sample: {site_host: {debian: "13", python: 3.13.5, cpus: 2, memory_mb: 3913, disk_free_mb: 17210, architecture: x86_64}}
+  sample:
+    site_host:
+      debian: "13"
+      python: 3.13.5
+      cpus: 2
+      memory_mb: 3913
+      disk_free_mb: 17210
+      architecture: x86_64
 """
 
 SUPPORTED_DEBIAN = ("12", "13")
@@ -91,7 +100,7 @@ DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
 DISK_FOLDERS = ("/srv", "/var")
 DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
-ANY_ADDRESS = ("*", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
+ANY_ADDRESS = ("*", "0.0.0.0", "::")
 TCP_LISTEN = "0A"
 
 
@@ -122,49 +131,60 @@ class Fault(NamedTuple):
     example: str
 
 
-def os_release(text: str) -> Dict[str, str]:
+def os_release(text: str) -> dict[str, str]:
     """The assignments of an os-release(5) file."""
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    pairs = (
+        line.partition("=")
+        for line in text.splitlines()
+        if "=" in line and not line.startswith("#")
+    )
     return {name: value.strip("\"'") for name, _, value in pairs}
 
 
-def distribution_fault(release: Dict[str, str]) -> Optional[Fault]:
+def distribution_fault(release: dict[str, str]) -> Fault | None:
     """Refuse everything but the supported releases of Debian."""
     if release.get("ID") == "debian" and release.get("VERSION_ID") in SUPPORTED_DEBIAN:
         return None
     name = release.get("PRETTY_NAME") or "an unknown system"
-    return Fault(f"The host runs {name}; supported are Debian 12 (bookworm) and 13 (trixie).", "a fresh machine with Debian 13")
+    return Fault(
+        f"The host runs {name}; supported are Debian 12 (bookworm) and 13 (trixie).",
+        "a fresh machine with Debian 13",
+    )
 
 
-def init_fault(first_process: str) -> Optional[Fault]:
+def init_fault(first_process: str) -> Fault | None:
     """Refuse a host whose process 1 is not systemd, such as a container."""
     if first_process == "systemd":
         return None
     return Fault(
-        f"Process 1 of the host is {first_process or 'unknown'}, not systemd: nothing would start the services.",
+        f"Process 1 of the host is {first_process or 'unknown'}, not systemd: nothing would start "
+        "the services.",
         "a virtual machine, or a systemd-nspawn machine that was booted (-b)",
     )
 
 
-def python_fault(version: Tuple[int, ...]) -> Optional[Fault]:
+def python_fault(version: tuple[int, ...]) -> Fault | None:
     """Refuse a distribution whose own Python is too old for the site."""
     if version[:2] >= SUPPORTED_PYTHON:
         return None
     shown = ".".join(map(str, version)) if version else "missing"
-    return Fault(f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", "a host with Debian 12 or 13")
-
-
-def disk_fault(folder: str, free_mb: int, wanted_mb: int) -> Optional[Fault]:
-    """Refuse a file system that is nearly full."""
-    if free_mb >= wanted_mb:
-        return None
     return Fault(
-        f"Where {folder} is, {free_mb} MB are free; {wanted_mb} MB are wanted.",
-        f"preflight_host_free_disk_mb: {max(1, free_mb // 2)}        (or make room: sudo apt-get clean; sudo journalctl --vacuum-size=100M)",
+        f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", "a host with Debian 12 or 13"
     )
 
 
-def memory_fault(memory_mb: int, wanted_mb: int) -> Optional[Fault]:
+def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
+    """Refuse full file systems; folders with the same free space are on the same one."""
+    for amount in sorted({amount for amount in free.values() if amount < wanted_mb}):
+        folders = " and ".join(folder for folder in free if free[folder] == amount)
+        yield Fault(
+            f"For {folders}, {amount} MB of disk are free; {wanted_mb} MB are wanted.",
+            f"preflight_host_free_disk_mb: {max(1, amount // 2)}        (or make room: sudo "
+            "apt-get clean; sudo journalctl --vacuum-size=100M)",
+        )
+
+
+def memory_fault(memory_mb: int, wanted_mb: int) -> Fault | None:
     """Refuse a host with too little memory."""
     if memory_mb >= wanted_mb:
         return None
@@ -174,10 +194,12 @@ def memory_fault(memory_mb: int, wanted_mb: int) -> Optional[Fault]:
     )
 
 
-def parse_address(text: str) -> Tuple[str, int]:
+def parse_address(text: str) -> tuple[str, int]:
     """An address of /proc/net/tcp or tcp6, whose words are in the byte order of the machine."""
     words, _, port = text.partition(":")
-    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    packed = b"".join(
+        struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8)
+    )
     address = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
     return address[7:] if address.startswith("::ffff:") else address, int(port, 16)
 
@@ -196,7 +218,7 @@ def collides(wanted: str, held: str) -> bool:
 
 
 def unit_of(cgroups: str) -> str:
-    """The systemd unit in the text of /proc/PID/cgroup, under the old or the new layout; empty for none."""
+    """The systemd unit in a /proc/PID/cgroup of the old or the new layout; empty for none."""
     for line in cgroups.splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0" or controllers == "name=systemd":
@@ -207,44 +229,56 @@ def unit_of(cgroups: str) -> str:
 
 
 def is_owner(holder: Holder, owner: str) -> bool:
-    """Whether a process is the program that is meant to have a port, by its name or by that of its unit."""
+    """Whether a process is the program that should have a port, by its name or its unit's."""
     return holder.name.startswith(owner) or holder.unit.startswith(owner)
 
 
-def port_fault(port: int, owner: str, holders: List[Holder]) -> Optional[Fault]:
-    """Refuse a port that is held, unless one of its holders is the program that is meant to have it."""
+def port_fault(port: int, owner: str, holders: list[Holder]) -> Fault | None:
+    """Refuse a port that is held, unless by the program that should have it."""
     if any(is_owner(holder, owner) for holder in holders):
         return None
     holder = str(holders[0]) if holders else "a process that cannot be seen from here"
     unit = holders[0].unit if holders else ""
-    stop = f"sudo systemctl disable --now {unit}" if unit else f"sudo ss --listening --tcp --processes 'sport = {port}'"
+    stop = (
+        f"sudo systemctl disable --now {unit}"
+        if unit
+        else f"sudo ss --listening --tcp --processes 'sport = {port}'"
+    )
     return Fault(f"Port {port}, which {owner} needs, is held by {holder}.", stop)
 
 
-def port_faults(ports: Iterable[Dict[str, Any]], listeners: List[Listener], proc: Path) -> Iterator[Fault]:
+def port_faults(
+    ports: Iterable[dict[str, Any]], listeners: list[Listener], proc: Path
+) -> Iterator[Fault]:
     """Refuse the ports that a stranger holds."""
     for wanted in ports:
-        held = [item for item in listeners if item.port == wanted["port"] and collides(wanted["address"], item.address)]
+        held = [
+            item
+            for item in listeners
+            if item.port == wanted["port"] and collides(wanted["address"], item.address)
+        ]
         if held:
-            fault = port_fault(wanted["port"], wanted["owner"], holders_of({item.inode for item in held}, proc))
+            fault = port_fault(
+                wanted["port"], wanted["owner"], holders_of({item.inode for item in held}, proc)
+            )
             if fault:
                 yield fault
 
 
-def holders_of(inodes: Iterable[str], proc: Path) -> List[Holder]:
+def holders_of(inodes: Iterable[str], proc: Path) -> list[Holder]:
     """The processes that hold these sockets, the oldest first."""
     links = {f"socket:[{inode}]" for inode in inodes}
     pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
     return [describe(pid, proc) for pid in pids if links & open_files(proc / str(pid))]
 
 
-def open_files(process: Path) -> "set[str]":
+def open_files(process: Path) -> set[str]:
     """What the descriptors of a process point to; nothing for one that has just ended."""
     found = set()
     try:
         for descriptor in os.scandir(process / "fd"):
             try:
-                found.add(os.readlink(descriptor.path))
+                found.add(str(Path(descriptor.path).readlink()))
             except OSError:
                 continue
     except OSError:
@@ -254,10 +288,14 @@ def open_files(process: Path) -> "set[str]":
 
 def describe(pid: int, proc: Path) -> Holder:
     """A process by its name and its unit."""
-    return Holder(pid, read(proc / str(pid) / "comm").strip() or "?", unit_of(read(proc / str(pid) / "cgroup")))
+    return Holder(
+        pid,
+        read(proc / str(pid) / "comm").strip() or "?",
+        unit_of(read(proc / str(pid) / "cgroup")),
+    )
 
 
-def lock_holder(locks: str, inode: int) -> Optional[int]:
+def lock_holder(locks: str, inode: int) -> int | None:
     """The pid that holds a lock on a file, from the text of /proc/locks."""
     for line in locks.splitlines():
         match = re.match(r"\d+: \S+ +\S+ +WRITE (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ", line)
@@ -281,13 +319,15 @@ def free_mb(folder: str) -> int:
     return status.f_bavail * status.f_frsize // 2**20
 
 
-def distribution_python() -> Tuple[int, ...]:
+def distribution_python() -> tuple[int, ...]:
     """The version of the distribution's own Python; empty where there is none."""
     if os.path.realpath(sys.executable) == os.path.realpath(DISTRIBUTION_PYTHON):
         return tuple(sys.version_info[:3])
     command = [DISTRIBUTION_PYTHON, "-c", "import sys; print(*sys.version_info[:3])"]
     try:
-        output = subprocess.run(command, capture_output=True, check=True, text=True, timeout=10).stdout
+        output = subprocess.run(
+            command, capture_output=True, check=True, text=True, timeout=10
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(map(int, output.split()))
@@ -301,16 +341,21 @@ def read(path: Path) -> str:
         return ""
 
 
-def apt_warning() -> Optional[str]:
+def apt_warning() -> str | None:
     """A sentence about another apt at work, for which the run will wait."""
     try:
-        pid = lock_holder(read(Path("/proc/locks")), os.stat(DPKG_LOCK).st_ino)
+        pid = lock_holder(read(Path("/proc/locks")), Path(DPKG_LOCK).stat().st_ino)
     except OSError:
         return None
-    return f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it." if pid else None
+    return (
+        f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for "
+        "it."
+        if pid
+        else None
+    )
 
 
-def host_facts() -> Dict[str, Any]:
+def host_facts() -> dict[str, Any]:
     """What the host is."""
     return {
         "debian": os_release(read(Path("/etc/os-release"))).get("VERSION_ID", ""),
@@ -322,7 +367,7 @@ def host_facts() -> Dict[str, Any]:
     }
 
 
-def faults(params: Dict[str, Any], facts: Dict[str, Any]) -> Iterator[Fault]:
+def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
     """Everything that is wrong with the host."""
     version = tuple(int(part) for part in facts["python"].split(".") if part)
     found = [
@@ -331,9 +376,15 @@ def faults(params: Dict[str, Any], facts: Dict[str, Any]) -> Iterator[Fault]:
         python_fault(version),
         memory_fault(facts["memory_mb"], params["memory_mb"]),
     ]
-    found += [disk_fault(folder, free_mb(folder), params["free_disk_mb"]) for folder in DISK_FOLDERS]
     yield from (fault for fault in found if fault)
-    listeners = [item for table in ("tcp", "tcp6") for item in parse_listeners(read(Path("/proc/net") / table))]
+    yield from disk_faults(
+        {folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"]
+    )
+    listeners = [
+        item
+        for table in ("tcp", "tcp6")
+        for item in parse_listeners(read(Path("/proc/net") / table))
+    ]
     mine = [port for port in params["ports"] if port["group"] in params["groups"]]
     yield from port_faults(mine, listeners, Path("/proc"))
 
