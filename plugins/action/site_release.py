@@ -14,19 +14,34 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 # Left out of a project that is no git checkout; in a checkout .gitignore decides.
-IGNORED = {".git", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+IGNORED = {
+    ".git",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+}
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no type information
+class ActionModule(ActionBase):
     """The control side of the module `site_release`."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the result of the module, which is asked first whether it needs the archive at all."""
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the module's result; it is asked first whether it needs the archive at all."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         source, runtime = Path(arguments.pop("source")), Path(arguments.pop("runtime"))
         files = {f"app/{name}": path for name, path in project_files(source).items()}
-        files |= {f"runtime/{name}": path for name, path in project_files(runtime).items() if not name.startswith("tests/")}
+        files |= {
+            f"runtime/{name}": path
+            for name, path in project_files(runtime).items()
+            if not name.startswith("tests/")
+        }
         arguments |= {"release": release_name(files), "origin": origin(source)}
 
         result = self._module(arguments, task_vars)
@@ -41,24 +56,45 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no type inf
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _module(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(self._execute_module(module_name="site_release", module_args=arguments, task_vars=task_vars))
+    def _module(
+        self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        return dict(
+            self._execute_module(
+                module_name="site_release", module_args=arguments, task_vars=task_vars
+            )
+        )
 
 
 def project_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a project by their path in it: what git would commit, or all but `IGNORED` where there is no git.
+    """Return the files of a project by their path in it.
+
+    What git would commit, or all but `IGNORED` where there is no git.
 
     Raises:
         AnsibleActionFail: the folder is not there.
     """
     if not folder.is_dir():
         raise AnsibleActionFail(f"site_source: there is no folder {folder}")
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     try:
         listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
         names = [name for name in listed.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if not IGNORED & set(path.parts)]
+        names = [
+            str(path.relative_to(folder))
+            for path in folder.rglob("*")
+            if not IGNORED & set(path.parts)
+        ]
     return {name: folder / name for name in sorted(names) if (folder / name).is_file()}
 
 
@@ -89,7 +125,16 @@ def pack(files: dict[str, Path], archive: Path) -> None:
 
 
 def origin(source: Path) -> dict[str, str]:
-    """Return who ships the release and from which commit, for the note that the release keeps of itself."""
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return who ships the release and from which commit, for the note it keeps of itself."""
+    command = [
+        "git",
+        "-C",
+        str(source),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return {"by": getpass.getuser(), "commit": found.stdout.strip()}

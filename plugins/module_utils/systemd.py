@@ -34,7 +34,7 @@ class Systemd:
         return output
 
     def properties(self, unit: str, *names: str) -> dict[str, str]:
-        """Return properties of a unit; times come with microseconds, in UTC (systemctl(1), --timestamp=)."""
+        """Return properties of a unit; times are in UTC, with microseconds (systemctl(1))."""
         shown = self.call("show", "--timestamp=us+utc", f"--property={','.join(names)}", "--", unit)
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
@@ -51,11 +51,15 @@ class Systemd:
         try:
             self.call(verb, unit)
         except SystemdError as error:
-            raise SystemdError(f"{unit} does not start.\n{self.last_words(unit)}\n{error}") from error
+            raise SystemdError(
+                f"{unit} does not start.\n{self.last_words(unit)}\n{error}"
+            ) from error
 
     def last_words(self, unit: str, lines: int = 40) -> str:
         """Return the end of the unit's journal."""
-        _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
+        _, output, _ = self._run(
+            ["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"]
+        )
         return output.strip()
 
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:
@@ -63,7 +67,8 @@ class Systemd:
 
         Args:
             unit: name of a service, or of a unit without a process, such as a socket.
-            reloads: its reload reads all of the configuration again. systemd notes the end of a reload as a change of state.
+            reloads: its reload reads all of the configuration again. systemd notes the end of a
+                reload as a change of state.
         """
         names = ["ExecMainStartTimestamp", "ActiveEnterTimestamp", "StateChangeTimestamp"]
         shown = self.properties(unit, "ActiveState", *names)

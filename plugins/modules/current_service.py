@@ -12,8 +12,10 @@ DOCUMENTATION = r"""
 module: current_service
 short_description: A service is enabled, running, and has read the files that configure it
 description:
-  - Starts and enables a systemd service, and restarts (or reloads) it when one of its files is younger than the running process.
-  - Unlike a handler this does not depend on the run that changed the file being the run that gets to the end; an interrupted
+  - Starts and enables a systemd service, and restarts (or reloads) it when one of its files is
+    younger than the running process.
+  - Unlike a handler this does not depend on the run that changed the file being the run that gets
+    to the end; an interrupted
     run is mended by the next one.
 options:
   name:
@@ -26,7 +28,8 @@ options:
     elements: path
     default: []
   reload:
-    description: Reload instead of restart. Only for a service whose reload reads all of these files again.
+    description:
+      - Reload instead of restart. Only for a service whose reload reads all of these files again.
     type: bool
     default: false
   enabled:
@@ -77,7 +80,8 @@ def main() -> None:
     try:
         reload_units = systemd.needs_daemon_reload(unit)
         enable = parameters["enabled"] is not None and (
-            (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled") != parameters["enabled"]
+            (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled")
+            != parameters["enabled"]
         )
         action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
         if not module.check_mode:

@@ -11,8 +11,10 @@ DOCUMENTATION = r"""
 module: debian_packages
 short_description: Debian packages are installed
 description:
-  - Does what M(ansible.builtin.apt) with C(state=present) does, on hosts where that one cannot. It needs no python3-apt, which a bare
-    Debian does not have (without it ansible.builtin.apt fails under C(--check)), finishes a dpkg run that was interrupted, and
+  - Does what M(ansible.builtin.apt) with C(state=present) does, on hosts where that one cannot. It
+    needs no python3-apt, which a bare
+    Debian does not have (without it ansible.builtin.apt fails under C(--check)), finishes a dpkg
+    run that was interrupted, and
     takes 20 ms instead of 700 when there is nothing to do.
 options:
   name:
@@ -52,14 +54,17 @@ ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 def missing_packages(module: AnsibleModule, names: list[str]) -> list[str]:
     """Return those of the packages that are not wholly installed."""
-    # dpkg-query exits with 1 when it knows one of the names not at all: that is an answer, not an error.
-    _, output, _ = module.run_command(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n", *names])
+    # dpkg-query exits with 1 when it knows one of the names not at all: that is an answer, not an
+    # error.
+    _, output, _ = module.run_command(
+        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n", *names]
+    )
     status = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
     return [name for name in names if status.get(name, "").strip() != "ii"]
 
 
 def was_interrupted() -> bool:
-    """Say whether dpkg was killed in the middle: it leaves a journal of what it had not merged into its database."""
+    """Say whether dpkg was killed: what it had not merged into its database is left in a folder."""
     return any(Path("/var/lib/dpkg/updates").iterdir())
 
 
@@ -71,12 +76,17 @@ def install(module: AnsibleModule, names: list[str]) -> None:
         return int(code), str(output), str(error)
 
     run("dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
-    # What the host knew of the archive may be older than the archive: refresh first, it costs 2 s and only when something is missing.
+    # What the host knew of the archive may be older than the archive: refresh first, it costs 2 s
+    # and only when something is missing.
     code, output, error = run(*APT_GET, "update")
     if code == 0:
-        code, output, error = run(*APT_GET, "--no-install-recommends", "--fix-broken", "install", *names)
+        code, output, error = run(
+            *APT_GET, "--no-install-recommends", "--fix-broken", "install", *names
+        )
     if code != 0:
-        module.fail_json(msg=f"apt-get could not install {', '.join(names)}: {(error or output).strip()}")
+        module.fail_json(
+            msg=f"apt-get could not install {', '.join(names)}: {(error or output).strip()}"
+        )
 
 
 def main() -> None:

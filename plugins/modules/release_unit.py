@@ -16,8 +16,10 @@ DOCUMENTATION = r"""
 module: release_unit
 short_description: A service runs from a release
 description:
-  - Writes C(<name>-<release>.service), starts it, and makes the plain C(<name>.service) a symlink to it, in this order. The service of
-    the release before is asked to stop after that, and drains by itself. Until the new one is ready the plain name and the old process are untouched.
+  - Writes C(<name>-<release>.service), starts it, and makes the plain C(<name>.service) a symlink
+    to it, in this order. The service of
+    the release before is asked to stop after that, and drains by itself. Until the new one is ready
+    the plain name and the old process are untouched.
   - Restarts the service when its unit or one of the files it reads is younger than the process.
 options:
   name:
@@ -42,7 +44,9 @@ options:
     type: str
     required: true
   overlap:
-    description: Whether the old and the new process may run at the same time. With false the old one is stopped first.
+    description:
+      - Whether the old and the new process may run at the same time. With false the old one is
+        stopped first.
     type: bool
     default: true
 author: [Celeriac]
@@ -81,19 +85,19 @@ class ReleaseUnit:
 
     def serving(self) -> str:
         """Return the unit that the plain name stands for, empty for none."""
-        return os.readlink(self.alias) if self.alias.is_symlink() else ""
+        return str(self.alias.readlink()) if self.alias.is_symlink() else ""
 
     def old_content(self) -> str:
-        """Return what the unit of the serving release says, empty for none: what a change is compared with."""
+        """Return what the serving unit says, empty for none: what a change is compared with."""
         return self.alias.read_text() if self.alias.exists() else ""
 
     def written(self) -> bool:
         """Say whether the unit is on disk as it should be."""
-        return self.unit.exists() and self.unit.read_text() == self.content
+        return self.unit.exists() and bool(self.unit.read_text() == self.content)
 
     def linked(self) -> bool:
         """Say whether the plain name stands for this unit, and the target wants it."""
-        return self.serving() == self.unit.name and self.wants.is_symlink()
+        return bool(self.serving() == self.unit.name) and self.wants.is_symlink()
 
     def is_current(self) -> bool:
         """Say whether the process runs, and started after its unit and its files last changed."""
@@ -104,7 +108,9 @@ class ReleaseUnit:
         """Return units of other releases of this service, whether they run or not."""
         # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
         pattern = f"{self.name}-{'[0-9a-f]' * 12}.service"
-        return [path for path in UNIT_DIRECTORY.glob(pattern) if path not in {self.unit, self.alias}]
+        return [
+            path for path in UNIT_DIRECTORY.glob(pattern) if path not in {self.unit, self.alias}
+        ]
 
     def converge(self) -> None:
         """Bring everything into place.
@@ -117,7 +123,8 @@ class ReleaseUnit:
             write_atomically(self.unit, self.content)
             self.systemd.call("daemon-reload")
         if not before:
-            # A first release: nothing serves that could be lost, and a socket starts only when the service of its name is known.
+            # A first release: nothing serves that could be lost, and a socket starts only when the
+            # service of its name is known.
             self._link()
         if not self.is_current():
             self._start(before)

@@ -20,7 +20,8 @@ DOCUMENTATION = r"""
 module: site_health
 short_description: The site works
 description:
-  - Goes the way that people go, through nginx and with the real log-ins. It waits up to O(timeout) for things that take a moment after a start.
+  - Goes the way that people go, through nginx and with the real log-ins. It waits up to O(timeout)
+    for things that take a moment after a start.
   - Changes nothing, but for the result of one C(celeriac.ping) task.
 options:
   checks:
@@ -109,7 +110,9 @@ class Nginx:
             # The certificate of the site itself is enough; the host need not know who signed it.
             self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
-    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """Return status and body.
 
         Raises:
@@ -127,7 +130,9 @@ class Nginx:
         finally:
             connection.close()
 
-    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> bytes:
+    def expect(
+        self, status: int, method: str, path: str, headers: dict[str, str] | None = None
+    ) -> bytes:
         """Return the body of an answer that must have this status.
 
         Raises:
@@ -135,7 +140,8 @@ class Nginx:
         """
         found, body = self.request(method, path, headers)
         if found != status:
-            raise Unhealthy(f"{method} {path}: {found} where {status} is right: {body[:500].decode(errors='replace')}")
+            text = body[:500].decode(errors="replace")
+            raise Unhealthy(f"{method} {path}: {found} where {status} is right: {text}")
         return body
 
 
@@ -146,11 +152,13 @@ class Checks:
         self._parameters: dict[str, Any] = module.params
         self._systemd = Systemd(module.run_command)
         self._deadline = time.monotonic() + module.params["timeout"]
-        self._nginx = Nginx(module.params["domain"], module.params["address"], module.params["ca_file"])
+        self._nginx = Nginx(
+            module.params["domain"], module.params["address"], module.params["ca_file"]
+        )
         self._bearer = {"Authorization": f"Bearer {module.params['token']}"}
 
     def eventually(self, probe: Callable[[], str]) -> str:
-        """Return what the probe returns, once it no longer raises `Unhealthy`; give up at the deadline."""
+        """Return what the probe returns once it raises `Unhealthy` no more, up to the deadline."""
         while True:
             try:
                 return probe()
@@ -168,7 +176,9 @@ class Checks:
         """The right release serves, and its migrations are applied."""
         status = json.loads(self._nginx.expect(200, "GET", "/-/celeriac/status", self._bearer))
         if status["release"] != self._parameters["release"]:
-            raise Unhealthy(f"release {status['release']} serves, not {self._parameters['release']}")
+            raise Unhealthy(
+                f"release {status['release']} serves, not {self._parameters['release']}"
+            )
         if status["unapplied_migrations"]:
             raise Unhealthy(f"not applied: migrations {', '.join(status['unapplied_migrations'])}")
         return f"release {status['release']} serves, all migrations are applied"
@@ -178,9 +188,13 @@ class Checks:
         ping = json.loads(self._nginx.expect(202, "POST", "/-/celeriac/ping", self._bearer))["id"]
 
         def executed() -> str:
-            answer = json.loads(self._nginx.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer))
+            answer = json.loads(
+                self._nginx.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer)
+            )
             if answer["state"] != "SUCCESS":
-                raise Unhealthy(f"the task celeriac.ping was enqueued, but no worker executed it: {answer['state']}")
+                raise Unhealthy(
+                    f"celeriac.ping was enqueued, but no worker executed it: {answer['state']}"
+                )
             return f"celeriac.ping was executed by {answer['result']['hostname']}"
 
         return self.eventually(executed)
@@ -190,7 +204,9 @@ class Checks:
         text = self._systemd.properties("celery-beat.service", "StatusText").get("StatusText", "")
         tick = re.match(r"last tick (\d+)", text)
         if not tick or time.time() - int(tick[1]) > self._parameters["beat_seconds"]:
-            raise Unhealthy(f"celery-beat.service does not tick: {text or 'it has not said anything'}")
+            raise Unhealthy(
+                f"celery-beat.service does not tick: {text or 'it has not said anything'}"
+            )
         return f"celery-beat.service: {text}"
 
     def flower(self) -> str:
@@ -199,22 +215,34 @@ class Checks:
         basic = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
         for path in ("/flower/", "/flower/api/workers", "/flower/metrics", "/flower/healthcheck"):
             self._nginx.expect(401, "GET", path)
-        workers = json.loads(self._nginx.expect(200, "GET", "/flower/api/workers?status=true", basic))
+        workers = json.loads(
+            self._nginx.expect(200, "GET", "/flower/api/workers?status=true", basic)
+        )
         alive = [name for name, is_alive in workers.items() if is_alive]
         if not any(f"-{self._parameters['release']}@" in name for name in alive):
-            raise Unhealthy(f"Flower does not see the worker of release {self._parameters['release']}, but {alive or 'none'}")
+            release = self._parameters["release"]
+            raise Unhealthy(f"Flower does not see the worker of {release}, but {alive or 'none'}")
         return f"Flower lists {', '.join(alive)} and refuses strangers"
 
     def of(self, kind: str) -> list[Callable[[], str]]:
         """Return the checks for a kind of host."""
-        return {"web": [self.page, self.release, self.task], "beat": [self.beat], "monitor": [self.flower]}[kind]
+        return {
+            "web": [self.page, self.release, self.task],
+            "beat": [self.beat],
+            "monitor": [self.flower],
+        }[kind]
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "checks": {"type": "list", "elements": "str", "choices": ["web", "beat", "monitor"], "required": True},
+            "checks": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["web", "beat", "monitor"],
+                "required": True,
+            },
             "domain": {"type": "str", "required": True},
             "address": {"type": "str", "default": "127.0.0.1"},
             "ca_file": {"type": "path"},
@@ -237,7 +265,9 @@ def main() -> None:
         except Unhealthy as error:
             failed.append(str(error))
     if failed:
-        module.fail_json(msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report)
+        module.fail_json(
+            msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report
+        )
     module.exit_json(changed=False, report=report)
 
 

@@ -7,9 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
-import pwd
 import shutil
-import tarfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,9 +20,12 @@ DOCUMENTATION = r"""
 module: site_release
 short_description: A release is built, its database migrated, and it is the current one
 description:
-  - One round trip does a whole release, in this order, unpack, build the virtualenv, check and import everything, migrate, collect
-    static files, switch C(current), prune. A failure before the switch takes the new directory away and leaves the rest as it was.
-  - The action plugin of the same name packs the source and passes O(archive) only when the host does not have the release.
+  - One round trip does a whole release, in this order, unpack, build the virtualenv, check and
+    import everything, migrate, collect
+    static files, switch C(current), prune. A failure before the switch takes the new directory away
+    and leaves the rest as it was.
+  - The action plugin of the same name packs the source and passes O(archive) only when the host
+    does not have the release.
   - Everything that runs code of the project runs as O(owner), in a transient unit at low priority.
 options:
   release:
@@ -32,7 +33,9 @@ options:
     type: str
     required: true
   archive:
-    description: A tar file with the folders C(app) and C(runtime). Without it the module only says what it would do.
+    description:
+      - A tar file with the folders C(app) and C(runtime). Without it the module only says what it
+        would do.
     type: path
   root:
     description: The folder that holds releases/, static/ and current.
@@ -59,10 +62,6 @@ options:
     type: list
     elements: path
     required: true
-  environment:
-    description: More environment for the steps. No secrets.
-    type: dict
-    default: {}
   kept:
     description: How many releases to keep.
     type: int
@@ -97,11 +96,20 @@ seconds:
   type: dict
 """
 
-# A fixed name: a build left behind by a run that was killed is found by it, and ended before the next one begins.
+# A fixed name: a build left behind by a run that was killed is found by it, and ended before the
+# next one begins.
 STEP_UNIT = "site-release.service"
 PYTHON = "/usr/bin/python3"
-# Debian's store, which has the extra CA certificates of the host; uv would look at its own otherwise.
+# Debian's store, which has the extra CA certificates of the host; uv would look at its own
+# otherwise.
 CA_STORE = "/etc/ssl/certs/ca-certificates.crt"
+
+PREPARE_STEPS = ["check", "import", "migrate", "static", "admin"]
+# The processes cannot write into the release, so what they import is compiled now.
+COMPILE = "--compile-bytecode"
+UV_SYNC = ["sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", COMPILE]
+UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
+UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE]
 
 
 class ReleaseError(Exception):
@@ -121,34 +129,45 @@ class Site:
         self.current = self.root / "current"
         self.name: str = self._parameters["release"]
         self.release = self.releases / self.name
+        version = self._parameters["uv_requirements"].split()[0].replace("==", "-")
+        self.uv = self.root / "tools" / version / "bin" / "uv"
         self.seconds: dict[str, float] = {}
 
     # What is there
 
     def is_made(self) -> bool:
         """Say whether the release is complete: its note is the last thing that is written."""
-        return (self.release / "release.json").exists()
+        return bool((self.release / "release.json").exists())
 
     def is_current(self) -> bool:
         """Say whether the release is made and the current one."""
-        return self.is_made() and self.current.is_symlink() and Path(os.readlink(self.current)).name == self.name
+        current = self.current.readlink().name if self.current.is_symlink() else ""
+        return self.is_made() and current == self.name
 
     # The transaction
 
-    def make(self, archive: str) -> None:
+    def make(self) -> None:
         """Do the whole release.
 
         Raises:
-            ReleaseError: a step failed. What was there before is untouched, but for migrations that were already applied.
+            ReleaseError: a step failed. What was there before is untouched, but for migrations
+                that were already applied.
         """
         self._folders()
         with self._locked():
             self._module.run_command(["systemctl", "stop", STEP_UNIT])
             self._remove_unfinished()
             try:
-                for step in (self._unpack, self._uv, self._virtualenv, self._prepare, self._publish_static, self._note):
+                for step in (
+                    self._unpack,
+                    self._uv,
+                    self._virtualenv,
+                    self._prepare,
+                    self._publish_static,
+                    self._note,
+                ):
                     started = time.monotonic()
-                    step(archive) if step == self._unpack else step()  # type: ignore[call-arg]
+                    step()
                     self.seconds[step.__name__.strip("_")] = round(time.monotonic() - started, 2)
             except BaseException:
                 if not self.is_made():
@@ -167,94 +186,102 @@ class Site:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise ReleaseError(f"another deploy is at work on this host: {lock.read().strip()}") from None
+                raise ReleaseError(
+                    f"another deploy is at work on this host: {lock.read().strip()}"
+                ) from None
             lock.truncate(0)
-            lock.write(f"release {self.name}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n")
+            lock.write(
+                f"release {self.name}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n"
+            )
             lock.flush()
             yield
 
     def _folders(self) -> None:
-        owner, group = self._ids()
-        for path, mode in ((self.root, 0o755), (self.releases, 0o750), (self.cache, 0o700), (self.static, 0o755)):
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        owner = self._parameters["owner"], self._parameters["group"]
+        nobody_else = "root", "root"
+        for path, mode, (user, group) in (
+            (self.root, 0o755, nobody_else),
+            (self.releases, 0o750, owner),
+            (self.cache, 0o700, owner),
+            (self.static, 0o755, nobody_else),
+        ):
+            path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
-            os.chown(path, *((0, 0) if path == self.root else (owner, group)))
-
-    def _ids(self) -> tuple[int, int]:
-        entry = pwd.getpwnam(self._parameters["owner"])
-        return entry.pw_uid, entry.pw_gid
+            shutil.chown(path, user, group)
 
     def _remove_unfinished(self) -> None:
         for path in self.releases.iterdir():
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
-    def _unpack(self, archive: str) -> None:
+    def _unpack(self) -> None:
         if self.is_made():
             return
         self.release.mkdir()
-        with tarfile.open(archive) as tar:
-            tar.extractall(self.release, filter="data")
-        # Only the group of the processes may read the code, and nobody but the owner may write it.
-        self._module.run_command(["chown", "--recursive", ":".join(map(str, self._ids())), str(self.release)], check_rc=True)
-        self._module.run_command(["chmod", "--recursive", "u=rwX,g=rX,o=", str(self.release)], check_rc=True)
+        folder, archive = str(self.release), self._parameters["archive"]
+        owner = f"{self._parameters['owner']}:{self._parameters['group']}"
+        self._call("tar", "--extract", "--no-same-owner", "--directory", folder, "--file", archive)
+        # Only the group of the processes may read the code; nobody but the owner may write it.
+        self._call("chown", "--recursive", owner, folder)
+        self._call("chmod", "--recursive", "u=rwX,g=rX,o=", folder)
 
     def _uv(self) -> None:
-        version = self._parameters["uv_requirements"].split()[0].replace("==", "-")
-        self._uv_program = self.root / "tools" / version / "bin" / "uv"
-        if self._uv_program.exists():
+        if self.uv.exists():
             return
-        folder = self._uv_program.parent.parent
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
-        requirements = folder.with_suffix(".txt")
-        requirements.write_text(self._parameters["uv_requirements"])
+        folder = self.uv.parent.parent
         building = folder.with_name(f".{folder.name}")
         shutil.rmtree(building, ignore_errors=True)
-        for command in (
-            [PYTHON, "-m", "venv", str(building)],
-            [f"{building}/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(requirements)],
-        ):
-            code, output, error = self._module.run_command(command, environ_update={"PIP_CERT": CA_STORE})
-            if code != 0:
-                raise ReleaseError(f"uv could not be installed: {(error or output).strip()}")
+        building.parent.mkdir(exist_ok=True)
+        self._call(PYTHON, "-m", "venv", str(building))
+        requirements = building / "requirements.txt"
+        requirements.write_text(self._parameters["uv_requirements"])
+        pip = [f"{building}/bin/python", "-m", "pip", "--quiet", "--cert", CA_STORE, "install"]
+        self._call(*pip, "--require-hashes", "--requirement", str(requirements))
         building.rename(folder)
 
     def _virtualenv(self) -> None:
         if self.is_made():
             return
-        uv, venv = str(self._uv_program), str(self.release / "venv")
+        uv, venv = str(self.uv), str(self.release / "venv")
         lock = self.release / "app" / self._parameters["lock_file"]
+        into = {"VIRTUAL_ENV": venv, "UV_PROJECT_ENVIRONMENT": venv}
+        install = UV_SYNC if lock.name == "uv.lock" else [*UV_PIP_SYNC, str(lock)]
         self._run("virtualenv", [uv, "venv", "--quiet", "--python", PYTHON, venv])
-        if lock.name == "uv.lock":
-            install = [uv, "sync", "--quiet", "--frozen", "--no-dev", "--no-editable", "--no-install-project"]
-        else:
-            install = [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", str(lock)]
-        self._run("virtualenv", install, {"VIRTUAL_ENV": venv, "UV_PROJECT_ENVIRONMENT": venv})
-        runtime = [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--compile-bytecode", str(self.release / "runtime")]
-        self._run("runtime", runtime, {"VIRTUAL_ENV": venv})
+        self._run("virtualenv", [uv, *install], into)
+        self._run("runtime", [uv, *UV_PIP_INSTALL, str(self.release / "runtime")], into)
 
     def _prepare(self) -> None:
-        self._run(
-            "prepare",
-            [f"{self.release}/venv/bin/python", "-m", "celeriac.prepare", "check", "import", "migrate", "static", "admin"],
-            {
-                "PYTHONPATH": f"{self.release}/app",
-                "STATIC_ROOT": f"{self.release}/static",
-                "CELERIAC_RELEASE": self.name,
-            },
-            [f"EnvironmentFile={path}" for path in self._parameters["environment_files"]],
-        )
+        environment = {
+            "PYTHONPATH": f"{self.release}/app",
+            "STATIC_ROOT": f"{self.release}/static",
+            "CELERIAC_RELEASE": self.name,
+        }
+        files = [f"EnvironmentFile={path}" for path in self._parameters["environment_files"]]
+        python = f"{self.release}/venv/bin/python"
+        self._run("prepare", [python, "-m", "celeriac.prepare", *PREPARE_STEPS], environment, files)
 
-    def _run(self, step: str, command: list[str], environment: dict[str, str] | None = None, properties: list[str] | None = None) -> None:
-        """Run a command as the owner of the releases, in a transient unit that may write below the root only."""
+    def _call(self, *command: str) -> None:
+        code, output, error = self._module.run_command(list(command))
+        if code != 0:
+            raise ReleaseError(f"{command[0]} failed: {(error or output).strip()}")
+
+    def _run(
+        self,
+        step: str,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        properties: list[str] | None = None,
+    ) -> None:
+        """Run a command as the owner of the releases, in a transient unit.
+
+        It may write below the root only.
+        """
         variables = {
             "UV_CACHE_DIR": str(self.cache),
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_CONFIG": "1",
             "SSL_CERT_FILE": CA_STORE,
             "HOME": str(self.cache),
-            **self._parameters["environment"],
             **(environment or {}),
         }
         settings = [
@@ -277,19 +304,24 @@ class Site:
             + ["--", *command]
         )
         if code != 0:
-            raise ReleaseError(f"release {self.name} was not made, step {step} failed. What serves is as it was.\n{output}{error}".strip())
+            failed = f"release {self.name} was not made, step {step} failed; what served serves on."
+            raise ReleaseError(f"{failed}\n{output}{error}".strip())
 
     def _publish_static(self) -> None:
-        """Add the release's files to those that nginx serves. Their names carry a hash: nothing of another release is replaced."""
+        """Add the release's files to those that nginx serves.
+
+        Their names carry a hash: nothing of another release is replaced. Symlinks are left out:
+        they could lead anywhere on the host.
+        """
         source = self.release / "static"
         if not source.is_dir():
             return
         for path in source.rglob("*"):
             target = self.static / path.relative_to(source)
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 target.mkdir(mode=0o755, exist_ok=True)
                 target.chmod(0o755)
-            elif path.name != "staticfiles.json":
+            elif path.name != "staticfiles.json" and not path.is_symlink():
                 temporary = target.with_name(f".{target.name}.new")
                 temporary.unlink(missing_ok=True)
                 os.link(path, temporary)
@@ -297,14 +329,19 @@ class Site:
                 temporary.replace(target)
 
     def _note(self) -> None:
-        note = {"release": self.name, "made": f"{datetime.now(UTC):%FT%TZ}", "seconds": self.seconds, **self._parameters["origin"]}
+        note = {
+            "release": self.name,
+            "made": f"{datetime.now(UTC):%FT%TZ}",
+            "seconds": self.seconds,
+            **self._parameters["origin"],
+        }
         temporary = self.release / ".release.json"
         temporary.write_text(json.dumps(note, indent=2) + "\n")
         temporary.chmod(0o644)
         temporary.replace(self.release / "release.json")
 
     def _prune(self) -> None:
-        """Remove the oldest releases, but none that a process still uses: it may have more to import."""
+        """Remove the oldest releases, but none that a process uses: it may import more."""
         made = sorted(self.releases.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in made[self._parameters["kept"] :]:
             if path.name != self.name and not in_use(path):
@@ -315,7 +352,8 @@ def in_use(release: Path) -> bool:
     """Say whether a process runs in, or from, this release."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(release) in f"{os.readlink(process / 'cwd')} {(process / 'cmdline').read_text(errors='replace')}":
+            command_line = (process / "cmdline").read_text(errors="replace")
+            if str(release) in f"{(process / 'cwd').readlink()} {command_line}":
                 return True
     return False
 
@@ -332,7 +370,6 @@ def main() -> None:
             "lock_file": {"type": "str", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "environment_files": {"type": "list", "elements": "path", "required": True},
-            "environment": {"type": "dict", "default": {}},
             "kept": {"type": "int", "default": 5},
             "origin": {"type": "dict", "default": {}},
         },
@@ -345,7 +382,7 @@ def main() -> None:
     if module.check_mode or not module.params["archive"]:
         module.exit_json(changed=True, release=site.name, ansible_facts=facts)
     try:
-        site.make(module.params["archive"])
+        site.make()
     except ReleaseError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, release=site.name, seconds=site.seconds, ansible_facts=facts)

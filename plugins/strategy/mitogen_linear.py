@@ -1,7 +1,8 @@
 """The `linear` strategy through Mitogen where it is installed, and plain `linear` where it is not.
 
-Ansible loads strategy plugins under a name of its own making; Mitogen's classes must be imported under their real one
-or they exist twice. Hence this small stand-in, which also spares ansible.cfg a path into a virtualenv.
+Ansible loads strategy plugins under a name of its own making; Mitogen's classes must be imported
+under their real one, or they exist twice. Hence this small stand-in, which also spares ansible.cfg
+a path into a virtualenv.
 """
 
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
@@ -10,7 +11,7 @@ try:
     from ansible_mitogen.strategy import StrategyMixin
 except ImportError:
 
-    class StrategyMixin:
+    class StrategyMixin:  # type: ignore[no-redef]
         """Nothing to add: without Mitogen this is Ansible's own strategy."""
 
 
