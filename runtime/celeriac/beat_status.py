@@ -1,0 +1,58 @@
+r"""The one line in which beat says how it is: STATUS, or ``systemctl show -p StatusText``.
+
+The format, of which only the words between the values may ever change together with this module::
+
+    last tick 1790000000 (2026-09-21T14:13:20Z); 4 entries; next due in 3 s
+    last tick 1790000000 (2026-09-21T14:13:20Z); 0 entries; nothing due
+
+A check that has only the text needs only ``^last tick (\d+) ``: the Unix time of the last tick in
+seconds. beat ticks at least every ``beat_max_loop_interval`` (5 s with the DatabaseScheduler).
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_PATTERN = re.compile(
+    r"last tick (?P<last_tick>\d+) \(\S+\); (?P<entries>\d+) entries; "
+    r"(?:next due in (?P<next_due>\d+) s|nothing due)"
+)
+
+
+@dataclass(frozen=True)
+class BeatStatus:
+    """How beat was at its last tick.
+
+    Attributes:
+        last_tick: when it was, in whole seconds of Unix time.
+        entries: how many enabled entries the schedule holds.
+        next_due: in how many seconds the next of them is due, 0 for now, None for never.
+    """
+
+    last_tick: int
+    entries: int
+    next_due: int | None
+
+
+def format_status(status: BeatStatus) -> str:
+    """Return the line for ``STATUS=``."""
+    moment = datetime.fromtimestamp(status.last_tick, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    due = "nothing due" if status.next_due is None else f"next due in {status.next_due} s"
+    return f"last tick {status.last_tick} ({moment}); {status.entries} entries; {due}"
+
+
+def parse_status(text: str) -> BeatStatus:
+    """Read a line of `format_status` back.
+
+    Raises:
+        ValueError: beat has not ticked yet, or this is not its status.
+    """
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not the status of a beat that ticks: {text!r}")
+    next_due = match["next_due"]
+    return BeatStatus(
+        last_tick=int(match["last_tick"]),
+        entries=int(match["entries"]),
+        next_due=None if next_due is None else int(next_due),
+    )

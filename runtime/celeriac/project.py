@@ -1,0 +1,97 @@
+"""The deployed project, found by the names in the environment. The only place that looks.
+
+======================================  ==========================================================
+``CELERIAC_CELERY_APP``                 what one would give to ``celery -A``: ``TimeOut``,
+                                        ``config.settings``, ``pkg.mod:attr``
+``CELERIAC_WSGI_APPLICATION``           ``pkg.mod:attr``, or ``pkg.mod`` for its ``application``
+``CELERIAC_RELEASE``                    the release that this process belongs to
+======================================  ==========================================================
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from celery import Celery
+from celery.app.utils import find_app
+from celery.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+
+def release() -> str:
+    """Return the name of the release this process belongs to, ``unknown`` outside of one."""
+    return os.environ.get("CELERIAC_RELEASE", "unknown")
+
+
+def celery_app() -> Celery:
+    """Import the project's own Celery app, the one ``celery -A $CELERIAC_CELERY_APP`` would run.
+
+    Raises:
+        ImproperlyConfigured: the variable is missing, or names no Celery app. An error inside
+            the project's own modules is passed on as it is.
+    """
+    name = _required("CELERIAC_CELERY_APP", "TimeOut")
+    app = _named("CELERIAC_CELERY_APP", name, lambda: _find_app(name))
+    if not isinstance(app, Celery):
+        raise ImproperlyConfigured(f"CELERIAC_CELERY_APP={name} is {app!r}, not a Celery app")
+    return app
+
+
+def wsgi_application() -> "WSGIApplication":
+    """Import the project's own WSGI application.
+
+    Raises:
+        ImproperlyConfigured: the variable is missing, or names nothing that can be called. An
+            error inside the project's own modules is passed on as it is.
+    """
+    name = _required("CELERIAC_WSGI_APPLICATION", "TimeOut.wsgi:application")
+    module, _, attribute = name.partition(":")
+    found = _named(
+        "CELERIAC_WSGI_APPLICATION",
+        name,
+        lambda: getattr(importlib.import_module(module), attribute or "application"),
+    )
+    if not callable(found):
+        raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is not a WSGI application")
+    application: WSGIApplication = found
+    return application
+
+
+def _find_app(name: str) -> object:
+    """Call Celery's own search; where it finds nothing, let the reason that it hides come out.
+
+    Of a package it tries the module `celery`, and says nothing of an import that fails in there.
+    """
+    try:
+        return find_app(name)
+    except AttributeError:
+        module = f"{name}.celery"
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+        raise
+
+
+def _required(variable: str, example: str) -> str:
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise ImproperlyConfigured(f"{variable} is not set; give it a value like {example}")
+    return value
+
+
+def _named(variable: str, name: str, find: Callable[[], object]) -> object:
+    """Call ``find``; turn "there is nothing of that name" into a sentence about the variable."""
+    try:
+        return find()
+    except ModuleNotFoundError as error:
+        parents = f"{name.partition(':')[0]}."
+        if error.name != name and not parents.startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        raise ImproperlyConfigured(f"{variable}={name}: {error}") from error
+    except AttributeError as error:
+        raise ImproperlyConfigured(f"{variable}={name}: {error}") from error

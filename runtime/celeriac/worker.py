@@ -1,0 +1,98 @@
+"""What a worker tells systemd, and how long it may drain.
+
+=====================================  ==========================================================
+moment                                 message
+=====================================  ==========================================================
+the process starts                     ``STATUS=waiting for the broker``
+it consumes for the first time         ``READY=1``, ``STATUS=consuming``
+the broker is lost, and found again    ``STATUS=waiting for the broker``, ``STATUS=consuming``
+a signal stops it                      ``STOPPING=1``, ``STATUS=`` how, and how many tasks run
+it stops for whatever other reason     ``STOPPING=1``
+=====================================  ==========================================================
+
+**The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, and what runs is waited
+for, however long. systemd ends that wait with SIGKILL at ``TimeoutStopSec``, and then the
+unfinished messages stay out of sight until the broker's visibility timeout. So the worker ends it
+itself, earlier: ``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown,
+which waits ``worker_soft_shutdown_timeout`` more and then gives unfinished ``acks_late`` tasks
+back to their queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. Without the
+variable Celery waits as it always did. (celery/apps/worker.py, 5.7)
+"""
+
+import os
+import signal
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state
+
+from celeriac.notify import notify
+
+
+def install(app: Celery) -> None:
+    """Let the workers of this app report to systemd and bound their drain."""
+    app.steps["consumer"].add(BrokerStatus)
+    signals.worker_init.connect(_starting)
+    signals.worker_ready.connect(_ready)
+    signals.worker_shutting_down.connect(_shutting_down)
+    signals.worker_shutdown.connect(_shut_down)
+
+
+class BrokerStatus(bootsteps.StartStopStep):
+    """Says in STATUS whether the worker has its broker.
+
+    Celery starts a consumer's steps again with each new connection, and stops them when a
+    connection is lost as well as at the end.
+    """
+
+    # The last step before the event loop: the queues of this connection are declared by then.
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        """Celery hands over options; there are none here."""
+
+    def start(self, consumer: Any) -> None:
+        """Say that there is a connection."""
+        if consumer.restart_count > 0:  # the first time, "consuming" comes with READY
+            notify("STATUS=consuming")
+
+    def stop(self, consumer: Any) -> None:
+        """Say that the connection is lost, or that the worker goes."""
+        lost = consumer.blueprint.state == bootsteps.RUN
+        notify("STATUS=waiting for the broker" if lost else "STOPPING=1")
+
+
+def _starting(**_: Any) -> None:
+    notify("STATUS=waiting for the broker")
+
+
+def _ready(**_: Any) -> None:
+    notify("READY=1\nSTATUS=consuming")
+
+
+def _shutting_down(sig: str, how: str, **_: Any) -> None:
+    """Report, and start the clock. Runs inside Celery's signal handler."""
+    tasks = len(state.active_requests)
+    status = f"{how.lower()} shutdown ({sig}), {tasks} task(s) running"
+    seconds = _drain_seconds()
+    if how == "Warm" and seconds is not None and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+        # An interval timer, not a thread: a thread cannot be started safely in a signal handler.
+        signal.signal(signal.SIGALRM, _drained)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
+        status += f", given back to the queue after {seconds:g} s"
+    notify(f"STOPPING=1\nSTATUS={status}")
+
+
+def _shut_down(**_: Any) -> None:
+    """Stop the clock: everything is done, and a cold shutdown would find nothing but ruins."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _drain_seconds() -> float | None:
+    value = os.environ.get("CELERIAC_DRAIN_SECONDS", "")
+    return float(value) if value else None
+
+
+def _drained(*_: object) -> None:
+    notify(f"STATUS=drain over, {len(state.active_requests)} task(s) running, cold shutdown begins")
+    signal.raise_signal(signal.SIGQUIT)

@@ -1,0 +1,41 @@
+"""``gunicorn celeriac.wsgi:application``: the project's WSGI application, wrapped.
+
+Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
+(`celeriac.health`); all else is the project's. gunicorn imports this module before it forks
+(``--preload``), so nothing is connected when the import is over.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from celeriac import health
+from celeriac.adopt import RETRIES_IN_WEB, adopt
+from celeriac.project import celery_app, release, wsgi_application
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+RELEASE_HEADER = "X-Release"
+
+app = adopt(celery_app(), result_retries=RETRIES_IN_WEB)
+project = wsgi_application()
+
+# What the project connected while it was imported, its children would share, and break.
+connections.close_all()
+
+
+def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer one request (PEP 3333)."""
+
+    def start(
+        status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
+    ) -> Callable[[bytes], object]:
+        others = [header for header in headers if header[0].lower() != RELEASE_HEADER.lower()]
+        return start_response(status, [*others, (RELEASE_HEADER, release())], exc_info)
+
+    if environ.get("PATH_INFO", "").startswith(health.PREFIX):
+        return health.answer(app, environ, start)
+    return project(environ, start)

@@ -1,0 +1,5 @@
+"""One page."""
+
+from django.urls import include, path
+
+urlpatterns = [path("", include("work.urls"))]

@@ -1,0 +1,7 @@
+"""Addresses of the pages."""
+
+from django.urls import path
+
+from work import views
+
+urlpatterns = [path("", views.hello)]

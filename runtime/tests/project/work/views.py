@@ -1,0 +1,8 @@
+"""Pages."""
+
+from django.http import HttpRequest, HttpResponse
+
+
+def hello(request: HttpRequest) -> HttpResponse:
+    """Answer, with a header that belongs to the deployment and not to a project."""
+    return HttpResponse("hello", headers={"x-release": "the project's own idea"})

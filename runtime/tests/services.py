@@ -1,0 +1,178 @@
+"""Real services for tests: each on a port or socket and in a directory of its own.
+
+The computer's own services are never touched, and nothing is skipped: a program that is not
+installed is an error, which names the package to install.
+"""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_TIMEOUT_SECONDS = 20
+
+
+@contextmanager
+def redis_server() -> Iterator["Redis"]:
+    """Run a redis-server that keeps nothing on disk, on a free port of the loopback address."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
+        server = Redis(Path(directory), free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def postgresql_server() -> Iterator["PostgreSQL"]:
+    """Run a new PostgreSQL cluster that listens on a Unix socket only, and trusts everybody there.
+
+    PostgreSQL refuses to run as root; it then runs as the user ``postgres`` of Debian's package.
+    """
+    binaries = _postgresql_binaries()
+    user = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        if user:
+            shutil.chown(directory, user)
+        server = PostgreSQL(Path(directory), binaries, user)
+        server.initialise()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass
+class Redis:
+    """A redis-server of one test run.
+
+    Attributes:
+        directory: where it runs.
+        port: where it listens, on 127.0.0.1; the same one over a restart.
+    """
+
+    directory: Path
+    port: int
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database, for Celery and for clients."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers. Does nothing while it runs."""
+        if self._process is not None:
+            return
+        program = _program("redis-server", "redis-server")
+        log = (self.directory / "log").open("ab")
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._process = subprocess.Popen(
+            [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
+        )
+        _wait(lambda: _answers(self.port), f"redis-server on port {self.port}")
+
+    def stop(self) -> None:
+        """Stop it at once, and with it forget everything. Does nothing while it is stopped."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@dataclass
+class PostgreSQL:
+    """A PostgreSQL cluster of one test run.
+
+    Attributes:
+        directory: where its data and its socket are.
+        binaries: where the server's programs are.
+        user: who runs it; None for the user of the tests.
+    """
+
+    directory: Path
+    binaries: Path
+    user: str | None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What libpq needs in the environment to find it; there is a database ``postgres``."""
+        user = self.user or pwd.getpwuid(os.geteuid()).pw_name
+        return {"PGHOST": str(self.directory), "PGUSER": user}
+
+    def initialise(self) -> None:
+        """Make an empty cluster."""
+        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8")
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Does nothing while it runs."""
+        if self._runs():
+            return
+        options = f"-k {self.directory} -c listen_addresses= -c fsync=off"
+        log = str(self.directory / "log")
+        self._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}", f"--log={log}")
+
+    def stop(self) -> None:
+        """Stop it, ending every session. Does nothing while it is stopped."""
+        if self._runs():
+            self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=fast")
+
+    def _runs(self) -> bool:
+        return (self.directory / "data" / "postmaster.pid").exists()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self.binaries / program, f"--pgdata={self.directory / 'data'}", *arguments],
+            check=True,
+            user=self.user,
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
+    if found is None:
+        raise RuntimeError(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+def _postgresql_binaries() -> Path:
+    """Return the directory of the newest PostgreSQL server; Debian keeps it off the PATH."""
+    versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if not versions:
+        raise RuntimeError("initdb is not installed: apt-get install postgresql")
+    return max(versions, key=lambda path: int(path.parent.name))
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(1)
+        if client.connect_ex(("127.0.0.1", port)) != 0:
+            return False
+        client.sendall(b"PING\r\n")
+        return client.recv(16).startswith(b"+PONG")
+
+
+def _wait(ready: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not start in {START_TIMEOUT_SECONDS} s")
+        time.sleep(0.02)

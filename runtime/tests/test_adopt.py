@@ -1,0 +1,135 @@
+"""The project's own Celery app, with our parts, under every command of Celery's."""
+
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from conftest import postgresql_session
+from services import PostgreSQL, Redis, free_port
+from supervised import supervised
+
+from celeriac.adopt import BACKEND, adopt
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "django-db",
+        "django_celery_results.backends:DatabaseBackend",
+        "django_celery_results.backends.DatabaseBackend",
+        "django_celery_results.backends.database:DatabaseBackend",
+    ],
+)
+def test_the_database_backend_is_replaced_by_ours(backend: str) -> None:
+    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    assert app.conf.result_backend == BACKEND
+    assert app.conf.result_backend_always_retry is True
+    assert app.conf.result_backend_max_retries == 7
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        None,
+        "redis://127.0.0.1/0",
+        "rpc://",
+        "django-cache",
+        "cache+memory://",
+        "own.backend:Theirs",
+    ],
+)
+def test_another_backend_is_left_alone(backend: str | None) -> None:
+    untouched = Celery(backend=backend, set_as_current=False)
+    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    for name in ("result_backend", "result_backend_always_retry", "result_backend_max_retries"):
+        assert app.conf[name] == untouched.conf[name]
+
+
+def test_adopting_twice_changes_nothing_more() -> None:
+    app = Celery(backend="django-db", set_as_current=False)
+    adopt(app, result_retries=7)
+    steps = set(app.steps["consumer"])
+    adopt(app, result_retries=3)
+    assert set(app.steps["consumer"]) == steps
+    assert app.conf.result_backend_max_retries == 3
+
+
+def test_every_command_of_celery_runs_on_it(environment: dict[str, str], redis: Redis) -> None:
+    celery = ["-A", "celeriac.app"]
+    port = free_port()
+    flower = [*celery, "flower", f"--port={port}", "--address=127.0.0.1"]
+    worker = [*celery, "worker", "--concurrency=1", "--hostname=tested@%h", "--task-events"]
+    with (
+        supervised("celery", *worker, environment=environment) as running,
+        supervised("celery", *flower, environment=environment) as web,
+        supervised("celery", *celery, "events", "--dump", environment=environment) as events,
+    ):
+        running.told("READY=1")
+        # Of `control`, the command that Flower's buttons send.
+        control = subprocess.run(
+            [sys.executable, "-m", "celery", *celery, "control", "pool_grow", "1"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "pool will grow" in control.stdout
+        inspect = subprocess.run(
+            [sys.executable, "-m", "celery", *celery, "inspect", "registered"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "celeriac.ping" in inspect.stdout
+        assert "work.tasks.sleep" in inspect.stdout
+        events.waits(lambda: "tested@" in events.log.read_text(), "event of the worker")
+        web.waits(lambda: "Visit me" in web.log.read_text(), "start of Flower")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+            assert page.status == 200
+
+
+def test_a_wrong_name_of_the_app_is_said_on_the_command_line(
+    bare_environment: dict[str, str],
+) -> None:
+    status = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "celeriac.app", "status"],
+        env={**bare_environment, "CELERIAC_CELERY_APP": "nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert status.returncode != 0
+    assert "CELERIAC_CELERY_APP=nowhere: No module named 'nowhere'" in status.stderr
+
+
+def test_a_result_survives_a_restart_of_the_database(
+    on_postgresql: dict[str, str], postgresql: PostgreSQL, redis: Redis
+) -> None:
+    environment = {**on_postgresql, "MORE_SETTINGS": '{"CELERY_TASK_TRACK_STARTED": true}'}
+    prepare = [sys.executable, "-m", "celeriac.prepare", "migrate"]
+    subprocess.run(prepare, env=environment, check=True, stdout=subprocess.DEVNULL)
+    worker = ["-A", "celeriac.app", "worker", "--concurrency=2", "--hostname=tested@%h"]
+    with supervised("celery", *worker, environment=environment) as running:
+        running.told("READY=1")
+        with Celery(broker=redis.url, set_as_current=False) as sender:
+            # One ends after the restart, on a broken connection; one while the database is down.
+            for seconds in (4, 1.5):
+                sender.send_task("work.tasks.sleep", (str(seconds), seconds))
+        record = Path(environment["RECORD"])
+        running.waits(lambda: record.exists() and record.read_text().count("began") == 2, "tasks")
+        time.sleep(0.5)  # until both are recorded as STARTED
+        postgresql.stop()
+        time.sleep(2)
+        postgresql.start()
+
+        def states() -> list[str]:
+            with postgresql_session(environment) as session:
+                rows = session.execute("SELECT status FROM django_celery_results_taskresult")
+                return [row[0] for row in rows]
+
+        running.waits(lambda: states() == ["SUCCESS", "SUCCESS"], "results", within=30)

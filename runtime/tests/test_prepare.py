@@ -1,0 +1,216 @@
+"""What a release goes through before it serves: each step succeeds, and fails on what it should."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import postgresql_session
+
+Result = subprocess.CompletedProcess[str]
+ALL_STEPS = ["check", "import", "migrate", "static", "admin"]
+
+
+def prepare(environment: dict[str, str], *steps: str, **more: str) -> Result:
+    """Run steps; keyword arguments are further variables of the environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "celeriac.prepare", *steps],
+        env={**environment, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def lines(result: Result) -> dict[str, str]:
+    """Return what was printed of each step."""
+    return dict(line.split(": ", 1) for line in result.stdout.splitlines())
+
+
+def refused(result: Result, step: str, why: str) -> bool:
+    """Say whether a step failed and the operator sees why."""
+    return (
+        result.returncode == 1
+        and list(lines(result))[-1] == step
+        and lines(result)[step].startswith("failed after ")
+        and why in result.stderr
+    )
+
+
+def test_a_good_release_passes_every_step(bare_environment: dict[str, str]) -> None:
+    admin = {"CELERIAC_ADMIN_USERNAME": "ada", "CELERIAC_ADMIN_PASSWORD": "first"}
+    result = prepare(bare_environment, *ALL_STEPS, **admin)
+    assert result.returncode == 0, result.stderr
+    assert list(lines(result)) == ["set-up", *ALL_STEPS]
+    assert all(line.endswith(" s)") for line in lines(result).values())
+    assert (Path(bare_environment["STATIC_ROOT"]) / "work" / "site.css").exists()
+    assert "ada created" in lines(result)["admin"]
+    with sqlite3.connect(bare_environment["SQLITE"]) as database:
+        query = "SELECT username, is_superuser, password FROM auth_user"
+        username, is_superuser, password = database.execute(query).fetchone()
+    assert (username, is_superuser) == ("ada", 1)
+
+    again = prepare(bare_environment, *ALL_STEPS, **{**admin, "CELERIAC_ADMIN_PASSWORD": "other"})
+    assert again.returncode == 0, again.stderr
+    assert "0 migrations applied" in lines(again)["migrate"]
+    assert "ada is there already" in lines(again)["admin"]
+    with sqlite3.connect(bare_environment["SQLITE"]) as database:
+        assert database.execute(query).fetchall() == [("ada", 1, password)]
+
+
+@pytest.mark.parametrize("steps", [[], ["build"], ["check", "statics"]])
+def test_an_unknown_step_is_refused_before_anything_is_done(
+    bare_environment: dict[str, str], steps: list[str]
+) -> None:
+    result = prepare(bare_environment, *steps)
+    assert result.returncode == 2
+    assert "check import migrate static admin" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_failed_check_stops_everything_after_it(bare_environment: dict[str, str]) -> None:
+    insecure = json.dumps({"SECURE_HSTS_SECONDS": 0})
+    result = prepare(bare_environment, "check", "migrate", MORE_SETTINGS=insecure)
+    assert refused(result, "check", "security.W004")
+    assert "Traceback" not in result.stderr
+    assert not Path(bare_environment["SQLITE"]).exists()
+    level = prepare(
+        bare_environment, "check", MORE_SETTINGS=insecure, CELERIAC_CHECK_FAIL_LEVEL="ERROR"
+    )
+    assert level.returncode == 0, level.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "why"),
+    [
+        ("work/tasks.py", "import a_missing_library", "a_missing_library"),
+        ("work/views.py", "import a_missing_library", "a_missing_library"),
+        ("demo/wsgi.py", "import a_missing_library", "a_missing_library"),
+        ("demo/celery.py", "import a_missing_library", "a_missing_library"),
+        ("demo/urls.py", "handler500 = 'work.views.missing'", "missing"),
+        (
+            "demo/celery.py",
+            "app.conf.beat_schedule = {'nightly': {'task': 'work.tasks.gone', 'schedule': 60}}",
+            "'nightly' names the task 'work.tasks.gone'",
+        ),
+        (
+            "demo/celery.py",
+            "@app.on_after_finalize.connect\n"
+            "def add(sender, **_):\n"
+            "    sender.add_periodic_task(60, sender.signature('work.tasks.gone'), name='nightly')",
+            "'nightly' names the task 'work.tasks.gone'",
+        ),
+    ],
+    ids=["task", "view", "wsgi", "celery", "error handler", "beat_schedule", "periodic task"],
+)
+def test_an_import_that_would_fail_later_fails_here(
+    bare_environment: dict[str, str], project: Path, file: str, source: str, why: str
+) -> None:
+    with (project / file).open("a") as module:
+        module.write(f"\n{source}\n")
+    assert refused(prepare(bare_environment, "import"), "import", why)
+
+
+def test_settings_that_cannot_be_imported_are_shown(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    (project / "demo" / "settings.py").write_text("import a_missing_library\n")
+    assert refused(prepare(bare_environment, "check"), "set-up", "a_missing_library")
+
+
+def test_a_schedule_of_existing_tasks_passes(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    entry = {"nightly": {"task": "work.tasks.sleep", "schedule": 60}}
+    schedule = json.dumps({"CELERY_BEAT_SCHEDULE": entry})
+    assert prepare(bare_environment, "import", MORE_SETTINGS=schedule).returncode == 0
+
+
+def test_a_failed_migration_is_shown(bare_environment: dict[str, str], project: Path) -> None:
+    add_migration(project, "migrations.RunSQL('INSERT INTO no_such_table VALUES (1)')")
+    assert refused(prepare(bare_environment, "migrate"), "migrate", "no such table: no_such_table")
+
+
+def test_static_files_without_a_place_are_refused(bare_environment: dict[str, str]) -> None:
+    del bare_environment["STATIC_ROOT"]
+    assert refused(prepare(bare_environment, "static"), "static", "STATIC_ROOT")
+
+
+def test_a_project_without_static_files_and_users_passes(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    more = {"CELERIAC_ADMIN_USERNAME": "ada", "CELERIAC_ADMIN_PASSWORD": "first"}
+    apps = json.dumps({"INSTALLED_APPS": ["django_celery_beat", "django_celery_results", "work"]})
+    result = prepare(bare_environment, "static", "admin", **more, MORE_SETTINGS=apps)
+    assert result.returncode == 0, result.stderr
+    assert "does not use django.contrib.staticfiles" in lines(result)["static"]
+    assert "does not use django.contrib.auth" in lines(result)["admin"]
+
+
+def test_an_admin_without_a_password_is_refused(
+    bare_environment: dict[str, str], migrated: Path
+) -> None:
+    shutil.copy(migrated, bare_environment["SQLITE"])
+    result = prepare(bare_environment, "admin", CELERIAC_ADMIN_USERNAME="ada")
+    assert refused(result, "admin", "CELERIAC_ADMIN_PASSWORD is not")
+    assert prepare(bare_environment, "admin").returncode == 0
+
+
+def test_a_migration_does_not_wait_for_ever_behind_live_traffic(
+    on_postgresql: dict[str, str], project: Path
+) -> None:
+    assert prepare(on_postgresql, "migrate").returncode == 0
+    add_migration(project, "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text')")
+    with postgresql_session(on_postgresql) as traffic, traffic.transaction():
+        traffic.execute("SELECT * FROM work_note")
+        began = time.monotonic()
+        result = prepare(on_postgresql, "migrate", CELERIAC_LOCK_TIMEOUT_SECONDS="1")
+        assert refused(result, "migrate", "canceling statement due to lock timeout")
+        assert time.monotonic() - began < 15
+    assert prepare(on_postgresql, "migrate").returncode == 0
+
+
+def test_two_hosts_migrate_one_after_the_other(on_postgresql: dict[str, str]) -> None:
+    results: list[Result] = []
+    hosts = [
+        threading.Thread(target=lambda: results.append(prepare(on_postgresql, "migrate")))
+        for _ in range(2)
+    ]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        host.join()
+    assert [result.returncode for result in results] == [0, 0], [r.stderr for r in results]
+    applied = sorted(int(lines(result)["migrate"].split()[0]) for result in results)
+    assert applied[0] == 0
+    assert applied[1] > 40
+
+
+def test_a_host_waits_for_another_longer_than_a_migration_waits_for_traffic(
+    on_postgresql: dict[str, str],
+) -> None:
+    from celeriac.steps import MIGRATION_LOCK
+
+    with postgresql_session(on_postgresql) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        release = threading.Timer(4, lambda: other.execute("SELECT pg_advisory_unlock_all()"))
+        release.start()
+        result = prepare(on_postgresql, "migrate", CELERIAC_LOCK_TIMEOUT_SECONDS="1")
+        release.join()
+    assert result.returncode == 0, result.stderr
+
+
+def add_migration(project: Path, operation: str) -> None:
+    """Give the test project a second migration, of one operation."""
+    (project / "work" / "migrations" / "0002_more.py").write_text(
+        "from django.db import migrations\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('work', '0001_initial')]\n"
+        f"    operations = [{operation}]\n"
+    )

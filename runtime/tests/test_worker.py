@@ -1,0 +1,133 @@
+"""The worker under a supervisor: when it is ready, what it says, and how it stops."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis as redis_client
+from celery import Celery
+from services import Redis
+from supervised import Supervised, supervised
+
+DRAIN_SECONDS = 2
+SOFT_SHUTDOWN_SECONDS = 2
+
+
+@contextmanager
+def worker(environment: dict[str, str], *arguments: str) -> Iterator[Supervised]:
+    """Run a worker of the test project with two processes."""
+    options = ["--concurrency=2", "--hostname=tested@%h", "--without-gossip", "--without-mingle"]
+    command = ["-A", "celeriac.app", "worker", *options, *arguments]
+    with supervised("celery", *command, environment=environment) as running:
+        yield running
+
+
+@pytest.fixture
+def draining(environment: dict[str, str]) -> dict[str, str]:
+    """An environment in which the worker drains and shuts down softly for a short time."""
+    return {
+        **environment,
+        "CELERIAC_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "SOFT_SHUTDOWN": str(SOFT_SHUTDOWN_SECONDS),
+    }
+
+
+def send(broker: Redis, name: str, seconds: float) -> None:
+    """Send a task that takes some time; it records when it begins and ends."""
+    with Celery(broker=broker.url, set_as_current=False) as sender:
+        sender.send_task("work.tasks.sleep", (name, seconds), ignore_result=True)
+
+
+def record(environment: dict[str, str]) -> list[str]:
+    """Return what the tasks recorded so far: ``began NAME`` and ``ended NAME``."""
+    path = Path(environment["RECORD"])
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def messages(broker: Redis) -> tuple[int, int]:
+    """Return how many messages wait in the queue, and how many some worker has not yet acked."""
+    with redis_client.Redis.from_url(broker.url) as client:
+        return client.llen("celery"), client.hlen("unacked")
+
+
+def test_ready_means_that_it_consumes(environment: dict[str, str], redis: Redis) -> None:
+    redis.stop()
+    with worker(environment) as running:
+        running.told("STATUS=waiting for the broker")
+        running.waits(lambda: "Cannot connect" in running.log.read_text(), "refusal by the broker")
+        time.sleep(1)
+        assert "READY=1" not in "".join(running.notifications.texts())
+        redis.start()
+        running.told("READY=1\nSTATUS=consuming")
+        send(redis, "a", 0)
+        running.waits(lambda: "ended a" in record(environment), "executed task", within=2)
+
+
+def test_the_status_follows_the_broker(environment: dict[str, str], redis: Redis) -> None:
+    with worker(environment) as running:
+        running.told("READY=1")
+        redis.stop()
+        running.told("STATUS=waiting for the broker", times=2)  # the first was at the start
+        redis.start()
+        running.told("STATUS=consuming", times=2)
+        send(redis, "a", 0)
+        running.waits(lambda: "ended a" in record(environment), "executed task", within=5)
+        assert sum("READY=1" in text for text in running.notifications.texts()) == 1
+
+
+def test_a_stop_lets_running_tasks_finish(environment: dict[str, str], redis: Redis) -> None:
+    with worker(environment) as running:
+        running.told("READY=1")
+        send(redis, "a", 2)
+        running.waits(lambda: "began a" in record(environment), "task begun")
+        running.stop()
+        assert record(environment) == ["began a", "ended a"]
+        assert "warm shutdown (SIGTERM), 1 task(s) running" in running.told("STOPPING=1\nSTATUS=")
+        assert running.process.returncode == 0
+        assert messages(redis) == (0, 0)
+
+
+def test_what_is_unfinished_after_the_drain_goes_back_to_the_queue(
+    draining: dict[str, str], redis: Redis
+) -> None:
+    with worker(draining) as running:
+        running.told("READY=1")
+        for name in "ab":
+            send(redis, name, 60)
+        running.waits(lambda: len(record(draining)) == 2, "two tasks begun")
+        send(redis, "c", 60)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(DRAIN_SECONDS / 2)
+        running.stop()  # which must not start the drain anew
+        took = time.monotonic() - began
+        assert took >= DRAIN_SECONDS + SOFT_SHUTDOWN_SECONDS
+        assert took < DRAIN_SECONDS + SOFT_SHUTDOWN_SECONDS + 5
+        assert messages(redis) == (3, 0)
+        assert sorted(record(draining)) == ["began a", "began b"]
+        over = [when for when, text in running.notifications.messages if "drain over, 2" in text]
+        assert [round(when - began) for when in over] == [DRAIN_SECONDS]
+
+
+def test_what_ends_during_the_soft_shutdown_is_not_executed_again(
+    draining: dict[str, str], redis: Redis
+) -> None:
+    with worker(draining) as running:
+        running.told("READY=1")
+        send(redis, "a", DRAIN_SECONDS + SOFT_SHUTDOWN_SECONDS / 2)
+        running.waits(lambda: "began a" in record(draining), "task begun")
+        running.stop()
+        assert record(draining) == ["began a", "ended a"]
+        assert messages(redis) == (0, 0)
+
+
+def test_a_remote_shutdown_is_reported_too(environment: dict[str, str], redis: Redis) -> None:
+    with worker(environment) as running:
+        running.told("READY=1")
+        with Celery(broker=redis.url, set_as_current=False) as sender:
+            sender.control.shutdown()
+        running.waits(lambda: "STOPPING=1" in running.notifications.texts(), "STOPPING=1")
+        running.process.wait(10)

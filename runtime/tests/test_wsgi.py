@@ -1,0 +1,287 @@
+"""The wrapped WSGI application, served by a real gunicorn to real clients."""
+
+import http.client
+import json
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis as redis_client
+from celery import Celery
+from conftest import (
+    PROJECT,
+    TOKEN,
+    empty_database,
+    postgresql_session,
+    process_environment,
+)
+from services import PostgreSQL, Redis, free_port, redis_server
+from supervised import Supervised, supervised
+
+from celeriac import health
+
+RELEASE = "0123456789ab"
+PING = "/-/celeriac/ping"
+STATUS = "/-/celeriac/status"
+
+
+class Site:
+    """A running site.
+
+    Attributes:
+        port: of its gunicorn, on 127.0.0.1.
+        environment: of its processes.
+        redis: its broker.
+    """
+
+    def __init__(self, environment: dict[str, str], redis: Redis) -> None:
+        self.port = free_port()
+        self.environment = environment
+        self.redis = redis
+
+    def request(
+        self, method: str, path: str, authorization: str | None = f"Bearer {TOKEN}"
+    ) -> tuple[int, http.client.HTTPMessage, Any]:
+        """Send a request; return the status, the headers and the content of the answer."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            headers = {} if authorization is None else {"Authorization": authorization}
+            client.request(method, path, headers=headers)
+            answer = client.getresponse()
+            body = answer.read().decode()
+            is_json = answer.headers["Content-Type"] == "application/json"
+            return answer.status, answer.headers, json.loads(body) if is_json else body
+        finally:
+            client.close()
+
+
+@contextmanager
+def gunicorn(site: Site) -> Iterator[Supervised]:
+    """Serve a site as the unit does: the application is imported before the fork."""
+    options = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{site.port}", "--workers=2"]
+    command = [*options, "celeriac.wsgi:application"]
+    with supervised("gunicorn", *command, environment=site.environment) as running:
+        running.told("READY=1")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(migrated: Path) -> Iterator[Site]:
+    """A site with a worker, on SQLite. The project ignores results, and stores none of its own."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server())
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-")))
+        environment = {
+            **process_environment(scratch, PROJECT),
+            "BROKER_URL": redis.url,
+            "MORE_SETTINGS": '{"CELERY_TASK_IGNORE_RESULT": true}',
+        }
+        shutil.copy(migrated, environment["SQLITE"])
+        site = Site(environment, redis)
+        command = ["-A", "celeriac.app", "worker", "--hostname=tested@%h", "--concurrency=1"]
+        worker = stack.enter_context(supervised("celery", *command, environment=environment))
+        stack.enter_context(gunicorn(site))
+        worker.told("READY=1")
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site_on_postgresql(postgresql_of_the_run: PostgreSQL) -> Iterator[Site]:
+    """A site without a worker, on PostgreSQL, of a project that queries while it is imported."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server())
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-")))
+        project = shutil.copytree(PROJECT, scratch / "project")
+        with (project / "demo" / "wsgi.py").open("a") as file:
+            file.write("from django.db import connection\n")
+            file.write("with connection.cursor() as cursor:\n    cursor.execute('SELECT 1')\n")
+        postgresql_of_the_run.start()
+        environment = {
+            **process_environment(scratch, project),
+            **empty_database(postgresql_of_the_run, scratch.name),
+            "BROKER_URL": redis.url,
+        }
+        site = Site(environment, redis)
+        stack.enter_context(gunicorn(site))
+        yield site
+
+
+def sessions(site: Site) -> int:
+    """Return how many sessions the processes of a site have in its PostgreSQL database."""
+    with postgresql_session(site.environment) as session:
+        row = session.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def comes_true(condition: Callable[[], bool], within: float = 10) -> bool:
+    """Wait until a condition is true, at most some seconds; return whether it became so."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_ping_is_executed_by_a_worker(site: Site) -> None:
+    status, _, content = site.request("POST", PING)
+    assert status == 202
+    path = f"{PING}/{UUID(content['id'])}"
+    assert comes_true(lambda: site.request("GET", path)[2]["state"] == "SUCCESS")
+    status, headers, content = site.request("GET", path)
+    assert status == 200
+    assert content["result"] == {"release": RELEASE, "hostname": f"tested@{socket.gethostname()}"}
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_a_ping_that_nobody_sent_is_pending(site: Site) -> None:
+    status, _, content = site.request("GET", f"{PING}/{uuid4()}")
+    assert (status, content) == (200, {"state": "PENDING", "result": None})
+
+
+def test_the_result_of_a_task_of_the_project_is_not_shown(site: Site) -> None:
+    with Celery(broker=site.redis.url, set_as_current=False) as sender:
+        sent = sender.send_task("work.tasks.sleep", ("secret", 0), ignore_result=False)
+    path = f"{PING}/{sent.id}"
+    assert comes_true(lambda: site.request("GET", path)[2]["state"] == "SUCCESS")
+    assert site.request("GET", path)[2]["result"] is None
+
+
+def test_every_response_names_the_release_once(site: Site) -> None:
+    for path in ("/", "/no-such-page", STATUS, PING):
+        _, headers, _ = site.request("GET", path)
+        assert headers.get_all("X-Release") == [RELEASE]
+
+
+def test_all_else_is_the_project(site: Site) -> None:
+    assert site.request("GET", "/")[2] == "hello"
+    assert site.request("GET", "/-/celeriac")[0] == 404
+    assert site.request("GET", "/-/celeriac")[1]["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}"],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", PING), ("GET", STATUS), ("PUT", STATUS)])
+def test_without_the_token_there_is_nothing(
+    site: Site, method: str, path: str, authorization: str | None
+) -> None:
+    status, _, content = site.request(method, path, authorization)
+    assert (status, content) == (404, {"error": "not found"})
+
+
+@pytest.mark.parametrize("path", ["", "ping/", "ping/1", "status/", f"ping/{uuid4()}/", "other"])
+def test_an_unknown_path_is_not_found_even_with_the_token(site: Site, path: str) -> None:
+    assert site.request("GET", f"/-/celeriac/{path}")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", PING, "POST"), ("POST", STATUS, "GET"), ("POST", f"{PING}/{uuid4()}", "GET")],
+)
+def test_a_wrong_method_is_refused(site: Site, method: str, path: str, allowed: str) -> None:
+    status, headers, _ = site.request(method, path)
+    assert (status, headers["Allow"]) == (405, allowed)
+
+
+def test_without_a_configured_token_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_HEALTH_TOKEN", "")
+    assert answer(Celery(), "GET", STATUS, token="")[0] == "404 Not Found"
+    monkeypatch.delenv("CELERIAC_HEALTH_TOKEN")
+    assert answer(Celery(), "GET", STATUS, token="")[0] == "404 Not Found"
+
+
+def test_a_broker_that_is_away_is_an_error_soon(site: Site) -> None:
+    site.redis.stop()
+    try:
+        began = time.monotonic()
+        status, _, content = site.request("POST", PING)
+        assert time.monotonic() - began < 6
+        assert status == 503
+        assert "error" in content
+        assert site.request("GET", "/")[0] == 200
+    finally:
+        site.redis.start()
+    assert site.request("POST", PING)[0] == 202
+
+
+@pytest.mark.parametrize("transport", ["redis", "amqp"])
+def test_a_broker_that_never_answers_is_an_error_soon(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setenv("CELERIAC_HEALTH_TOKEN", TOKEN)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = Celery(broker=f"{transport}://127.0.0.1:{silent.getsockname()[1]}//")
+        began = time.monotonic()
+        status, content = answer(app, "POST", PING)
+        assert time.monotonic() - began < 6
+    assert status == "503 Service Unavailable"
+    assert "error" in content
+
+
+def test_a_ping_leaves_nothing_connected(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_HEALTH_TOKEN", TOKEN)
+    app = Celery(broker=redis.url, backend=redis.url)
+    with redis_client.Redis.from_url(redis.url) as onlooker:
+        before = len(onlooker.client_list())
+        assert answer(app, "POST", PING)[0] == "202 Accepted"
+        assert onlooker.pubsub_channels() == []
+        assert len(onlooker.client_list()) == before
+
+
+def test_nothing_is_connected_when_the_workers_are_forked(site_on_postgresql: Site) -> None:
+    assert sessions(site_on_postgresql) == 0
+    with redis_client.Redis.from_url(site_on_postgresql.redis.url) as onlooker:
+        assert len(onlooker.client_list()) == 1
+
+
+def test_the_status_names_what_is_not_migrated(site: Site, site_on_postgresql: Site) -> None:
+    assert site.request("GET", STATUS)[2] == {"release": RELEASE, "unapplied_migrations": []}
+    status, _, content = site_on_postgresql.request("GET", STATUS)
+    assert status == 200
+    assert "work.0001_initial" in content["unapplied_migrations"]
+
+
+def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) -> None:
+    assert site_on_postgresql.request("GET", STATUS)[0] == 200
+    assert comes_true(lambda: sessions(site_on_postgresql) == 0, within=2)
+
+
+def test_a_database_that_is_away_is_an_error_soon(
+    site_on_postgresql: Site, postgresql_of_the_run: PostgreSQL
+) -> None:
+    postgresql_of_the_run.stop()
+    try:
+        for path in (STATUS, f"{PING}/{uuid4()}"):
+            began = time.monotonic()
+            status, _, content = site_on_postgresql.request("GET", path)
+            assert time.monotonic() - began < 3
+            assert status == 503
+            assert "error" in content
+    finally:
+        postgresql_of_the_run.start()
+    assert site_on_postgresql.request("GET", STATUS)[0] == 200
+
+
+def answer(app: Celery, method: str, path: str, token: str = TOKEN) -> tuple[str, Any]:
+    """Call the endpoints in this process; return the status line and the content."""
+    statuses: list[str] = []
+    environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "HTTP_AUTHORIZATION": f"Bearer {token}",
+    }
+    body = health.answer(app, environ, lambda status, headers: statuses.append(status))
+    return statuses[0], json.loads(b"".join(body))

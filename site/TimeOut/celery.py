@@ -1,0 +1,33 @@
+"""The Celery app: `celery -A TimeOut worker`, `celery -A TimeOut beat`.
+
+Source: https://docs.celeryq.dev/en/stable/django/first-steps-with-django.html
+"""
+
+import os
+
+from celery import Celery
+from celery.schedules import crontab
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "TimeOut.settings")
+
+app = Celery("TimeOut")
+
+# Every name that starts with CELERY_ in the settings is Celery's; the worker reads them by name,
+# nothing is pickled.
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+# `tasks.py` of every installed app.
+app.autodiscover_tasks()
+
+# ==================================================================================================
+# Periodic tasks
+# ==================================================================================================
+# beat writes these into the database each time it starts; there the admin shows them beside those
+# made by hand. A `task` here must be the name under which the task is registered, or the worker
+# refuses the message.
+app.conf.beat_schedule = {
+    "app-post_counter_update": {
+        "task": "app.tasks.post_counter_update",
+        "schedule": crontab(),  # every minute; `crontab(minute=0, hour=0)` is daily at midnight
+    },
+}

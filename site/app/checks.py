@@ -1,0 +1,49 @@
+"""System checks: what `manage.py check` refuses before a release goes live."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import current_app
+from django.apps import AppConfig
+from django.core import checks
+from django.utils.module_loading import autodiscover_modules
+
+
+@checks.register
+def task_time_limits(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """Refuse a task whose own time limits break the order soft < hard + shutdown < visibility.
+
+    The limits that every task has by default are checked in the settings; this is about
+    `@shared_task(time_limit=...)`. A task allowed to run longer than the broker's visibility
+    timeout is given to a second worker while the first still runs it.
+
+    Source: https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
+    """
+    autodiscover_modules("tasks")
+    conf = current_app.conf
+    visibility = conf.broker_transport_options.get("visibility_timeout")
+    errors: list[checks.CheckMessage] = []
+    for name, task in sorted(current_app.tasks.items()):
+        hard = task.time_limit or conf.task_time_limit
+        soft = task.soft_time_limit or conf.task_soft_time_limit
+        if soft >= hard:
+            errors.append(
+                checks.Error(
+                    f"Task {name}: its soft time limit ({soft} s) is not below its hard one "
+                    f"({hard} s).",
+                    hint="Set both in the task's decorator, the soft one lower.",
+                    id="app.E001",
+                )
+            )
+        if visibility is not None and hard + conf.worker_soft_shutdown_timeout >= visibility:
+            errors.append(
+                checks.Error(
+                    f"Task {name}: with a time limit of {hard} s Redis would give it to a second "
+                    f"worker after {visibility} s, while it still runs.",
+                    hint=f"Raise CELERY_TASK_TIME_LIMIT to {hard}, or split the task.",
+                    id="app.E002",
+                )
+            )
+    return errors

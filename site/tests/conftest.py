@@ -1,0 +1,78 @@
+"""Fixtures: a Redis server, the running site, and those who visit it."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from processes import RedisServer, Stack, Visitor, free_port, run, wait_for
+
+# Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
+# the variable at each use.
+os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers, as a frozen server does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running Redis server."""
+    if shutil.which("redis-server") is None:
+        pytest.fail("redis-server is not installed: apt install redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Stack]:
+    """The running site, made by the notes' own commands, with a member of staff `anna`."""
+    stack = Stack(tmp_path_factory.mktemp("stack"), redis_server)
+    migrate = run("python3", "manage.py", "migrate", **stack.environment)
+    assert migrate.returncode == 0, migrate.stderr
+    stack.migrated = migrate.stdout
+    user = run(
+        *("python3", "manage.py", "createsuperuser", "--noinput"),
+        **stack.environment,
+        DJANGO_SUPERUSER_USERNAME="anna",
+        DJANGO_SUPERUSER_EMAIL="",
+        DJANGO_SUPERUSER_PASSWORD="correct horse",
+    )
+    assert user.returncode == 0, user.stderr
+    port = free_port()
+    stack.url = f"http://localhost:{port}"
+    try:
+        stack.spawn(
+            "worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4"
+        )
+        stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
+        stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
+        wait_for(lambda: " ready." in stack.log("worker"), 20, "the worker is ready")
+        wait_for(lambda: "Listening at" in stack.log("web"), 20, "the web server listens")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def stranger(stack: Stack) -> Visitor:
+    """Someone who is not logged in."""
+    return Visitor(stack.url)
+
+
+@pytest.fixture
+def anna(stack: Stack) -> Visitor:
+    """A member of staff, logged in."""
+    visitor = Visitor(stack.url)
+    visitor.log_in()
+    return visitor

@@ -1,0 +1,231 @@
+"""The site's processes, started as a person would, and what is needed to talk to them.
+
+Nothing is mocked: the servers and processes are real, on ports and in folders of their own.
+"""
+
+import contextlib
+import http.cookiejar
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SITE = Path(__file__).resolve().parent.parent
+
+
+def bare_environment(**variables: str) -> dict[str, str]:
+    """Return an environment with these variables, and otherwise only what finds the programs."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **variables,
+    }
+
+
+def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in `site/` with only these variables set; return what it said and its code."""
+    return subprocess.run(
+        command,
+        cwd=SITE,
+        env=bare_environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Return the first true value of the condition; fail the test when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    return pytest.fail(f"{what}: not within {seconds} seconds")
+
+
+def free_port() -> int:
+    """Return a TCP port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class RedisServer:
+    """A Redis server of our own, with a password, that can be stopped and started again."""
+
+    folder: Path
+    password: str = "$ecret/with@signs:and%"
+    port: int = field(default_factory=free_port)
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it, with what it held before; return when it answers."""
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "appendonly": "yes"}
+        self._process = subprocess.Popen(
+            [
+                *("redis-server", "--save", "", "--requirepass", self.password),
+                *(text for name, value in options.items() for text in (f"--{name}", str(value))),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_for(self._answers, 10, "Redis answers")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the site needs in its environment to use this server."""
+        return {"REDIS_PORT": str(self.port), "REDIS_PASSWORD": self.password}
+
+
+@dataclass
+class Stack:
+    """The site on a developer's computer: web, worker and beat, SQLite and Redis."""
+
+    folder: Path
+    redis: RedisServer
+    url: str = ""
+    migrated: str = ""
+    _processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is set for every process; all else is the default."""
+        return {
+            "DATABASE_URL": f"sqlite:///{self.folder / 'db.sqlite3'}",
+            **self.redis.environment,
+        }
+
+    def spawn(self, name: str, *command: str, **variables: str) -> None:
+        """Start a process in `site/`; its output goes to a file that `log` reads."""
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self._processes.append(
+                subprocess.Popen(
+                    command,
+                    cwd=SITE,
+                    env=bare_environment(**{**self.environment, **variables}),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+
+    def stop(self) -> None:
+        """End all processes, children too; the pool of a worker is in its group."""
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def log(self, name: str) -> str:
+        """Return what a process has said so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query to the stack's database."""
+        with contextlib.closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as db:
+            return db.execute(sql, values).fetchall()
+
+    def succeeded(self, task_id: str) -> bool:
+        """Say whether the database has a successful result of this task."""
+        rows = self.query(
+            "select status from django_celery_results_taskresult where task_id = ?", task_id
+        )
+        return rows == [("SUCCESS",)]
+
+
+@dataclass
+class Answer:
+    """An answer of the web server."""
+
+    status: int
+    headers: Any
+    text: str
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.text)
+
+
+class Visitor:
+    """Someone at a browser: keeps cookies, follows nothing."""
+
+    def __init__(self, url: str) -> None:
+        """Take the address of the site."""
+        self.url = url
+        self.cookies = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(self.cookies), _NoRedirect
+        )
+
+    def ask(self, path: str, form: dict[str, Any] | None = None) -> Answer:
+        """GET a path, or POST a form to it with the CSRF token that a page would have carried."""
+        data = None
+        if form is not None:
+            token = next((c.value for c in self.cookies if c.name == "csrftoken"), "")
+            data = urllib.parse.urlencode({"csrfmiddlewaretoken": token, **form}).encode()
+        start = time.monotonic()
+        try:
+            response = self._opener.open(self.url + path, data, timeout=30)
+        except urllib.error.HTTPError as error:
+            response = error  # an answer too
+        with response:
+            text = response.read().decode()
+        return Answer(response.status, response.headers, text, time.monotonic() - start)
+
+    def log_in(self) -> None:
+        """Become `anna`, through the admin's form."""
+        self.ask("/admin/login/")
+        answer = self.ask("/admin/login/", {"username": "anna", "password": "correct horse"})
+        assert answer.status == 302, answer.text
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+HOST_SECRET_KEY = "kP3v9-xQ7mZr2Lw8sTn5Yb1Hd6Jf4Gc0Aa_eRuViBoNyMzXqWtKpSl"
+
+
+def host_environment(static_root: Path, **variables: str) -> dict[str, str]:
+    """Return the environment that a host gives the site; variables replace or add to it."""
+    return {
+        "SECRET_KEY": HOST_SECRET_KEY,
+        "DEBUG": "false",
+        "ALLOWED_HOSTS": "site.example.org,localhost",
+        "CSRF_TRUSTED_ORIGINS": "https://site.example.org",
+        "STATIC_ROOT": str(static_root),
+        "DATABASE_URL": "postgres:///site",
+        "TIME_ZONE": "Europe/Berlin",
+        **variables,
+    }

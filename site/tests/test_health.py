@@ -1,0 +1,79 @@
+"""`/health/` is red when something is away, and never hangs."""
+
+import threading
+import time
+
+import pytest
+
+from app.health import Probe
+from processes import Stack, Visitor, free_port, wait_for
+
+
+def test_health_is_green_while_everything_answers(stranger: Visitor) -> None:
+    """For everybody: a load balancer does not log in."""
+    answer = stranger.ask("/health/")
+    assert answer.status == 200
+    assert answer.json == {"database": "ok", "broker": "ok"}
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_without_its_broker_the_site_says_so_and_recovers_by_itself(
+    stack: Stack, anna: Visitor
+) -> None:
+    """Health names what is away, nothing is started; then the first try works again."""
+    stack.redis.stop()
+    try:
+        red = anna.ask("/health/")
+        assert (red.status, red.json) == (503, {"database": "ok", "broker": "away"})
+        assert red.seconds < 3
+        assert anna.ask("/").status == 200
+        refused = anna.ask("/tasks/add/", {"x": 1, "y": 2})
+        assert refused.status == 503
+        assert refused.seconds < 3
+    finally:
+        stack.redis.start()
+    assert anna.ask("/health/").status == 200
+    accepted = anna.ask("/tasks/add/", {"x": 1, "y": 2})
+    assert accepted.status == 202
+    wait_for(lambda: stack.succeeded(accepted.json["id"]), 30, "the worker came back")
+
+
+@pytest.fixture
+def frozen_site(stack: Stack, silent_port: int) -> Visitor:
+    """The site on a database and a broker that accept connections and never answer."""
+    port = free_port()
+    stack.spawn(
+        *("frozen", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}"),
+        DATABASE_URL=f"postgres://site:x@127.0.0.1:{silent_port}/site",
+        REDIS_PORT=str(silent_port),
+    )
+    wait_for(lambda: "Listening at" in stack.log("frozen"), 20, "the web server listens")
+    return Visitor(f"http://localhost:{port}")
+
+
+def test_frozen_servers_are_away_within_three_seconds(frozen_site: Visitor) -> None:
+    """Both at once, and again while the first questions are still open."""
+    frozen_site.ask("/tasks/add/")  # the first request of a process also imports the pages
+    for _ in range(2):
+        answer = frozen_site.ask("/health/")
+        assert (answer.status, answer.json) == (503, {"database": "away", "broker": "away"})
+        assert answer.seconds < 3
+
+
+def test_a_question_that_hangs_is_asked_by_one_thread_only() -> None:
+    """However often health is asked, or a frozen server would fill the process with threads."""
+    answer = threading.Event()
+
+    def ask() -> None:
+        answer.wait()
+
+    probe = Probe("test", ask)
+    before = threading.active_count()
+    questions = {id(probe.start()) for _ in range(20)}
+    assert len(questions) == 1
+    assert threading.active_count() == before + 1
+    answer.set()
+    probe.start().result(timeout=1)
+    time.sleep(0.05)
+    assert threading.active_count() == before
+    assert id(probe.start()) not in questions

@@ -1,0 +1,44 @@
+"""What `bin/lock` wrote fits both Debians, and is the same on the hosts and beside them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from processes import SITE
+
+LOCKS = {"hosts": SITE / "requirements.txt", "control": SITE.parent / "requirements.txt"}
+
+
+def requirements(lock: Path) -> dict[str, str]:
+    """Return version and marker of each locked package; fail for one without a hash."""
+    found = {}
+    for block in re.split(r"\n(?=\S)", lock.read_text()):
+        if match := re.match(r"([a-z0-9.-]+)==(.+?) \\\n", block):
+            assert "--hash=sha256:" in block, block
+            found[match[1]] = match[2]
+        else:
+            assert block.startswith("#"), block
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_a_lock_has_what_only_the_older_python_needs(lock: Path) -> None:
+    """Debian 12 has Python 3.11.2, where the Redis client does not start without async-timeout."""
+    assert requirements(lock)["async-timeout"].endswith("; python_full_version < '3.11.3'")
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_a_lock_names_no_place_to_download_from(lock: Path) -> None:
+    """Where packages come from is each computer's own configuration."""
+    assert not re.search(r"://|--(extra-)?index|--find-links|\bfile:", lock.read_text())
+
+
+def test_the_tests_run_with_what_the_hosts_run() -> None:
+    """The lock of the control computer holds every package of the hosts, at its version."""
+    assert requirements(LOCKS["hosts"]).items() <= requirements(LOCKS["control"]).items()
+
+
+def test_django_is_the_release_that_both_debians_can_run() -> None:
+    """The long-term one."""
+    assert requirements(LOCKS["hosts"])["django"].startswith("5.2.")
