@@ -93,7 +93,7 @@ def project_files(folder: Path) -> dict[str, Path]:
         names = [
             str(path.relative_to(folder))
             for path in folder.rglob("*")
-            if not IGNORED & set(path.parts)
+            if not IGNORED & set(path.relative_to(folder).parts)
         ]
     return {name: folder / name for name in sorted(names) if (folder / name).is_file()}
 

@@ -1,0 +1,65 @@
+"""Print what the module `site_host_preflight` found on a host as one message, and fail on any.
+
+It also turns the many ways in which one can fail to become root into a sentence that helps.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+_PLUGINS = Path(__file__).resolve().parents[1]
+# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
+if str(_PLUGINS) not in sys.path:
+    sys.path.append(str(_PLUGINS))
+
+from preflight.access import explain  # noqa: E402
+from preflight.problem import Place, Problem  # noqa: E402
+from preflight.refusal import refuse  # noqa: E402
+
+
+class ActionModule(ActionBase):
+    """`site_host_preflight:`, on every host."""
+
+    TRANSFERS_FILES = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Look at the host.
+
+        Returns:
+            The module's result.
+
+        Raises:
+            Refused: The host has problems, or Ansible cannot become root there.
+            AnsibleError: The host cannot be reached.
+        """
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = variables.get("inventory_hostname", "?")
+        try:
+            result: dict[str, Any] = self._execute_module(task_vars=variables)
+        except AnsibleError as error:
+            self._refuse_without_root(str(error), host)
+            raise
+        if result.get("failed"):
+            keys = ("module_stderr", "module_stdout", "msg")
+            self._refuse_without_root(" ".join(str(result.get(key, "")) for key in keys), host)
+            return result
+        place = Place(f"host {host}")
+        faults = result.pop("problems", [])
+        if faults:
+            problems = [Problem(fault["what"], place, fault["example"]) for fault in faults]
+            refuse(f"The host {host}", problems, "Nothing was changed.")
+        return result
+
+    def _refuse_without_root(self, output: str, host: str) -> None:
+        """Refuse the host if the output says that Ansible could not become root there."""
+        problem = explain(output, host, self._get_remote_user())
+        if problem:
+            refuse(f"The host {host}", [problem], "Nothing was changed.")

@@ -1,0 +1,86 @@
+"""All checks of an inventory, in the order in which a person would put things right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .bundle import WAY_OUT
+from .inventory import LATER, Inventory, Unreadable
+from .names import closed_world, strays
+from .problem import Place, Problem
+from .rules import RULES
+from .types import missing, wrong_types
+
+
+class View:
+    """An inventory as the rules see it.
+
+    What cannot be known is None, and what is not set has the place where it belongs.
+    """
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """Every host on which something of the site runs."""
+        return self._inventory.hosts
+
+    @property
+    def members(self) -> Mapping[str, Sequence[str]]:
+        """The hosts of each group that a playbook names."""
+        return self._inventory.members
+
+    @property
+    def group_names(self) -> Sequence[str]:
+        """Every group that the inventory has."""
+        return self._inventory.group_names
+
+    @property
+    def hosts_file(self) -> Place:
+        """The file that says which host is in which group."""
+        return self._inventory.hosts_file
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every choice that the inventory makes."""
+        known = set(self._inventory.bundle.settable)
+        return sorted({setting.name for setting in self._inventory.settings()} & known)
+
+    def value(self, host: str, name: str) -> Any:
+        """The value of a variable on a host; None where it is unknown."""
+        try:
+            value = self._inventory.value(host, name)
+        except Unreadable:
+            return None
+        return None if value is LATER else value
+
+    def place(self, host: str, name: str) -> Place:
+        """Where the variable is set, or where it should be."""
+        setting = self._inventory.settings_of(host).get(name)
+        return setting.place if setting else self._inventory.choices_file
+
+    def place_of_host(self, host: str) -> Place:
+        """The line that brings a host into the inventory."""
+        return self._inventory.place_of_host(host)
+
+
+def problems_of(inventory: Inventory) -> Iterator[Problem]:
+    """Everything that must be put right before a host is touched."""
+    yield from closed_world(inventory.settings(), inventory.bundle, _way_out(inventory))
+    yield from strays(inventory)
+    yield from wrong_types(inventory)
+    yield from missing(inventory)
+    view = View(inventory)
+    for rule in RULES:
+        yield from rule(view)
+
+
+def _way_out(inventory: Inventory) -> set[str]:
+    view = View(inventory)
+    named: set[str] = set()
+    for host in inventory.hosts:
+        value = view.value(host, WAY_OUT)
+        named.update(value if isinstance(value, list) else ())
+    return named

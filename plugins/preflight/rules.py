@@ -1,0 +1,405 @@
+"""What a type cannot say about an inventory: one small function a rule.
+
+A rule looks at a `Site` and yields a `Problem` for what would fail later, on a host, with a worse
+message. It says nothing where a value is unknown or of the wrong type: another check says that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import zoneinfo
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from .names import nearest
+from .problem import Place, Problem
+
+Rule = Callable[["Site"], Iterator[Problem]]
+
+# Groups that hold exactly one host, and why.
+SINGLE = {
+    "beat": "two beats would send every periodic task twice",
+    "broker": "all processes share one queue",
+    "database": "all processes share one database",
+}
+HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
+
+# Names and addresses that were set aside for documentation (RFC 2606, RFC 5737): nobody's host has
+# one.
+_EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$", re.IGNORECASE)
+_EXAMPLE_NETWORKS = [
+    ipaddress.ip_network(net)
+    for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+]
+
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
+_IDENTIFIER = r"[A-Za-z_]\w*"
+_MODULE = re.compile(rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*$")
+
+# What the last word of a name promises about its number: the least and the greatest value.
+RANGES = {
+    "port": (1, 65535),
+    "concurrency": (1, 1024),
+    "workers": (1, 1024),
+    "threads": (1, 1024),
+    "kept": (1, 1000),
+    "seconds": (0, 10 * 365 * 24 * 3600),
+    "mb": (1, 2**31),
+}
+
+# What must be less than what, why, and values that are right.
+ORDER = (
+    (
+        "site_task_soft_time_limit_seconds",
+        "site_task_time_limit_seconds",
+        "a task would be killed before it is asked to end",
+        (1500, 1800),
+    ),
+    (
+        "celery_beat_max_interval_seconds",
+        "site_health_beat_seconds",
+        "a healthy beat would look dead between two ticks",
+        (5, 20),
+    ),
+)
+
+
+class Site(Protocol):
+    """What the rules read; `site_preflight` gives them the inventory, their tests a plain one."""
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """Every host on which something of the site runs."""
+
+    @property
+    def members(self) -> Mapping[str, Sequence[str]]:
+        """The hosts of each group that a playbook names."""
+
+    @property
+    def group_names(self) -> Sequence[str]:
+        """Every group that the inventory has."""
+
+    @property
+    def hosts_file(self) -> Place:
+        """The file that says which host is in which group."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every choice that the inventory makes."""
+
+    def value(self, host: str, name: str) -> Any:
+        """The value of a variable on a host; None where it is unknown."""
+
+    def place(self, host: str, name: str) -> Place:
+        """Where the variable is set, or where it should be."""
+
+    def place_of_host(self, host: str) -> Place:
+        """The line that brings a host into the inventory."""
+
+
+def groups_have_hosts(site: Site) -> Iterator[Problem]:
+    """Each part of the site has a host to run on."""
+    strangers = [name for name in site.group_names if name not in site.members]
+    for group, hosts in site.members.items():
+        if not hosts:
+            near = nearest(group, strangers)
+            hint = f" The inventory has a group `{near}`; no playbook knows it." if near else ""
+            yield Problem(
+                f"The group `{group}` has no host.{hint}",
+                site.hosts_file,
+                HOSTS_EXAMPLE.replace("{group}", group),
+            )
+
+
+def single_hosts(site: Site) -> Iterator[Problem]:
+    """There is one beat, one broker and one database."""
+    for group, reason in SINGLE.items():
+        hosts = site.members.get(group, ())
+        if len(hosts) > 1:
+            yield Problem(
+                f"The group `{group}` has {len(hosts)} hosts ({', '.join(hosts)}), and must have "
+                f"one: {reason}.",
+                site.place_of_host(hosts[-1]),
+                HOSTS_EXAMPLE.replace("{group}", group),
+            )
+
+
+def example_is_edited(site: Site) -> Iterator[Problem]:
+    """The example host and the example domain gave way to real ones."""
+    for host in site.hosts:
+        address = _text(site, host, "ansible_host")
+        if is_example(address or host):
+            yield Problem(
+                f"`{address or host}` is the host of the example: put your own there.",
+                site.place(host, "ansible_host") if address else site.place_of_host(host),
+                "ansible_host: 10.1.2.3        (or its name)",
+            )
+        domain = _text(site, host, "site_domain")
+        if domain and is_example(domain):
+            yield Problem(
+                f"`site_domain` is still {domain}, the name of the example: put the name that "
+                "people type into a browser.",
+                site.place(host, "site_domain"),
+                "site_domain: www.mysite.org",
+            )
+
+
+def domains_are_names(site: Site) -> Iterator[Problem]:
+    """A domain is a host's name: no scheme, no port, no path."""
+    for host in site.hosts:
+        aliases = site.value(host, "site_domain_aliases")
+        named = [("site_domain", site.value(host, "site_domain"))]
+        named += [
+            ("site_domain_aliases", alias)
+            for alias in (aliases if isinstance(aliases, list) else [])
+        ]
+        for name, value in named:
+            if isinstance(value, str) and not _DOMAIN.match(value):
+                example = "www.mysite.org" if name == "site_domain" else "[mysite.org]"
+                yield Problem(
+                    f"`{name}` holds `{value}`, which is no host name: no scheme, port, path, "
+                    "space or underscore belongs there.",
+                    site.place(host, name),
+                    f"{name}: {example}",
+                )
+
+
+def source_is_a_project(site: Site) -> Iterator[Problem]:
+    """The project is there, with the lock file that its virtualenv is built from."""
+    for host in site.hosts:
+        source = _text(site, host, "site_source")
+        if source is None:
+            continue
+        place = site.place(host, "site_source")
+        lock = _text(site, host, "site_lock")
+        example = "site_source: /home/me/mysite        (the folder of manage.py, on this computer)"
+        if not Path(source).is_absolute():
+            yield Problem(
+                f"`site_source` is `{source}`; it must be an absolute path.", place, example
+            )
+        elif not Path(source).is_dir():
+            yield Problem(
+                f"`site_source` is {source}, and there is no such folder on this computer.",
+                place,
+                example,
+            )
+        elif not (Path(source) / "manage.py").is_file():
+            yield Problem(
+                f"`site_source` is {source}, and there is no manage.py in it.", place, example
+            )
+        elif lock and not (Path(source) / lock).is_file():
+            yield Problem(
+                f"There is no lock file {lock} in {source}: a release is built from exact "
+                "versions with hashes.",
+                site.place(host, "site_lock"),
+                "site_lock: requirements.txt        (made by: uv pip compile --universal "
+                "--generate-hashes)",
+            )
+
+
+def modules_exist(site: Site) -> Iterator[Problem]:
+    """The settings, the Celery app and the WSGI application are modules of the project."""
+    examples = {
+        "site_settings_module": "TimeOut.settings",
+        "site_celery_app": "TimeOut",
+        "site_wsgi_application": "TimeOut.wsgi:application",
+    }
+    for host in site.hosts:
+        source = Path(_text(site, host, "site_source") or "")
+        for name, example in examples.items():
+            value = _text(site, host, name)
+            if value is None:
+                continue
+            module, _, attribute = value.partition(":")
+            if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
+                fault = f"`{name}` is `{value}`, which is not how Python names a module."
+            elif (source / "manage.py").is_file() and not _has_module(source, module):
+                fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
+            else:
+                continue
+            yield Problem(fault, site.place(host, name), f"{name}: {example}")
+
+
+def pairs_are_in_order(site: Site) -> Iterator[Problem]:
+    """Of two settings that belong together, the one that must be less is less."""
+    for host in site.hosts:
+        for lower, higher, reason, example in ORDER:
+            low, high = _number(site, host, lower), _number(site, host, higher)
+            if low is not None and high is not None and not low < high:
+                set_one = lower if lower in site.names else higher
+                yield Problem(
+                    f"`{lower}` is {low} and must be less than `{higher}`, which is {high}: "
+                    f"{reason}.",
+                    site.place(host, set_one),
+                    f"{lower}: {example[0]}\n{higher}: {example[1]}",
+                )
+
+
+def numbers_are_in_range(site: Site) -> Iterator[Problem]:
+    """A number is what the last word of its name promises: a port, a count of processes."""
+    for host in site.hosts:
+        for name in site.names:
+            word = name.rpartition("_")[2]
+            number = _number(site, host, name) if word in RANGES else None
+            if number is None:
+                continue
+            least, most = RANGES[word]
+            if not least <= number <= most:
+                yield Problem(
+                    f"`{name}` is {number}; it must be from {least} to {most}.",
+                    site.place(host, name),
+                    f"{name}: {max(least, 8000 if word == 'port' else 2)}",
+                )
+
+
+def time_zone_exists(site: Site) -> Iterator[Problem]:
+    """The time zone is in the tz database, where this computer has one."""
+    if not any(Path(folder).is_dir() for folder in zoneinfo.TZPATH):
+        return
+    for host in site.hosts:
+        name = _text(site, host, "site_time_zone")
+        if name is None:
+            continue
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield Problem(
+                f"`site_time_zone` is `{name}`, and the tz database has no such zone.",
+                site.place(host, "site_time_zone"),
+                "site_time_zone: Europe/Berlin",
+            )
+
+
+def datastores_are_reachable(site: Site) -> Iterator[Problem]:
+    """A process is where its broker and its database are, while those listen on one host only."""
+    local = {"broker": _is_loopback, "database": _is_local_database}
+    for store, is_local in local.items():
+        there = site.members.get(store, ())
+        for group in ("web", "workers", "beat", "monitor"):
+            for host in site.members.get(group, ()) if len(there) == 1 else ():
+                if host not in there and is_local(site, host):
+                    yield Problem(
+                        f"`{host}` is in `{group}`, and the {store} is on `{there[0]}` and "
+                        "listens there only.",
+                        site.place_of_host(host),
+                        HOSTS_EXAMPLE.replace("{group}", group).replace("www.mysite.org", there[0]),
+                    )
+
+
+def environment_is_flat(site: Site) -> Iterator[Problem]:
+    """The environment is names and texts: a list or a name with a dash cannot be passed on."""
+    for host in site.hosts:
+        environment = site.value(host, "site_environment")
+        for name, value in environment.items() if isinstance(environment, dict) else ():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
+                fault = f"`site_environment` has `{name}`, which is no name of a variable."
+            elif value is None or isinstance(value, list | dict):
+                fault = f"`site_environment` has `{name}`, whose value is no text."
+            else:
+                continue
+            yield Problem(
+                fault,
+                site.place(host, "site_environment"),
+                "site_environment: { SENTRY_DSN: https://key@sentry.mysite.org/1 }",
+            )
+
+
+def certificate_is_complete(site: Site) -> Iterator[Problem]:
+    """A certificate comes with its key, both exist here, and `nginx_tls` asks for them."""
+    paths = ("nginx_tls_certificate", "nginx_tls_key")
+    example = (
+        "nginx_tls: certificate\n"
+        "nginx_tls_certificate: /home/me/tls/fullchain.pem\n"
+        "nginx_tls_key: /home/me/tls/privkey.pem"
+    )
+    for host in site.members.get("web", ()):
+        wanted = site.value(host, "nginx_tls") == "certificate"
+        given = {name: _text(site, host, name) for name in paths}
+        present = [name for name in paths if given[name]]
+        if present and not wanted:
+            yield Problem(
+                f"`{present[0]}` is set, and `nginx_tls` does not ask for a certificate: it would "
+                "not be used.",
+                site.place(host, present[0]),
+                example,
+            )
+        for name in paths if present or wanted else ():
+            path = given[name]
+            if not path:
+                yield Problem(
+                    f"`{name}` is missing: a certificate and its key come together.",
+                    site.place(host, name),
+                    example,
+                )
+            elif not Path(path).is_file():
+                yield Problem(
+                    f"`{name}` is {path}, and there is no such file on this computer.",
+                    site.place(host, name),
+                    example,
+                )
+
+
+def certificate_files_exist(site: Site) -> Iterator[Problem]:
+    """The extra CA certificates exist on this computer."""
+    for host in site.hosts:
+        files = site.value(host, "site_ca_certificates")
+        for file in files if isinstance(files, list) else ():
+            if isinstance(file, str) and not Path(file).is_file():
+                yield Problem(
+                    f"`site_ca_certificates` names {file}, and there is no such file on this "
+                    "computer.",
+                    site.place(host, "site_ca_certificates"),
+                    "site_ca_certificates: [/usr/local/share/ca-certificates/company.crt]",
+                )
+
+
+RULES: tuple[Rule, ...] = (
+    groups_have_hosts,
+    single_hosts,
+    example_is_edited,
+    domains_are_names,
+    source_is_a_project,
+    modules_exist,
+    pairs_are_in_order,
+    time_zone_exists,
+    datastores_are_reachable,
+    numbers_are_in_range,
+    environment_is_flat,
+    certificate_is_complete,
+    certificate_files_exist,
+)
+
+
+def is_example(name: str) -> bool:
+    """Whether a name or an address was set aside for documentation."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return bool(_EXAMPLE_NAME.search(name))
+    return any(address in network for network in _EXAMPLE_NETWORKS)
+
+
+def _is_loopback(site: Site, host: str) -> bool:
+    return (_text(site, host, "site_broker_address") or "").startswith("127.")
+
+
+def _is_local_database(site: Site, host: str) -> bool:
+    return (_text(site, host, "site_database_url") or "").startswith("postgresql:///")
+
+
+def _has_module(source: Path, module: str) -> bool:
+    path = source.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _text(site: Site, host: str, name: str) -> str | None:
+    value = site.value(host, name)
+    return value if isinstance(value, str) and value else None
+
+
+def _number(site: Site, host: str, name: str) -> int | float | None:
+    value = site.value(host, name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
