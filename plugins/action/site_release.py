@@ -136,5 +136,8 @@ def origin(source: Path) -> dict[str, str]:
         "--abbrev=12",
         "--exclude=*",
     ]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {"by": getpass.getuser(), "commit": found.stdout.strip()}
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # no git on this computer
+        commit = ""
+    return {"by": getpass.getuser(), "commit": commit}

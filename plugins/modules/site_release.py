@@ -249,6 +249,8 @@ class Site:
         self._run("virtualenv", [uv, "venv", "--quiet", "--python", PYTHON, venv])
         self._run("virtualenv", [uv, *install], into)
         self._run("runtime", [uv, *UV_PIP_INSTALL, str(self.release / "runtime")], into)
+        # uv makes it writable for everybody, and needs it no more.
+        (self.release / "venv" / ".lock").unlink(missing_ok=True)
 
     def _prepare(self) -> None:
         environment = {
