@@ -1,0 +1,146 @@
+"""What the tests without a host share: inventories of their own, and real runs against them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from preflight.bundle import Bundle, read_bundle
+from preflight.check import problems_of
+from preflight.inventory import Inventory
+from preflight.problem import Problem
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Once a process: Ansible's own programs do it before anything else.
+init_plugin_loader()
+
+# One host that does everything. Nothing answers where it points to, except the `Watch` of a test.
+HOSTS = """\
+---
+all:
+  hosts:
+    h1:
+      ansible_host: 127.0.0.1
+      ansible_port: 9
+  children:
+    web: { hosts: { h1: } }
+    workers: { hosts: { h1: } }
+    beat: { hosts: { h1: } }
+    monitor: { hosts: { h1: } }
+    broker: { hosts: { h1: } }
+    database: { hosts: { h1: } }
+"""
+CHOICES = "---\nsite_domain: www.mysite.test\n"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The vocabulary of the repository."""
+    return read_bundle(ROOT)
+
+
+@dataclass
+class Written:
+    """A folder with `hosts.yml` and `group_vars/all/main.yml`, right until a test edits them."""
+
+    folder: Path
+    bundle: Bundle
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def hosts(self, text: str) -> None:
+        """Replace the file that says which host is in which group."""
+        (self.folder / "hosts.yml").write_text(text)
+
+    def choose(self, text: str) -> None:
+        """Add lines to the choices."""
+        with (self.folder / "group_vars" / "all" / "main.yml").open("a") as file:
+            file.write(text)
+
+    def problems(self, *more_sources: Path) -> list[Problem]:
+        """What preflight says about it, without a run of Ansible."""
+        loader = DataLoader()
+        loader.set_basedir(str(ROOT / "playbooks"))
+        sources = [str(self.folder), *map(str, more_sources)]
+        inventory = Inventory(self.bundle, loader, sources, self.extra)
+        return list(dict.fromkeys(problems_of(inventory)))
+
+
+@pytest.fixture
+def inventory(tmp_path: Path, bundle: Bundle) -> Written:
+    """A right inventory."""
+    folder = tmp_path / "inventory"
+    (folder / "group_vars" / "all").mkdir(parents=True)
+    written = Written(folder, bundle)
+    written.hosts(HOSTS)
+    written.choose(CHOICES)
+    return written
+
+
+class Watch:
+    """A TCP port of this computer that notices whether anybody came."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+
+    def was_visited(self) -> bool:
+        """Whether a connection arrived since the last time."""
+        try:
+            self._socket.accept()[0].close()
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """The SSH port of a host that must not be touched."""
+    watch = Watch()
+    yield watch
+    watch.close()
+
+
+def ansible_playbook(
+    *arguments: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the real `ansible-playbook` in the repository; standard error is part of the output."""
+    beside = Path(sys.executable).parent / "ansible-playbook"
+    program = beside if beside.exists() else Path(shutil.which(beside.name) or beside.name)
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_STRATEGY": "linear", "ANSIBLE_NOCOLOR": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(name="ansible_playbook", scope="session")
+def _ansible_playbook() -> Any:
+    """The function above; test files cannot import from here."""
+    return ansible_playbook

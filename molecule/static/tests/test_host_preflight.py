@@ -1,0 +1,225 @@
+"""A host that cannot carry its part is refused; the one who holds a port is named."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import importlib.util
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+FILE = Path(__file__).resolve().parents[3] / "plugins" / "modules" / "site_host_preflight.py"
+
+
+def load() -> ModuleType:
+    """The module as Python has it; Ansible sends it to hosts as a program."""
+    spec = importlib.util.spec_from_file_location("site_host_preflight", FILE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+host = load()
+
+DEBIAN_13 = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
+UBUNTU = 'PRETTY_NAME="Ubuntu 24.04 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
+DEBIAN_11 = 'PRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\nVERSION_ID="11"\nID=debian\n'
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port of this computer that this test holds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_the_python_of_an_old_debian_can_read_the_module() -> None:
+    ast.parse(FILE.read_text(), feature_version=(3, 9))
+
+
+def test_supported_debians_pass() -> None:
+    assert host.distribution_fault(host.os_release(DEBIAN_13)) is None
+    assert host.distribution_fault(host.os_release(DEBIAN_13.replace("13", "12"))) is None
+
+
+@pytest.mark.parametrize("text", [UBUNTU, DEBIAN_11, "ID=debian\n", ""])
+def test_other_systems_are_refused_by_name(text: str) -> None:
+    fault = host.distribution_fault(host.os_release(text))
+    assert host.os_release(text).get("PRETTY_NAME", "an unknown system") in fault.what
+    assert "Debian 13" in fault.example
+
+
+def test_only_systemd_may_be_process_1() -> None:
+    assert host.init_fault("systemd") is None
+    assert "tini" in host.init_fault("tini").what
+
+
+def test_python_of_debian_12_is_new_enough_and_that_of_debian_11_is_not() -> None:
+    assert host.python_fault((3, 11, 2)) is None
+    assert "3.9.2" in host.python_fault((3, 9, 2)).what
+    assert "missing" in host.python_fault(()).what
+
+
+def test_folders_on_one_full_disk_are_one_problem() -> None:
+    faults = list(host.disk_faults({"/srv": 100, "/var": 100}, 2048))
+    assert len(faults) == 1
+    assert "/srv and /var, 100 MB" in faults[0].what
+    assert list(host.disk_faults({"/srv": 2048, "/var": 9999}, 2048)) == []
+
+
+def test_the_example_for_too_little_memory_lets_the_host_pass() -> None:
+    fault = host.memory_fault(300, 450)
+    suggested = int(re.findall(r"\d+", fault.example)[0])
+    assert host.memory_fault(300, suggested) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("00000000:0050", "0.0.0.0", 80),
+        ("0100007F:18EB", "127.0.0.1", 6379),
+        ("00000000000000000000000000000000:01BB", "::", 443),
+        ("00000000000000000000000001000000:1538", "::1", 5432),
+        ("0000000000000000FFFF00000100007F:0016", "127.0.0.1", 22),
+    ],
+)
+def test_addresses_of_proc_net_are_read(text: str, address: str, port: int) -> None:
+    assert host.parse_address(text) == (address, port)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "collide"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("127.0.0.1", "::", True),
+        ("*", "10.0.0.7", True),
+        ("127.0.0.1", "10.0.0.7", False),
+    ],
+)
+def test_a_listener_on_another_address_is_in_nobodys_way(
+    wanted: str, held: str, collide: bool
+) -> None:
+    assert host.collides(wanted, held) is collide
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("0::/system.slice/system-postgresql.slice/postgresql@17-main.service\n",
+         "postgresql@17-main.service"),
+        ("12:pids:/x\n1:name=systemd:/system.slice/redis-server.service\n", "redis-server.service"),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", ""),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_unit_of_a_process_is_known_under_both_cgroup_layouts(cgroups: str, unit: str) -> None:
+    assert host.unit_of(cgroups) == unit
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "owner", "passes"),
+    [
+        ("nginx", "nginx.service", "nginx", True),
+        ("postgres", "postgresql@17-main.service", "postgres", True),
+        ("celery", "flower-0123456789ab.service", "flower", True),
+        ("apache2", "apache2.service", "nginx", False),
+        ("python3", "", "flower", False),
+    ],
+)
+def test_a_port_is_left_to_the_program_that_should_have_it(
+    name: str, unit: str, owner: str, passes: bool
+) -> None:
+    fault = host.port_fault(80, owner, [host.Holder(812, name, unit)])
+    assert (fault is None) is passes
+    if fault:
+        assert f"{name} (pid 812" in fault.what
+        assert (unit or "ss") in fault.example
+
+
+def test_a_holder_that_cannot_be_seen_is_refused_too() -> None:
+    assert "cannot be seen" in host.port_fault(80, "nginx", []).what
+
+
+def test_the_holder_of_a_real_socket_is_found(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listeners = list(host.parse_listeners(Path("/proc/net/tcp").read_text()))
+    wanted = {"port": port, "address": "*", "owner": "nginx", "group": "web"}
+    (fault,) = host.port_faults([wanted], listeners, Path("/proc"))
+    assert f"Port {port}, which nginx needs" in fault.what
+    assert f"(pid {os.getpid()}" in fault.what
+    mine = wanted | {"owner": host.describe(os.getpid(), Path("/proc")).name}
+    assert list(host.port_faults([mine], listeners, Path("/proc"))) == []
+
+
+def test_a_closed_socket_holds_nothing(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+    listeners = list(host.parse_listeners(Path("/proc/net/tcp").read_text()))
+    assert port not in [item.port for item in listeners]
+
+
+def test_the_one_who_holds_dpkgs_lock_is_found() -> None:
+    locks = (
+        "1: POSIX  ADVISORY  WRITE 812 fe:01:1234 0 EOF\n2: FLOCK  ADVISORY  READ 9 fe:01:7 0 EOF\n"
+    )
+    assert host.lock_holder(locks, 1234) == 812
+    assert host.lock_holder(locks, 7) is None
+
+
+def test_a_lock_that_is_really_held_is_seen(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        inode = (tmp_path / "lock").stat().st_ino
+        assert host.lock_holder(Path("/proc/locks").read_text(), inode) == os.getpid()
+    assert host.lock_holder(Path("/proc/locks").read_text(), inode) is None
+
+
+@given(st.text())
+def test_no_text_of_proc_makes_it_fail(text: str) -> None:
+    host.os_release(text)
+    host.lock_holder(text, 1)
+    host.meminfo_mb(text)
+    list(host.parse_listeners(text))
+
+
+def test_facts_are_those_of_this_computer() -> None:
+    facts = host.host_facts()
+    assert facts["memory_mb"] > 100
+    assert facts["cpus"] >= 1
+    assert facts["python"].startswith("3.")
+
+
+def test_a_real_run_names_who_holds_the_port(
+    inventory: Any, ansible_playbook: Any, listener: socket.socket
+) -> None:
+    """As it is, without root: one's own processes can always be seen."""
+    port = listener.getsockname()[1]
+    local = "ansible_connection: local\n      ansible_become: false"
+    text = (inventory.folder / "hosts.yml").read_text()
+    inventory.hosts(text.replace("ansible_port: 9", local))
+    inventory.choose(
+        f"preflight_host_ports: [{{ group: web, port: {port}, owner: nginx }}]\n"
+        "preflight_host_free_disk_mb: 99999999\n"
+    )
+    run = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, "--check", "--diff")
+    assert run.returncode != 0
+    assert f"Port {port}, which nginx needs, is held by" in run.stdout, run.stdout
+    assert f"(pid {os.getpid()}" in run.stdout
+    assert "99999999 MB are wanted" in run.stdout
+    assert run.stdout.count("The host h1 has") == 1
+    assert "changed=0" in run.stdout

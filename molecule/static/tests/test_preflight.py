@@ -1,0 +1,662 @@
+"""A wrong inventory is refused with words that help, and no host is touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from preflight.access import explain
+from preflight.bundle import Bundle, Option
+from preflight.names import example_of, nearest
+from preflight.problem import Place, Problem, line_of, report
+from preflight.rules import is_example
+from preflight.types import fault_of
+
+CHOICES_FILE = "group_vars/all/main.yml"
+HOSTS_FILE = "hosts.yml"
+
+
+def choose(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices."""
+    return lambda inventory: inventory.choose(text)
+
+
+def in_hosts(old: str, new: str) -> Callable[[Any], None]:
+    """An edit: the file of hosts, with something replaced."""
+
+    def edit(inventory: Any) -> None:
+        text = (inventory.folder / HOSTS_FILE).read_text()
+        assert old in text
+        inventory.hosts(text.replace(old, new))
+
+    return edit
+
+
+def extra(**variables: Any) -> Callable[[Any], None]:
+    """An edit: `-e` on the command line."""
+    return lambda inventory: inventory.extra.update(variables)
+
+
+def without_domain(inventory: Any) -> None:
+    """An edit: nothing chosen at all."""
+    (inventory.folder / CHOICES_FILE).write_text("---\n")
+
+
+# What is wrong: the edit that makes it so, the file and line to name, what the message must say,
+# and
+# the right example.
+WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
+    "misspelt name": (
+        choose("site_drain_secnds: 60\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_drain_secnds`",
+        "site_drain_seconds: 300",
+    ),
+    "misspelt name of a host": (
+        in_hosts("ansible_port: 9", "ansible_port: 9\n      gunicorn_wrokers: 3"),
+        f"{HOSTS_FILE}:7",
+        "`gunicorn_wrokers`",
+        "gunicorn_workers: 2",
+    ),
+    "misspelt name on the command line": (
+        extra(site_domian="www.mysite.test"),
+        "-e on the command line",
+        "`site_domian`",
+        "site_domain: www.mysite.org",
+    ),
+    "name that nothing is like": (
+        choose("backup_target: nas\n"),
+        f"{CHOICES_FILE}:3",
+        "`backup_target`",
+        "site_extra_variables: [backup_target]",
+    ),
+    "derived fact": (
+        choose("site_url: https://elsewhere.test\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_url` is no choice",
+        "site_domain: www.mysite.org",
+    ),
+    "constant": (
+        choose("site_user: www-data\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_user` is no choice",
+        "always site",
+    ),
+    "inside of a helper role": (
+        choose("systemd_service_type: exec\n"),
+        f"{CHOICES_FILE}:3",
+        "`systemd_service_type` is passed from role to role",
+        "roles/*/defaults/main.yml",
+    ),
+    "word for a number": (
+        choose("celery_worker_concurrency: four\n"),
+        f"{CHOICES_FILE}:3",
+        "`celery_worker_concurrency` must be a whole number; `four`",
+        "celery_worker_concurrency: 2",
+    ),
+    "switch for a text": (
+        choose("site_time_zone: no\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_time_zone` must be a text",
+        "site_time_zone: UTC",
+    ),
+    "text for a list": (
+        choose("site_domain_aliases: mysite.test\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_domain_aliases` must be a list",
+        "site_domain_aliases: []",
+    ),
+    "number as a text on the command line": (
+        extra(site_releases_kept="7"),
+        "-e on the command line",
+        "`7` is a text",
+        """-e '{"site_releases_kept": 7}'""",
+    ),
+    "nothing for a value": (
+        choose("nginx_tls:\n"),
+        f"{CHOICES_FILE}:3",
+        "`nginx_tls` is set to nothing",
+        "nginx_tls: self_signed",
+    ),
+    "none of the choices": (
+        choose("site_result_backend: mysql\n"),
+        f"{CHOICES_FILE}:3",
+        "must be one of django-db, redis",
+        "site_result_backend: django-db",
+    ),
+    "template of nothing": (
+        choose('site_drain_seconds: "{{ drain }}"\n'),
+        f"{CHOICES_FILE}:3",
+        "`site_drain_seconds` cannot be worked out: 'drain' is undefined",
+        "site_drain_seconds: 300",
+    ),
+    "no domain": (
+        without_domain,
+        CHOICES_FILE,
+        "`site_domain` is not set",
+        "site_domain: www.mysite.org",
+    ),
+    "group without a host": (
+        in_hosts("    workers: { hosts: { h1: } }\n", "    worker: { hosts: { h1: } }\n"),
+        HOSTS_FILE,
+        "`workers` has no host. The inventory has a group `worker`",
+        "workers: { hosts: { www.mysite.org: } }",
+    ),
+    "two beats": (
+        in_hosts("beat: { hosts: { h1: } }", "beat: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:10",
+        "`beat` has 2 hosts (h1, h2)",
+        "beat: { hosts:",
+    ),
+    "two databases": (
+        in_hosts("database: { hosts: { h1: } }", "database: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:13",
+        "`database` has 2 hosts (h1, h2)",
+        "database: { hosts:",
+    ),
+    "two brokers": (
+        in_hosts("broker: { hosts: { h1: } }", "broker: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:12",
+        "`broker` has 2 hosts (h1, h2)",
+        "broker: { hosts:",
+    ),
+    "worker far from its broker": (
+        in_hosts("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:9",
+        "`h2` is in `workers`, and the broker is on `h1` and listens there only",
+        "workers: { hosts: { h1: } }",
+    ),
+    "host of the example": (
+        in_hosts("ansible_host: 127.0.0.1", "ansible_host: host1.example.org"),
+        f"{HOSTS_FILE}:5",
+        "`host1.example.org` is the host of the example",
+        "ansible_host: 10.1.2.3",
+    ),
+    "domain of the example": (
+        extra(site_domain="www.example.org"),
+        "-e on the command line",
+        "`site_domain` is still www.example.org",
+        "site_domain: www.mysite.org",
+    ),
+    "URL for a domain": (
+        extra(site_domain="https://www.mysite.test/"),
+        "-e on the command line",
+        "`https://www.mysite.test/`, which is no host name",
+        "site_domain: www.mysite.org",
+    ),
+    "source that is not there": (
+        choose("site_source: /nonexistent/mysite\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is /nonexistent/mysite, and there is no such folder",
+        "site_source: /home/me/mysite",
+    ),
+    "source that is no project": (
+        choose("site_source: /usr\n"),
+        f"{CHOICES_FILE}:3",
+        "there is no manage.py in it",
+        "site_source: /home/me/mysite",
+    ),
+    "source without a lock": (
+        choose("site_lock: uv.lock\n"),
+        f"{CHOICES_FILE}:3",
+        "no lock file uv.lock",
+        "site_lock: requirements.txt",
+    ),
+    "app that is not in the project": (
+        choose("site_celery_app: config\n"),
+        f"{CHOICES_FILE}:3",
+        "has no module `config`",
+        "site_celery_app: TimeOut",
+    ),
+    "path for a module": (
+        choose("site_settings_module: TimeOut/settings.py\n"),
+        f"{CHOICES_FILE}:3",
+        "not how Python names a module",
+        "site_settings_module: TimeOut.settings",
+    ),
+    "soft limit above the hard one": (
+        choose("site_task_time_limit_seconds: 60\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_task_soft_time_limit_seconds` is 1500 and must be less than",
+        "site_task_time_limit_seconds: 1800",
+    ),
+    "beat slower than its check": (
+        choose("celery_beat_max_interval_seconds: 30\n"),
+        f"{CHOICES_FILE}:3",
+        "must be less than `site_health_beat_seconds`",
+        "celery_beat_max_interval_seconds: 5",
+    ),
+    "no process at all": (
+        choose("celery_worker_concurrency: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "must be from 1 to",
+        "celery_worker_concurrency: 2",
+    ),
+    "time zone that does not exist": (
+        choose("site_time_zone: Europe/Atlantis\n"),
+        f"{CHOICES_FILE}:3",
+        "`Europe/Atlantis`",
+        "site_time_zone: Europe/Berlin",
+    ),
+    "environment that is not flat": (
+        choose("site_environment: { HOSTS: [a, b] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_environment` has `HOSTS`, whose value is no text",
+        "site_environment: { SENTRY_DSN:",
+    ),
+    "environment with a name that is none": (
+        choose("site_environment: { SENTRY-DSN: a }\n"),
+        f"{CHOICES_FILE}:3",
+        "`SENTRY-DSN`, which is no name",
+        "site_environment: { SENTRY_DSN:",
+    ),
+    "certificate without a key": (
+        choose("nginx_tls: certificate\nnginx_tls_certificate: /etc/hostname\n"),
+        CHOICES_FILE,
+        "`nginx_tls_key` is missing",
+        "nginx_tls_key: /home/me/tls/privkey.pem",
+    ),
+    "certificate that nobody asked for": (
+        choose("nginx_tls_certificate: /etc/hostname\nnginx_tls_key: /etc/hostname\n"),
+        f"{CHOICES_FILE}:3",
+        "`nginx_tls` does not ask for a certificate",
+        "nginx_tls: certificate",
+    ),
+    "certificate that is not there": (
+        choose(
+            "nginx_tls: certificate\n"
+            "nginx_tls_certificate: /nonexistent/chain.pem\n"
+            "nginx_tls_key: /etc/hostname\n"
+        ),
+        f"{CHOICES_FILE}:4",
+        "`nginx_tls_certificate` is /nonexistent/chain.pem, and there is no such file",
+        "nginx_tls_certificate: /home/me/tls/fullchain.pem",
+    ),
+    "CA certificate that is not there": (
+        choose("site_ca_certificates: [/nonexistent/ca.crt]\n"),
+        f"{CHOICES_FILE}:3",
+        "/nonexistent/ca.crt, and there is no such file",
+        "site_ca_certificates: [",
+    ),
+}
+# Those that are run for real below: one of each kind of check, and of each place.
+RUN_FOR_REAL = [
+    "misspelt name",
+    "derived fact",
+    "word for a number",
+    "no domain",
+    "group without a host",
+    "two beats",
+    "source that is not there",
+    "certificate without a key",
+]
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_inventory_is_refused_with_place_and_example(inventory: Any, case: str) -> None:
+    edit, place, words, example = WRONG[case]
+    edit(inventory)
+    problems = inventory.problems()
+    matching = [problem for problem in problems if words in problem.what]
+    assert matching, f"none of {[problem.what for problem in problems]} says: {words}"
+    assert example in matching[0].example
+    assert str(matching[0].place).endswith(place)
+    strangers = [problem for problem in problems if problem.place != matching[0].place]
+    assert not strangers, f"one mistake, yet also: {[problem.what for problem in strangers]}"
+
+
+@pytest.mark.parametrize("case", RUN_FOR_REAL)
+def test_a_refused_run_touches_no_host(
+    inventory: Any, watch: Any, ansible_playbook: Any, case: str
+) -> None:
+    edit, place, words, example = WRONG[case]
+    in_hosts("ansible_port: 9", f"ansible_port: {watch.port}")(inventory)
+    edit(inventory)
+    run = ansible_playbook("site.yml", "-i", inventory.folder)
+    assert run.returncode != 0, run.stdout
+    for part in (words, place, example, "No host was touched."):
+        assert part in run.stdout, run.stdout
+    assert run.stdout.count(words) == 1, "the message was printed more than once"
+    assert not watch.was_visited()
+    assert "UNREACHABLE" not in run.stdout
+    assert "h1 " not in run.stdout.partition("PLAY RECAP")[2], "a task ran for a host"
+
+
+def test_the_watched_port_would_notice_a_visit(
+    inventory: Any, watch: Any, ansible_playbook: Any
+) -> None:
+    in_hosts("ansible_port: 9", f"ansible_port: {watch.port}")(inventory)
+    run = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_TIMEOUT="2")
+    assert run.returncode != 0
+    assert watch.was_visited(), run.stdout
+
+
+def test_all_mistakes_are_told_at_once(inventory: Any) -> None:
+    inventory.choose("site_drain_secnds: 60\nnginx_tls: none\ncelery_worker_concurrency: four\n")
+    assert len(inventory.problems()) == 3
+
+
+# ── What is right passes ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_right_inventory_passes(inventory: Any) -> None:
+    assert inventory.problems() == []
+
+
+RIGHT = {
+    "a value of each type": (
+        "site_domain_aliases: [mysite.test]\nsite_hsts_seconds: 60\nsite_environment: { A: b }\n"
+        "flower_read_only: true\nsite_time_zone: Europe/Berlin\n"
+    ),
+    "a template of another choice": (
+        'site_domain_aliases: ["mail.{{ site_domain }}"]\n'
+        'site_drain_seconds: "{{ 2 * site_releases_kept }}"\n'
+    ),
+    "a fact of the host, not known yet": (
+        "celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"
+    ),
+    "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
+    "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
+    "a secret of one's own": "vault_redis_password: abc\n",
+    "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
+    "a name for a playbook of one's own": (
+        "site_extra_variables: [backup_target]\nbackup_target: nas\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_what_is_right_passes(inventory: Any, case: str) -> None:
+    inventory.choose(RIGHT[case])
+    assert [str(problem) for problem in inventory.problems()] == []
+
+
+def test_an_encrypted_value_is_read_with_its_password(
+    inventory: Any, ansible_playbook: Any, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("open sesame\n")
+    vault = Path(sys.executable).parent / "ansible-vault"
+    encrypted = subprocess.run(
+        [
+            vault,
+            "encrypt_string",
+            "60",
+            "--name=site_time_zone",
+            f"--vault-password-file={password}",
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    inventory.choose(encrypted)
+    arguments = ("playbooks/preflight.yml", "-i", inventory.folder)
+    opened = ansible_playbook(*arguments, "--vault-password-file", password)
+    assert "`site_time_zone` is `60`" in opened.stdout, opened.stdout
+    closed = ansible_playbook(*arguments)
+    assert "`site_time_zone` cannot be worked out" in closed.stdout, closed.stdout
+    assert "Traceback" not in closed.stdout
+
+
+def test_a_secret_is_not_repeated(inventory: Any) -> None:
+    inventory.choose("site_environment: hunter2\n")
+    (problem,) = inventory.problems()
+    assert "hunter2" not in str(problem)
+
+
+# ── Where things come from ───────────────────────────────────────────────────────────────────────
+
+
+def test_of_two_inventories_the_later_one_counts(inventory: Any, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    (later / "group_vars").mkdir(parents=True)
+    (later / "hosts.yml").write_text("all: { hosts: { h1: } }\n")
+    (later / "group_vars" / "all.yml").write_text("site_releases_kept: none\n")
+    inventory.choose("site_releases_kept: 3\n")
+    (problem,) = inventory.problems(later)
+    assert str(problem.place).endswith("later/group_vars/all.yml:1")
+
+
+def test_a_misspelt_name_that_is_overridden_is_still_refused(
+    inventory: Any, tmp_path: Path
+) -> None:
+    later = tmp_path / "later"
+    (later / "host_vars").mkdir(parents=True)
+    (later / "hosts.yml").write_text("all: { hosts: { h1: } }\n")
+    (later / "host_vars" / "h1.yml").write_text("\n\nsite_drain_secnds: 3\n")
+    inventory.choose("site_drain_secnds: 4\n")
+    places = [str(problem.place) for problem in inventory.problems(later)]
+    assert [place.rpartition("/")[2] for place in places] == ["main.yml:3", "h1.yml:3"]
+
+
+def test_a_switch_in_the_second_file_of_a_folder_has_its_own_line(inventory: Any) -> None:
+    (inventory.folder / "group_vars" / "web.yml").write_text("---\n\nsite_time_zone: yes\n")
+    (problem,) = inventory.problems()
+    assert str(problem.place).endswith("group_vars/web.yml:3")
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "example"),
+    [
+        ("host_vars/hl.yml", "No host of the inventory is named `hl`", "host_vars/h1.yml"),
+        ("group_vars/worker.yml", "No group of the inventory is named", "group_vars/workers.yml"),
+        ("group_vars/al", "No group of the inventory is named `al`", "group_vars/all"),
+    ],
+)
+def test_a_file_that_ansible_would_not_read_is_refused(
+    inventory: Any, file: str, words: str, example: str
+) -> None:
+    stray = inventory.folder / file
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("site_releases_kept: 3\n")
+    (problem,) = inventory.problems()
+    assert words in problem.what
+    assert problem.place.source == str(stray)
+    assert problem.example == example
+
+
+def test_a_file_in_group_vars_beats_a_group_in_the_file_of_hosts(inventory: Any) -> None:
+    in_hosts("web: { hosts: { h1: } }", "web: { hosts: { h1: }, vars: { gunicorn_workers: 0 } }")(
+        inventory
+    )
+    inventory.choose("gunicorn_workers: -1\n")
+    (problem,) = inventory.problems()
+    assert "is -1" in problem.what
+    assert str(problem.place).endswith(f"{CHOICES_FILE}:3")
+
+
+def test_a_host_may_have_the_name_of_a_group(inventory: Any) -> None:
+    text = (inventory.folder / HOSTS_FILE).read_text()
+    inventory.hosts(text.replace("h1", "web"))
+    inventory.choose("gunicorn_workers: 0\n")
+    assert len(inventory.problems()) == 1
+
+
+def test_an_inventory_in_ini_has_lines_too(inventory: Any, tmp_path: Path) -> None:
+    (inventory.folder / "hosts.yml").unlink()
+    groups = "".join(
+        f"[{group}]\nh1\n" for group in ("web", "workers", "beat", "monitor", "broker", "database")
+    )
+    (inventory.folder / "hosts").write_text(
+        f"h1 ansible_host=127.0.0.1 gunicorn_wrokers=3\n{groups}"
+    )
+    (problem,) = inventory.problems()
+    assert "`gunicorn_wrokers`" in problem.what
+    assert str(problem.place).endswith("inventory/hosts:1")
+
+
+# ── Real runs ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_unedited_example_says_which_files_to_edit(ansible_playbook: Any, root: Path) -> None:
+    run = ansible_playbook("site.yml")
+    assert run.returncode != 0
+    assert "inventory/single/hosts.yml:" in run.stdout, run.stdout
+    assert "inventory/single/group_vars/all/" in run.stdout, run.stdout
+    assert "UNREACHABLE" not in run.stdout
+    assert run.stdout.count("No host was touched.\n\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--limit", "h1"), ("--check", "--diff"), ("--tags", "redis"), ("-e", "{}")]
+)
+def test_no_option_slips_past_preflight(
+    inventory: Any, ansible_playbook: Any, arguments: tuple[str, ...]
+) -> None:
+    inventory.choose("site_drain_secnds: 60\n")
+    run = ansible_playbook("site.yml", "-i", inventory.folder, *arguments)
+    assert run.returncode != 0
+    assert "`site_drain_secnds`" in run.stdout, run.stdout
+    assert "UNREACHABLE" not in run.stdout
+
+
+def test_an_error_of_yaml_has_its_file_and_line(inventory: Any, ansible_playbook: Any) -> None:
+    inventory.choose("\n  site_hsts_seconds: 60\n")
+    run = ansible_playbook("site.yml", "-i", inventory.folder)
+    assert run.returncode != 0
+    assert f"{CHOICES_FILE}:4" in run.stdout, run.stdout
+    assert "two spaces a level, no tabs" in run.stdout
+    assert "TASK" not in run.stdout
+
+
+def test_a_file_that_is_encrypted_asks_for_its_password(
+    inventory: Any, ansible_playbook: Any
+) -> None:
+    sealed = inventory.folder / "group_vars" / "all" / "vault.yml"
+    sealed.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    run = ansible_playbook("site.yml", "-i", inventory.folder)
+    assert run.returncode != 0
+    assert "group_vars/all/vault.yml" in run.stdout, run.stdout
+    assert "--ask-vault-pass" in run.stdout
+
+
+def test_an_inventory_without_any_host_is_refused(inventory: Any, ansible_playbook: Any) -> None:
+    inventory.hosts("all:\n")
+    run = ansible_playbook("site.yml", "-i", inventory.folder)
+    assert run.returncode != 0
+    assert "The group `web` has no host." in run.stdout, run.stdout
+
+
+def test_mitogen_and_linear_say_the_same(inventory: Any, ansible_playbook: Any) -> None:
+    inventory.choose("site_drain_secnds: 60\n")
+    outputs = {
+        ansible_playbook(
+            "playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_STRATEGY=strategy
+        ).stdout
+        for strategy in ("linear", "mitogen_linear")
+    }
+    assert len(outputs) == 1, "\n\n".join(outputs)
+    assert "`site_drain_secnds`" in outputs.pop()
+
+
+def test_a_host_without_sudo_is_told_so(inventory: Any, ansible_playbook: Any) -> None:
+    local = "ansible_connection: local\n      ansible_become_user: daemon\n"
+    in_hosts("ansible_port: 9", local)(inventory)
+    for strategy in ("linear", "mitogen_linear"):
+        run = ansible_playbook(
+            "playbooks/preflight.yml",
+            "-i",
+            inventory.folder,
+            ANSIBLE_STRATEGY=strategy,
+            ANSIBLE_BECOME_EXE="/nonexistent/sudo",
+        )
+        assert run.returncode != 0
+        assert "there is no sudo on the host" in run.stdout, run.stdout
+        assert "apt-get install sudo" in run.stdout
+        assert "Traceback" not in run.stdout
+
+
+def test_the_playbook_is_valid_without_a_run(ansible_playbook: Any) -> None:
+    assert ansible_playbook("--syntax-check", "site.yml").returncode == 0
+
+
+# ── The small parts ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("sudo: a password is required", "asks `me` for a password"),
+        ("Missing sudo password", "asks `me` for a password"),
+        ("sudo: a terminal is required to read the password", "asks `me` for a password"),
+        ("me is not in the sudoers file.", "`me` may not use sudo"),
+        ("Sorry, try again.\nsudo: 1 incorrect password attempt", "password for sudo is wrong"),
+        ("/bin/sh: 1: sudo: not found", "no sudo on the host"),
+        ("/bin/sh: 1: /usr/bin/python3: not found", "no Python on the host"),
+        ("ansible-core requires a minimum of Python version 3.8.", "too old"),
+    ],
+)
+def test_what_sudo_prints_becomes_a_sentence(output: str, words: str) -> None:
+    problem = explain(output, "h1", "me")
+    assert problem is not None
+    assert words in problem.what
+    assert problem.example
+
+
+def test_other_failures_keep_their_own_words() -> None:
+    assert explain("Connection timed out during banner exchange", "h1", "me") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["example.org", "www.example.com", "host.example", "192.0.2.7", "2001:db8::1"]
+)
+def test_names_and_addresses_of_documentation_are_nobodys(name: str) -> None:
+    assert is_example(name)
+
+
+@pytest.mark.parametrize("name", ["example.test", "myexample.org", "10.0.0.1", "::1", "host1"])
+def test_other_names_are_somebodys(name: str) -> None:
+    assert not is_example(name)
+
+
+def test_every_choice_has_an_example_that_is_right(bundle: Bundle) -> None:
+    for name in bundle.settable:
+        option = bundle.options[name]
+        value = yaml.safe_load(example_of(option))[name]
+        assert fault_of(value, option) is None, example_of(option)
+
+
+@given(st.integers(min_value=0, max_value=200), st.data())
+def test_a_choice_with_a_letter_missing_is_found_again(
+    bundle: Bundle, which: int, data: st.DataObject
+) -> None:
+    name = bundle.settable[which % len(bundle.settable)]
+    at = data.draw(st.integers(min_value=0, max_value=len(name) - 1))
+    near = nearest(name[:at] + name[at + 1 :], bundle.settable)
+    assert near is not None
+
+
+@given(st.text() | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.text()))
+def test_no_value_makes_the_check_fail(value: object) -> None:
+    for kind in ("str", "int", "float", "bool", "list", "dict", "path"):
+        fault = fault_of(value, Option("site_x", "site", {"type": kind}))
+        assert fault is None or fault.startswith("`site_x`")
+
+
+def test_a_problem_that_is_found_twice_is_told_once() -> None:
+    problem = Problem("Wrong.", Place("/tmp/x", 3), "right: 1")
+    assert report([problem, problem]).count("Wrong.") == 1
+
+
+def test_a_line_is_found_in_yaml_and_in_ini(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("---\nab: 1\n  a: 2\nh1 b=3 { c: 4 }\n")
+    assert [line_of(file, name) for name in ("a", "b", "c", "d")] == [3, 4, 4, None]
+
+
+def test_the_checks_take_less_than_half_a_second(inventory: Any) -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
+        inventory.problems()
+        return time.perf_counter() - started
+
+    # The best of three: other work on this computer must not make it red.
+    assert min(seconds() for _ in range(3)) < 0.5

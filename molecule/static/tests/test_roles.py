@@ -1,0 +1,386 @@
+"""Specs equal defaults, templates render, playbooks are lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import lookup_loader
+from ansible.template import Templar
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
+# What a play may say. No vars, no tasks, no handlers: logic lives in roles.
+PLAY_KEYS = {
+    "name", "hosts", "become", "gather_facts", "any_errors_fatal", "connection", "roles", "serial",
+    "strategy", "tags", "order", "max_fail_percentage",
+}  # fmt: skip
+# Where a role of this repository calls another one.
+INCLUDES = ("ansible.builtin.include_role", "ansible.builtin.import_role")
+
+
+class Reader(yaml.SafeLoader):
+    """Reads Ansible's own tags as plain values."""
+
+
+Reader.add_multi_constructor("!", lambda loader, suffix, node: getattr(node, "value", None))
+
+
+def read(path: Path) -> Any:
+    """A YAML file as plain data."""
+    return yaml.load(path.read_text(), Loader=Reader)  # Reader is a SafeLoader.
+
+
+def options_of(role: str) -> dict[str, dict[str, Any]]:
+    """The options of a role's main entry point."""
+    specs = read(ROOT / "roles" / role / "meta" / "argument_specs.yml")
+    options: dict[str, dict[str, Any]] = specs["argument_specs"]["main"].get("options") or {}
+    return options
+
+
+def defaults_of(role: str) -> dict[str, Any]:
+    """The defaults of a role."""
+    return read(ROOT / "roles" / role / "defaults" / "main.yml") or {}
+
+
+def task_files(role: str) -> Iterator[Path]:
+    """The files with tasks or handlers of a role."""
+    for folder in ("tasks", "handlers"):
+        yield from sorted((ROOT / "roles" / role / folder).glob("*.yml"))
+
+
+def tasks_of(file: Path) -> Iterator[dict[str, Any]]:
+    """All tasks of a file, those inside of blocks too."""
+    waiting = list(read(file) or [])
+    while waiting:
+        task = waiting.pop(0)
+        for part in ("block", "rescue", "always"):
+            waiting.extend(task.get(part, []))
+        yield task
+
+
+def plays() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every entry of every playbook, with its file."""
+    for file in PLAYBOOKS:
+        for entry in read(file):
+            yield file, entry
+
+
+def calls() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every call of one role by another: the name called, and the variables passed."""
+    for role in ROLES:
+        for file in task_files(role):
+            for task in tasks_of(file):
+                for include in INCLUDES:
+                    if include in task:
+                        yield task[include]["name"], task.get("vars", {})
+
+
+# ── Specs and defaults ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_specs_have_the_same_values(role: str) -> None:
+    options = options_of(role).items()
+    specified = {name: spec["default"] for name, spec in options if "default" in spec}
+    assert defaults_of(role) == specified
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_option_has_a_default_or_is_required(role: str) -> None:
+    unclear = [
+        name
+        for name, spec in options_of(role).items()
+        if ("default" in spec) == bool(spec.get("required"))
+    ]
+    assert not unclear
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_has_a_type_and_a_description(role: str) -> None:
+    poor = [
+        name
+        for name, spec in options_of(role).items()
+        if "type" not in spec or not str(spec.get("description", "")).endswith((".", "]"))
+    ]
+    assert not poor
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_begins_with_the_word_of_its_role(role: str) -> None:
+    assert [name for name in options_of(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_number_says_its_unit(role: str) -> None:
+    words = ("timeout", "interval", "delay", "limit", "size", "memory", "disk")
+    assert [
+        name
+        for name, spec in options_of(role).items()
+        if spec.get("type") in ("int", "float") and name.endswith(words)
+    ] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_above_each_default_stands_what_it_is_for(role: str) -> None:
+    lines = (ROOT / "roles" / role / "defaults" / "main.yml").read_text().splitlines()
+    bare = []
+    for number, line in enumerate(lines):
+        if re.match(r"[a-z_]+:", line):
+            # Values of one kind may share a comment: the paragraph counts.
+            blanks = [at for at, text in enumerate(lines[:number]) if not text.strip()]
+            paragraph = lines[max(blanks, default=0) : number]
+            if not any(text.startswith("#") for text in paragraph):
+                bare.append(line)
+    assert not bare
+
+
+# ── Playbooks ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_role_is_in_a_playbook_or_is_called_by_one_that_is() -> None:
+    listed = {
+        entry["role"] if isinstance(entry, dict) else entry
+        for _, play in plays()
+        for entry in play.get("roles", [])
+    }
+    assert set(ROLES) - listed - {name for name, _ in calls()} == set()
+    assert listed <= set(ROLES)
+
+
+def test_site_is_a_table_of_contents() -> None:
+    for entry in read(ROOT / "site.yml"):
+        assert set(entry) <= {"name", "ansible.builtin.import_playbook", "tags"}
+        assert (ROOT / entry["ansible.builtin.import_playbook"]).is_file()
+
+
+def test_preflight_comes_first() -> None:
+    first = read(ROOT / "site.yml")[0]
+    assert first["ansible.builtin.import_playbook"] == "playbooks/preflight.yml"
+
+
+@pytest.mark.parametrize("file", PLAYBOOKS, ids=lambda file: file.name)
+def test_a_playbook_is_a_list_of_roles(file: Path) -> None:
+    for entry in read(file):
+        assert entry.get("name"), entry
+        if "ansible.builtin.import_playbook" not in entry:
+            assert set(entry) <= PLAY_KEYS
+            assert entry["roles"]
+
+
+def test_every_play_stops_the_run_at_the_first_failure() -> None:
+    real = [play for _, play in plays() if "roles" in play]
+    assert [play["name"] for play in real if play.get("any_errors_fatal") is not True] == []
+
+
+def test_no_play_gathers_facts_that_nobody_reads() -> None:
+    """Gathering costs each host a round trip and half a second; preflight knows what we need."""
+    real = [play for _, play in plays() if "roles" in play]
+    assert [play["name"] for play in real if play.get("gather_facts") is not False] == []
+
+
+def test_tags_are_on_the_entries_of_roles() -> None:
+    untagged = [
+        (file.name, play["name"], entry)
+        for file, play in plays()
+        for entry in play.get("roles", [])
+        if not (isinstance(entry, dict) and entry.get("tags"))
+    ]
+    assert not untagged
+
+
+# ── Tasks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_task_has_a_name_that_is_no_command(role: str) -> None:
+    commands = re.compile(
+        r"^(\w+ \| )?(Install|Template|Copy|Create|Configure|Set|Ensure|Enable|Start|Run)\b"
+    )
+    for file in task_files(role):
+        for task in tasks_of(file):
+            assert task.get("name"), f"{file}: {task}"
+            assert file.parent.name == "handlers" or not commands.match(task["name"]), task["name"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_never_asks_which_hosts_are_in_a_group(role: str) -> None:
+    """One host and a cluster differ in derived facts, nowhere else."""
+    files = [*task_files(role), *(ROOT / "roles" / role).glob("templates/**/*.j2")]
+    files += (ROOT / "roles" / role).glob("vars/*.yml")
+    assert [file for file in files if re.search(r"\bgroups[\[.]", file.read_text())] == []
+
+
+# ── Templates ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def loader() -> DataLoader:
+    """Ansible's own loader, as in a run of a playbook."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROOT / "playbooks"))
+    return loader
+
+
+def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]:
+    """What a template of a role may read: defaults, derived facts, and what a run itself knows.
+
+    Args:
+        loader: Ansible's loader.
+        role: The role that renders.
+        folder: Where secrets are made.
+    """
+    merged: dict[str, Any] = {}
+    files = [ROOT / "roles" / name / "defaults" / "main.yml" for name in ROLES]
+    files += sorted((ROOT / "playbooks" / "group_vars" / "all").glob("*.yml"))
+    files += sorted((ROOT / "roles" / role / "vars").glob("*.yml"))
+    for file in files:
+        merged |= loader.load_from_file(str(file), trusted_as_template=True) or {}
+    return merged | {
+        "ansible_check_mode": False,
+        "ansible_managed": "Ansible managed",
+        "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
+        "inventory_dir": str(folder),
+        "inventory_hostname": "h1",
+        "playbook_dir": str(ROOT / "playbooks"),
+        "role_path": str(ROOT / "roles" / role),
+        "site_domain": "www.mysite.test",
+        "site_release_id": "0123456789ab",
+    }
+
+
+def render(loader: DataLoader, template: Path, variables: dict[str, Any]) -> str:
+    """A template as Ansible's own engine renders it, where what is undefined is an error."""
+    templar = Templar(loader=loader, variables=variables)
+    lookup = lookup_loader.get("ansible.builtin.template", loader=loader, templar=templar)
+    text: str = lookup.run([str(template)], variables)[0]
+    return text
+
+
+ROLE_TEMPLATES = sorted((ROOT / "roles").glob("*/templates/**/*.j2"))
+by_template = pytest.mark.parametrize(
+    "template", ROLE_TEMPLATES, ids=lambda path: f"{path.parts[-3]}/{path.name}"
+)
+
+
+def texts_of(loader: DataLoader, folder: Path, template: Path) -> list[str]:
+    """A role's template as each of its uses renders it: once, or once for each item of a loop."""
+    role = template.relative_to(ROOT / "roles").parts[0]
+    variables = variables_for(loader, role, folder)
+    for file in task_files(role):
+        for task in loader.load_from_file(str(file), trusted_as_template=True) or []:
+            if template.name in str(task) and "loop" in task:
+                items = Templar(loader=loader, variables=variables).template(task["loop"])
+                own = variables | task.get("vars", {})
+                return [render(loader, template, own | {"item": item}) for item in items]
+    return [render(loader, template, variables)]
+
+
+UNITS = [(variables["systemd_service_name"], variables) for name, variables in calls()
+         if name == "systemd_service" and "systemd_service_name" in variables]  # fmt: skip
+
+
+@by_template
+def test_a_template_renders_from_defaults(
+    loader: DataLoader, tmp_path: Path, template: Path
+) -> None:
+    for text in texts_of(loader, tmp_path, template):
+        assert text.strip()
+        assert "{{" not in text
+        assert "{%" not in text
+
+
+@by_template
+def test_a_file_on_a_host_says_who_wrote_it(
+    loader: DataLoader, tmp_path: Path, template: Path
+) -> None:
+    # Redis reads every line of this file as a user.
+    has_comments = template.name != "users.acl.j2"
+    for text in texts_of(loader, tmp_path, template):
+        assert "Ansible managed" in text or not has_comments
+
+
+def caller(name: str) -> str:
+    """The role that asks for a unit."""
+    return next(
+        role
+        for role in ROLES
+        for file in task_files(role)
+        for task in tasks_of(file)
+        if task.get("vars", {}).get("systemd_service_name") == name
+    )
+
+
+def unit_text(loader: DataLoader, folder: Path, name: str) -> str:
+    """The unit of a process, from the call of its role."""
+    file = next(file for file in task_files(caller(name)) if name in file.read_text())
+    trusted = loader.load_from_file(str(file), trusted_as_template=True)
+    passed = next(
+        task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name
+    )
+    variables = variables_for(loader, caller(name), folder)
+    variables |= variables_for(loader, "systemd_service", folder) | dict(passed)
+    return render(loader, ROOT / "templates" / "systemd" / "service.j2", variables)
+
+
+UNIT_NAMES = [name for name, _ in UNITS]
+
+
+def test_the_four_processes_share_the_unit() -> None:
+    assert sorted(UNIT_NAMES) == ["celery-beat", "celery-worker", "flower", "gunicorn"]
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_unit_runs_from_its_release_only(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    text = unit_text(loader, tmp_path, name)
+    assert "{{" not in text
+    assert "ExecStart=/srv/site/releases/0123456789ab/venv/bin/" in text
+    assert "/srv/site/current" not in text
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_unit_has_each_directive_in_a_section_that_knows_it(
+    loader: DataLoader, tmp_path: Path, name: str
+) -> None:
+    sections: dict[str, list[str]] = {}
+    section = ""
+    joined = unit_text(loader, tmp_path, name).replace("\\\n", " ")
+    for line in joined.splitlines():
+        if line.startswith("["):
+            section = line
+        elif line.strip() and not line.startswith("#"):
+            assert re.match(r"[A-Z][A-Za-z]+=", line), line
+            sections.setdefault(section, []).append(line.partition("=")[0])
+    assert list(sections) == ["[Unit]", "[Service]", "[Install]"]
+    assert "StartLimitIntervalSec" in sections["[Unit]"]
+    assert {"ExecStart", "Restart", "NoNewPrivileges", "ProtectSystem"} <= set(
+        sections["[Service]"]
+    )
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_unit_does_not_go_down_with_its_broker(
+    loader: DataLoader, tmp_path: Path, name: str
+) -> None:
+    text = unit_text(loader, tmp_path, name)
+    tied = re.findall(r"^(?:Requires|BindsTo|Requisite)=.*$", text, re.MULTILINE)
+    assert [line for line in tied if "redis" in line or "postgres" in line] == []
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """Unit files are world-readable, and a command line is in everyone's `ps`."""
+    text = unit_text(loader, tmp_path, name)
+    secrets = [file.read_text().strip() for file in tmp_path.rglob("*") if file.is_file()]
+    variables = variables_for(loader, "systemd_service", tmp_path)
+    templar = Templar(loader=loader, variables=variables)
+    names = [key for key in variables if re.search(r"(password|secret|secret_key|token)$", key)]
+    secrets += [str(templar.template(variables[key])) for key in names]
+    assert names
+    assert [secret for secret in secrets if secret and secret in text] == []
