@@ -39,7 +39,9 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
         app.backend_cls = None
-        app.conf.result_backend = BACKEND
-        app.conf.result_backend_always_retry = True
-        app.conf.result_backend_max_retries = result_retries
+        app.conf.update(
+            result_backend=BACKEND,
+            result_backend_always_retry=True,
+            result_backend_max_retries=result_retries,
+        )
     return app

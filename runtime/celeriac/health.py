@@ -106,8 +106,8 @@ def _send_ping(app: Celery) -> Answer:
     The project's policy may retry a publish for minutes; here one attempt must do.
     """
     with app.connection_for_write(connect_timeout=BROKER_TIMEOUT_SECONDS) as broker:
-        broker.transport_options.update(_timeouts(broker.transport.driver_type))
-        broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_SECONDS)
+        timeouts = _timeouts(broker.transport.driver_type)
+        broker.transport_options = {**(broker.transport_options or {}), **timeouts}
         sent = app.send_task(
             PING,
             connection=broker,

@@ -47,9 +47,13 @@ def main(names: list[str]) -> int:
     if unknown or not names:
         print(f"usage: python -m celeriac.prepare STEP…  with {' '.join(STEPS)}", file=sys.stderr)
         return 2
-    django_set_up = ("set-up", lambda: django.setup() or "Django")
-    named = [(name, STEPS[name]) for name in names]
-    return 0 if all(_run(name, step) for name, step in [django_set_up, *named]) else 1
+    run = [("set-up", _set_up), *((name, STEPS[name]) for name in names)]
+    return 0 if all(_run(name, step) for name, step in run) else 1
+
+
+def _set_up() -> str:
+    django.setup()
+    return f"Django {django.get_version()}"
 
 
 def _run(name: str, step: Callable[[], str]) -> bool:

@@ -67,7 +67,7 @@ def admin() -> str:
         return "CELERIAC_ADMIN_USERNAME is not set, nothing to do"
     if not apps.is_installed("django.contrib.auth"):
         return "the project does not use django.contrib.auth"
-    model = get_user_model()
+    model: Any = get_user_model()  # with whatever fields the project gave it
     if model._default_manager.filter(**{model.USERNAME_FIELD: name}).exists():
         return f"{name} is there already"
     password = os.environ.get("CELERIAC_ADMIN_PASSWORD", "")
@@ -120,6 +120,7 @@ def _one_host_at_a_time(lock_timeout_seconds: int) -> Iterator[None]:
         return
     connection.close()
     options = connection.settings_dict["OPTIONS"]
+    options.pop("pool", None)  # it would hand out sessions that began with other options
     session = f"{options.get('options', '')} -c lock_timeout={lock_timeout_seconds}s"
     options["options"] = session.strip()
     with connection.cursor() as cursor:

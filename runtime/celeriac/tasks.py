@@ -19,6 +19,6 @@ class Pong(TypedDict):
 # The result is the point of it, so it is stored even where the project ignores results; a ping
 # that waited longer than anybody watches is dropped by the worker instead of executed.
 @shared_task(name=PING, bind=True, ignore_result=False, expires=60, time_limit=10, max_retries=0)
-def ping(self: Task) -> Pong:
+def ping(self: "Task[[], Pong]") -> Pong:
     """Answer with the release and the node name of the worker."""
-    return {"release": release(), "hostname": self.request.hostname}
+    return {"release": release(), "hostname": str(self.request.hostname)}

@@ -84,7 +84,7 @@ def _shutting_down(sig: str, how: str, **_: Any) -> None:
 
 
 def _shut_down(**_: Any) -> None:
-    """Stop the clock: everything is done, and a cold shutdown would find nothing but ruins."""
+    """Stop the clock. While Python ends, it has no handlers any more: SIGALRM would kill it."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

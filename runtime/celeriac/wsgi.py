@@ -23,8 +23,11 @@ RELEASE_HEADER = "X-Release"
 app = adopt(celery_app(), result_retries=RETRIES_IN_WEB)
 project = wsgi_application()
 
-# What the project connected while it was imported, its children would share, and break.
-connections.close_all()
+# What the project connected while it was imported, gunicorn's children would share, and break.
+for connection in connections.all(initialized_only=True):
+    connection.close()
+    if hasattr(connection, "close_pool"):  # PostgreSQL's, from Django 5.1 on
+        connection.close_pool()
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -8,17 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import redis as redis_client
+from environment import PROJECT, empty_database, process_environment
 from services import PostgreSQL, Redis, postgresql_server, redis_server
-
-HERE = Path(__file__).resolve().parent
-PROJECT = HERE / "project"
-TOKEN = "the-token-of-the-tests"
-
-# Compiled code of everything that the tests start, wherever it may be written: a third of the time.
-COMPILED = tempfile.TemporaryDirectory(prefix="celeriac-compiled-")
 
 # For the tests that call our code in their own process. No such test connects to a broker.
 os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"
@@ -101,44 +94,3 @@ def on_postgresql(
     """The environment of a process of the project, with an empty PostgreSQL database and Redis."""
     database = empty_database(postgresql, scratch.name)
     return {**bare_environment, **database, "BROKER_URL": redis.url}
-
-
-def process_environment(scratch: Path, project: Path) -> dict[str, str]:
-    """Return what a unit's EnvironmentFile would hold, and where a test finds what it needs."""
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{project}:{HERE.parent}",
-        "PYTHONPYCACHEPREFIX": COMPILED.name,
-        "DJANGO_SETTINGS_MODULE": "demo.settings",
-        "CELERIAC_CELERY_APP": "demo",
-        "CELERIAC_WSGI_APPLICATION": "demo.wsgi",
-        "CELERIAC_RELEASE": "0123456789ab",
-        "CELERIAC_HEALTH_TOKEN": TOKEN,
-        "C_FORCE_ROOT": "1",
-        "SCRATCH": str(scratch),
-        "SQLITE": str(scratch / "db.sqlite3"),
-        "RECORD": str(scratch / "record"),
-        "STATIC_ROOT": str(scratch / "static"),
-    }
-
-
-def empty_database(postgresql: PostgreSQL, name: str) -> dict[str, str]:
-    """Make a database; return what a process needs in its environment to use it."""
-    with postgresql_session(postgresql.environment) as session:
-        session.execute(f'CREATE DATABASE "{name}"')
-    return {**postgresql.environment, "PGDATABASE": name}
-
-
-def postgresql_session(environment: dict[str, str]) -> psycopg.Connection:
-    """Connect to the PostgreSQL that an environment names, as an onlooker; every statement commits.
-
-    Args:
-        environment: PGHOST, PGUSER, and PGDATABASE if it is not ``postgres``.
-    """
-    return psycopg.connect(
-        host=environment["PGHOST"],
-        user=environment["PGUSER"],
-        dbname=environment.get("PGDATABASE", "postgres"),
-        application_name="onlooker",
-        autocommit=True,
-    )

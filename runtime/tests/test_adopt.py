@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from conftest import postgresql_session
+from environment import postgresql_session
 from services import PostgreSQL, Redis, free_port
 from supervised import supervised
 
