@@ -27,9 +27,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look at the host.
 
         Returns:

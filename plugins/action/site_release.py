@@ -29,18 +29,14 @@ IGNORED = {
 class ActionModule(ActionBase):
     """The control side of the module `site_release`."""
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result; it is asked first whether it needs the archive at all."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         source, runtime = Path(arguments.pop("source")), Path(arguments.pop("runtime"))
         files = {f"app/{name}": path for name, path in project_files(source).items()}
         files |= {
-            f"runtime/{name}": path
-            for name, path in project_files(runtime).items()
-            if not name.startswith("tests/")
+            f"runtime/{name}": path for name, path in project_files(runtime).items() if not name.startswith("tests/")
         }
         arguments |= {"release": release_name(files), "origin": origin(source)}
 
@@ -56,14 +52,8 @@ class ActionModule(ActionBase):
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _module(
-        self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        return dict(
-            self._execute_module(
-                module_name="site_release", module_args=arguments, task_vars=task_vars
-            )
-        )
+    def _module(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        return dict(self._execute_module(module_name="site_release", module_args=arguments, task_vars=task_vars))
 
 
 def project_files(folder: Path) -> dict[str, Path]:

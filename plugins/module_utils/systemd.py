@@ -51,15 +51,11 @@ class Systemd:
         try:
             self.call(verb, unit)
         except SystemdError as error:
-            raise SystemdError(
-                f"{unit} does not start.\n{self.last_words(unit)}\n{error}"
-            ) from error
+            raise SystemdError(f"{unit} does not start.\n{self.last_words(unit)}\n{error}") from error
 
     def last_words(self, unit: str, lines: int = 40) -> str:
         """Return the end of the unit's journal."""
-        _, output, _ = self._run(
-            ["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"]
-        )
+        _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
         return output.strip()
 
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:

@@ -80,8 +80,7 @@ def main() -> None:
     try:
         reload_units = systemd.needs_daemon_reload(unit)
         enable = parameters["enabled"] is not None and (
-            (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled")
-            != parameters["enabled"]
+            (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled") != parameters["enabled"]
         )
         action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
         if not module.check_mode:

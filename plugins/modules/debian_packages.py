@@ -56,9 +56,7 @@ def missing_packages(module: AnsibleModule, names: list[str]) -> list[str]:
     """Return those of the packages that are not wholly installed."""
     # dpkg-query exits with 1 when it knows one of the names not at all: that is an answer, not an
     # error.
-    _, output, _ = module.run_command(
-        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n", *names]
-    )
+    _, output, _ = module.run_command(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n", *names])
     status = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
     return [name for name in names if status.get(name, "").strip() != "ii"]
 
@@ -80,13 +78,9 @@ def install(module: AnsibleModule, names: list[str]) -> None:
     # and only when something is missing.
     code, output, error = run(*APT_GET, "update")
     if code == 0:
-        code, output, error = run(
-            *APT_GET, "--no-install-recommends", "--fix-broken", "install", *names
-        )
+        code, output, error = run(*APT_GET, "--no-install-recommends", "--fix-broken", "install", *names)
     if code != 0:
-        module.fail_json(
-            msg=f"apt-get could not install {', '.join(names)}: {(error or output).strip()}"
-        )
+        module.fail_json(msg=f"apt-get could not install {', '.join(names)}: {(error or output).strip()}")
 
 
 def main() -> None:

@@ -108,9 +108,7 @@ class ReleaseUnit:
         """Return units of other releases of this service, whether they run or not."""
         # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
         pattern = f"{self.name}-{'[0-9a-f]' * 12}.service"
-        return [
-            path for path in UNIT_DIRECTORY.glob(pattern) if path not in {self.unit, self.alias}
-        ]
+        return [path for path in UNIT_DIRECTORY.glob(pattern) if path not in {self.unit, self.alias}]
 
     def converge(self) -> None:
         """Bring everything into place.

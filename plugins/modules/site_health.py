@@ -110,9 +110,7 @@ class Nginx:
             # The certificate of the site itself is enough; the host need not know who signed it.
             self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
-    def request(
-        self, method: str, path: str, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Return status and body.
 
         Raises:
@@ -130,9 +128,7 @@ class Nginx:
         finally:
             connection.close()
 
-    def expect(
-        self, status: int, method: str, path: str, headers: dict[str, str] | None = None
-    ) -> bytes:
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> bytes:
         """Return the body of an answer that must have this status.
 
         Raises:
@@ -152,9 +148,7 @@ class Checks:
         self._parameters: dict[str, Any] = module.params
         self._systemd = Systemd(module.run_command)
         self._deadline = time.monotonic() + module.params["timeout"]
-        self._nginx = Nginx(
-            module.params["domain"], module.params["address"], module.params["ca_file"]
-        )
+        self._nginx = Nginx(module.params["domain"], module.params["address"], module.params["ca_file"])
         self._bearer = {"Authorization": f"Bearer {module.params['token']}"}
 
     def eventually(self, probe: Callable[[], str]) -> str:
@@ -176,9 +170,7 @@ class Checks:
         """The right release serves, and its migrations are applied."""
         status = json.loads(self._nginx.expect(200, "GET", "/-/celeriac/status", self._bearer))
         if status["release"] != self._parameters["release"]:
-            raise Unhealthy(
-                f"release {status['release']} serves, not {self._parameters['release']}"
-            )
+            raise Unhealthy(f"release {status['release']} serves, not {self._parameters['release']}")
         if status["unapplied_migrations"]:
             raise Unhealthy(f"not applied: migrations {', '.join(status['unapplied_migrations'])}")
         return f"release {status['release']} serves, all migrations are applied"
@@ -188,13 +180,9 @@ class Checks:
         ping = json.loads(self._nginx.expect(202, "POST", "/-/celeriac/ping", self._bearer))["id"]
 
         def executed() -> str:
-            answer = json.loads(
-                self._nginx.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer)
-            )
+            answer = json.loads(self._nginx.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer))
             if answer["state"] != "SUCCESS":
-                raise Unhealthy(
-                    f"celeriac.ping was enqueued, but no worker executed it: {answer['state']}"
-                )
+                raise Unhealthy(f"celeriac.ping was enqueued, but no worker executed it: {answer['state']}")
             return f"celeriac.ping was executed by {answer['result']['hostname']}"
 
         return self.eventually(executed)
@@ -204,9 +192,7 @@ class Checks:
         text = self._systemd.properties("celery-beat.service", "StatusText").get("StatusText", "")
         tick = re.match(r"last tick (\d+)", text)
         if not tick or time.time() - int(tick[1]) > self._parameters["beat_seconds"]:
-            raise Unhealthy(
-                f"celery-beat.service does not tick: {text or 'it has not said anything'}"
-            )
+            raise Unhealthy(f"celery-beat.service does not tick: {text or 'it has not said anything'}")
         return f"celery-beat.service: {text}"
 
     def flower(self) -> str:
@@ -215,9 +201,7 @@ class Checks:
         basic = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
         for path in ("/flower/", "/flower/api/workers", "/flower/metrics", "/flower/healthcheck"):
             self._nginx.expect(401, "GET", path)
-        workers = json.loads(
-            self._nginx.expect(200, "GET", "/flower/api/workers?status=true", basic)
-        )
+        workers = json.loads(self._nginx.expect(200, "GET", "/flower/api/workers?status=true", basic))
         alive = [name for name, is_alive in workers.items() if is_alive]
         if not any(f"-{self._parameters['release']}@" in name for name in alive):
             release = self._parameters["release"]
@@ -265,9 +249,7 @@ def main() -> None:
         except Unhealthy as error:
             failed.append(str(error))
     if failed:
-        module.fail_json(
-            msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report
-        )
+        module.fail_json(msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report)
     module.exit_json(changed=False, report=report)
 
 

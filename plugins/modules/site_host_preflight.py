@@ -133,11 +133,7 @@ class Fault(NamedTuple):
 
 def os_release(text: str) -> dict[str, str]:
     """The assignments of an os-release(5) file."""
-    pairs = (
-        line.partition("=")
-        for line in text.splitlines()
-        if "=" in line and not line.startswith("#")
-    )
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {name: value.strip("\"'") for name, _, value in pairs}
 
 
@@ -157,8 +153,7 @@ def init_fault(first_process: str) -> Fault | None:
     if first_process == "systemd":
         return None
     return Fault(
-        f"Process 1 of the host is {first_process or 'unknown'}, not systemd: nothing would start "
-        "the services.",
+        f"Process 1 of the host is {first_process or 'unknown'}, not systemd: nothing would start the services.",
         "a virtual machine, or a systemd-nspawn machine that was booted (-b)",
     )
 
@@ -168,9 +163,7 @@ def python_fault(version: tuple[int, ...]) -> Fault | None:
     if version[:2] >= SUPPORTED_PYTHON:
         return None
     shown = ".".join(map(str, version)) if version else "missing"
-    return Fault(
-        f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", "a host with Debian 12 or 13"
-    )
+    return Fault(f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", "a host with Debian 12 or 13")
 
 
 def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
@@ -197,9 +190,7 @@ def memory_fault(memory_mb: int, wanted_mb: int) -> Fault | None:
 def parse_address(text: str) -> tuple[str, int]:
     """An address of /proc/net/tcp or tcp6, whose words are in the byte order of the machine."""
     words, _, port = text.partition(":")
-    packed = b"".join(
-        struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8)
-    )
+    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
     address = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
     return address[7:] if address.startswith("::ffff:") else address, int(port, 16)
 
@@ -239,28 +230,16 @@ def port_fault(port: int, owner: str, holders: list[Holder]) -> Fault | None:
         return None
     holder = str(holders[0]) if holders else "a process that cannot be seen from here"
     unit = holders[0].unit if holders else ""
-    stop = (
-        f"sudo systemctl disable --now {unit}"
-        if unit
-        else f"sudo ss --listening --tcp --processes 'sport = {port}'"
-    )
+    stop = f"sudo systemctl disable --now {unit}" if unit else f"sudo ss --listening --tcp --processes 'sport = {port}'"
     return Fault(f"Port {port}, which {owner} needs, is held by {holder}.", stop)
 
 
-def port_faults(
-    ports: Iterable[dict[str, Any]], listeners: list[Listener], proc: Path
-) -> Iterator[Fault]:
+def port_faults(ports: Iterable[dict[str, Any]], listeners: list[Listener], proc: Path) -> Iterator[Fault]:
     """Refuse the ports that a stranger holds."""
     for wanted in ports:
-        held = [
-            item
-            for item in listeners
-            if item.port == wanted["port"] and collides(wanted["address"], item.address)
-        ]
+        held = [item for item in listeners if item.port == wanted["port"] and collides(wanted["address"], item.address)]
         if held:
-            fault = port_fault(
-                wanted["port"], wanted["owner"], holders_of({item.inode for item in held}, proc)
-            )
+            fault = port_fault(wanted["port"], wanted["owner"], holders_of({item.inode for item in held}, proc))
             if fault:
                 yield fault
 
@@ -325,9 +304,7 @@ def distribution_python() -> tuple[int, ...]:
         return tuple(sys.version_info[:3])
     command = [DISTRIBUTION_PYTHON, "-c", "import sys; print(*sys.version_info[:3])"]
     try:
-        output = subprocess.run(
-            command, capture_output=True, check=True, text=True, timeout=10
-        ).stdout
+        output = subprocess.run(command, capture_output=True, check=True, text=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(map(int, output.split()))
@@ -348,10 +325,7 @@ def apt_warning() -> str | None:
     except OSError:
         return None
     return (
-        f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for "
-        "it."
-        if pid
-        else None
+        f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it." if pid else None
     )
 
 
@@ -377,14 +351,8 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         memory_fault(facts["memory_mb"], params["memory_mb"]),
     ]
     yield from (fault for fault in found if fault)
-    yield from disk_faults(
-        {folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"]
-    )
-    listeners = [
-        item
-        for table in ("tcp", "tcp6")
-        for item in parse_listeners(read(Path("/proc/net") / table))
-    ]
+    yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
+    listeners = [item for table in ("tcp", "tcp6") for item in parse_listeners(read(Path("/proc/net") / table))]
     mine = [port for port in params["ports"] if port["group"] in params["groups"]]
     yield from port_faults(mine, listeners, Path("/proc"))
 

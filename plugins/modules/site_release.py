@@ -186,13 +186,9 @@ class Site:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise ReleaseError(
-                    f"another deploy is at work on this host: {lock.read().strip()}"
-                ) from None
+                raise ReleaseError(f"another deploy is at work on this host: {lock.read().strip()}") from None
             lock.truncate(0)
-            lock.write(
-                f"release {self.name}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n"
-            )
+            lock.write(f"release {self.name}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n")
             lock.flush()
             yield
 

@@ -37,8 +37,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"requires a minimum of Python|SyntaxError: invalid syntax",
-        "Python on the host is too old, and so is its system; supported are Debian 12 (bookworm) "
-        "and 13 (trixie).",
+        "Python on the host is too old, and so is its system; supported are Debian 12 (bookworm) and 13 (trixie).",
         "a fresh machine with Debian 13",
     ),
 )

@@ -43,9 +43,7 @@ class Option:
     def secret(self) -> bool:
         """Whether its value must not be printed."""
         words = re.split(r"_", self.name)
-        return bool(self.spec.get("no_log")) or bool(
-            {"password", "secret", "token", "environment"} & set(words)
-        )
+        return bool(self.spec.get("no_log")) or bool({"password", "secret", "token", "environment"} & set(words))
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,7 @@ class Bundle:
     @property
     def settable(self) -> list[str]:
         """The names an inventory may set."""
-        return sorted(
-            name
-            for name, option in self.options.items()
-            if option.settable and name not in self.derived
-        )
+        return sorted(name for name, option in self.options.items() if option.settable and name not in self.derived)
 
     def runs_on(self, role: str, groups: set[str]) -> bool:
         """Whether a role runs on a host that is in these groups."""
@@ -125,9 +119,7 @@ def read_bundle(root: Path) -> Bundle:
 
 def _options(roles: Path) -> Iterator[Option]:
     # Shared choices last: where a role repeats one of them, the shared one is the option's home.
-    files = sorted(
-        roles.glob("*/meta/argument_specs.yml"), key=lambda path: path.parts[-3] == SHARED_ROLE
-    )
+    files = sorted(roles.glob("*/meta/argument_specs.yml"), key=lambda path: path.parts[-3] == SHARED_ROLE)
     for file in files:
         entry_points = read_yaml(file).get("argument_specs", {})
         for entry_point in entry_points.values():

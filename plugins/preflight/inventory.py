@@ -101,10 +101,7 @@ class Inventory:
     def members(self) -> dict[str, list[str]]:
         """The hosts of each group that a playbook names."""
         groups = self._inventory.groups
-        return {
-            name: [host.name for host in groups[name].get_hosts()] if name in groups else []
-            for name in GROUPS
-        }
+        return {name: [host.name for host in groups[name].get_hosts()] if name in groups else [] for name in GROUPS}
 
     @cached_property
     def hosts(self) -> list[str]:
@@ -167,9 +164,7 @@ class Inventory:
     def place_of_host(self, host: str) -> Place:
         """The line that brings a host into the inventory."""
         name = self._inventory.hosts[host].vars.get("inventory_hostname")
-        return _origin(name) or Place(
-            self.hosts_file.source, line_of(Path(self.hosts_file.source), host)
-        )
+        return _origin(name) or Place(self.hosts_file.source, line_of(Path(self.hosts_file.source), host))
 
     def settings(self) -> list[Setting]:
         """All that is set for the site's hosts and groups, in force or overridden."""
@@ -216,9 +211,7 @@ class Inventory:
         try:
             return templar.template(templar.available_variables[name])
         except AnsibleUndefinedVariable as error:
-            about_host = any(
-                word in str(error) for word in ("ansible_facts", "'ansible_", "'site_host'")
-            )
+            about_host = any(word in str(error) for word in ("ansible_facts", "'ansible_", "'site_host'"))
             return LATER if about_host else Unreadable(_sentence(error))
         except AnsibleError as error:
             return Unreadable(_sentence(error))
@@ -251,8 +244,7 @@ class Inventory:
     @cached_property
     def _extra(self) -> list[Setting]:
         return [
-            Setting(name, value, _place(name, value, []) or COMMAND_LINE)
-            for name, value in self._extra_vars.items()
+            Setting(name, value, _place(name, value, []) or COMMAND_LINE) for name, value in self._extra_vars.items()
         ]
 
     def _groups(self, host: str) -> list[Group]:

@@ -74,12 +74,7 @@ def closed_world(settings: Iterable[Setting], bundle: Bundle, extra: Set[str]) -
             yield _derived(setting, bundle)
         elif option and not option.settable:
             yield _private(setting, option)
-        elif (
-            not option
-            and name not in extra
-            and name != WAY_OUT
-            and not name.startswith(OPEN_PREFIXES)
-        ):
+        elif not option and name not in extra and name != WAY_OUT and not name.startswith(OPEN_PREFIXES):
             yield _unknown(setting, bundle)
 
 
@@ -87,19 +82,15 @@ def _derived(setting: Setting, bundle: Bundle) -> Problem:
     fact = bundle.derived[setting.name]
     choice = next((name for name in bundle.settable if re.search(rf"\b{name}\b", fact.text)), None)
     return Problem(
-        f"`{setting.name}` is no choice: it follows from your choices in {fact.place}. Remove the "
-        "line.",
+        f"`{setting.name}` is no choice: it follows from your choices in {fact.place}. Remove the line.",
         setting.place,
-        example_of(bundle.options[choice])
-        if choice
-        else f"no line at all: `{setting.name}` is always {fact.text}",
+        example_of(bundle.options[choice]) if choice else f"no line at all: `{setting.name}` is always {fact.text}",
     )
 
 
 def _private(setting: Setting, option: Option) -> Problem:
     return Problem(
-        f"`{setting.name}` is passed from role to role inside this bundle (role {option.role}). "
-        "Remove the line.",
+        f"`{setting.name}` is passed from role to role inside this bundle (role {option.role}). Remove the line.",
         setting.place,
         "roles/*/defaults/main.yml lists what you may set",
     )

@@ -30,8 +30,7 @@ HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
 # one.
 _EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$", re.IGNORECASE)
 _EXAMPLE_NETWORKS = [
-    ipaddress.ip_network(net)
-    for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+    ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -120,8 +119,7 @@ def single_hosts(site: Site) -> Iterator[Problem]:
         hosts = site.members.get(group, ())
         if len(hosts) > 1:
             yield Problem(
-                f"The group `{group}` has {len(hosts)} hosts ({', '.join(hosts)}), and must have "
-                f"one: {reason}.",
+                f"The group `{group}` has {len(hosts)} hosts ({', '.join(hosts)}), and must have one: {reason}.",
                 site.place_of_host(hosts[-1]),
                 HOSTS_EXAMPLE.replace("{group}", group),
             )
@@ -152,10 +150,7 @@ def domains_are_names(site: Site) -> Iterator[Problem]:
     for host in site.hosts:
         aliases = site.value(host, "site_domain_aliases")
         named = [("site_domain", site.value(host, "site_domain"))]
-        named += [
-            ("site_domain_aliases", alias)
-            for alias in (aliases if isinstance(aliases, list) else [])
-        ]
+        named += [("site_domain_aliases", alias) for alias in (aliases if isinstance(aliases, list) else [])]
         for name, value in named:
             if isinstance(value, str) and not _DOMAIN.match(value):
                 example = "www.mysite.org" if name == "site_domain" else "[mysite.org]"
@@ -177,9 +172,7 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
         lock = _text(site, host, "site_lock")
         example = "site_source: /home/me/mysite        (the folder of manage.py, on this computer)"
         if not Path(source).is_absolute():
-            yield Problem(
-                f"`site_source` is `{source}`; it must be an absolute path.", place, example
-            )
+            yield Problem(f"`site_source` is `{source}`; it must be an absolute path.", place, example)
         elif not Path(source).is_dir():
             yield Problem(
                 f"`site_source` is {source}, and there is no such folder on this computer.",
@@ -187,16 +180,12 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 example,
             )
         elif not (Path(source) / "manage.py").is_file():
-            yield Problem(
-                f"`site_source` is {source}, and there is no manage.py in it.", place, example
-            )
+            yield Problem(f"`site_source` is {source}, and there is no manage.py in it.", place, example)
         elif lock and not (Path(source) / lock).is_file():
             yield Problem(
-                f"There is no lock file {lock} in {source}: a release is built from exact "
-                "versions with hashes.",
+                f"There is no lock file {lock} in {source}: a release is built from exact versions with hashes.",
                 site.place(host, "site_lock"),
-                "site_lock: requirements.txt        (made by: uv pip compile --universal "
-                "--generate-hashes)",
+                "site_lock: requirements.txt        (made by: uv pip compile --universal --generate-hashes)",
             )
 
 
@@ -231,8 +220,7 @@ def pairs_are_in_order(site: Site) -> Iterator[Problem]:
             if low is not None and high is not None and not low < high:
                 set_one = lower if lower in site.names else higher
                 yield Problem(
-                    f"`{lower}` is {low} and must be less than `{higher}`, which is {high}: "
-                    f"{reason}.",
+                    f"`{lower}` is {low} and must be less than `{higher}`, which is {high}: {reason}.",
                     site.place(host, set_one),
                     f"{lower}: {example[0]}\n{higher}: {example[1]}",
                 )
@@ -282,8 +270,7 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
             for host in site.members.get(group, ()) if len(there) == 1 else ():
                 if host not in there and is_local(site, host):
                     yield Problem(
-                        f"`{host}` is in `{group}`, and the {store} is on `{there[0]}` and "
-                        "listens there only.",
+                        f"`{host}` is in `{group}`, and the {store} is on `{there[0]}` and listens there only.",
                         site.place_of_host(host),
                         HOSTS_EXAMPLE.replace("{group}", group).replace("www.mysite.org", there[0]),
                     )
@@ -321,8 +308,7 @@ def certificate_is_complete(site: Site) -> Iterator[Problem]:
         present = [name for name in paths if given[name]]
         if present and not wanted:
             yield Problem(
-                f"`{present[0]}` is set, and `nginx_tls` does not ask for a certificate: it would "
-                "not be used.",
+                f"`{present[0]}` is set, and `nginx_tls` does not ask for a certificate: it would not be used.",
                 site.place(host, present[0]),
                 example,
             )
@@ -349,8 +335,7 @@ def certificate_files_exist(site: Site) -> Iterator[Problem]:
         for file in files if isinstance(files, list) else ():
             if isinstance(file, str) and not Path(file).is_file():
                 yield Problem(
-                    f"`site_ca_certificates` names {file}, and there is no such file on this "
-                    "computer.",
+                    f"`site_ca_certificates` names {file}, and there is no such file on this computer.",
                     site.place(host, "site_ca_certificates"),
                     "site_ca_certificates: [/usr/local/share/ca-certificates/company.crt]",
                 )

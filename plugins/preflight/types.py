@@ -41,15 +41,10 @@ def missing(inventory: Inventory) -> Iterator[Problem]:
     for host in inventory.hosts:
         groups = inventory.groups_of(host)
         for option in inventory.bundle.options.values():
-            wanted = (
-                option.spec.get("required")
-                and option.settable
-                and inventory.bundle.runs_on(option.role, groups)
-            )
+            wanted = option.spec.get("required") and option.settable and inventory.bundle.runs_on(option.role, groups)
             if wanted and not inventory.defined(host, option.name):
                 yield Problem(
-                    f"`{option.name}` is not set, and nothing can stand in for it. "
-                    f"{_description(option)}",
+                    f"`{option.name}` is not set, and nothing can stand in for it. {_description(option)}",
                     inventory.choices_file,
                     example_of(option),
                 )
@@ -86,11 +81,7 @@ def _command_line(value: Any, option: Option) -> str:
 def fault_of(value: Any, option: Option) -> str | None:
     """What is wrong with a value, as a sentence; None when nothing is."""
     kind = option.spec.get("type", "str")
-    shown = (
-        "the value given"
-        if option.secret or isinstance(value, list | dict)
-        else f"`{as_yaml(value)}`"
-    )
+    shown = "the value given" if option.secret or isinstance(value, list | dict) else f"`{as_yaml(value)}`"
     if value is None:
         return f"`{option.name}` is set to nothing; it must be {_WORDS.get(kind, kind)}."
     if isinstance(value, str) and kind in ("int", "float", "bool"):
@@ -113,14 +104,8 @@ def fault_of(value: Any, option: Option) -> str | None:
 
 
 def _errors(value: Any, option: Option) -> list[str]:
-    spec = {
-        key: entry
-        for key, entry in option.spec.items()
-        if key not in ("required", "default", "description")
-    }
-    messages: list[str] = (
-        ArgumentSpecValidator({option.name: spec}).validate({option.name: value}).error_messages
-    )
+    spec = {key: entry for key, entry in option.spec.items() if key not in ("required", "default", "description")}
+    messages: list[str] = ArgumentSpecValidator({option.name: spec}).validate({option.name: value}).error_messages
     return messages
 
 
@@ -143,9 +128,7 @@ def _strange(value: Any, kind: str) -> bool:
 def _kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "a switch (so are words such as yes and no, unless they stand in quotes)"
-    kind = next(
-        (kind for kind in (str, int, float, list, dict) if isinstance(value, kind)), type(value)
-    )
+    kind = next((kind for kind in (str, int, float, list, dict) if isinstance(value, kind)), type(value))
     return _WORDS.get(kind.__name__, kind.__name__)
 
 

@@ -44,9 +44,7 @@ def problem_of(error: BaseException, file: str) -> Problem:
 class VarsModule(host_group_vars.VarsModule):
     """Finds the files as `host_group_vars` does, and gives no variables."""
 
-    def load_found_files(
-        self, loader: DataLoader, data: dict[str, Any], found_files: Sequence[str]
-    ) -> dict[str, Any]:
+    def load_found_files(self, loader: DataLoader, data: dict[str, Any], found_files: Sequence[str]) -> dict[str, Any]:
         """Read the files.
 
         Raises:
@@ -55,9 +53,7 @@ class VarsModule(host_group_vars.VarsModule):
         for file in found_files:
             try:
                 # What is read stays in the loader's cache: `host_group_vars` finds it there.
-                content = loader.load_from_file(
-                    file, cache="all", unsafe=True, trusted_as_template=True
-                )
+                content = loader.load_from_file(file, cache="all", unsafe=True, trusted_as_template=True)
             except AnsibleError as error:
                 raise AnsibleParserError(report([problem_of(error, file)])) from None
             if content and not isinstance(content, dict):

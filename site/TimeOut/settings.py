@@ -277,9 +277,7 @@ CELERY_TASK_TIME_LIMIT = env.int("CELERY_TASK_TIME_LIMIT", default=30 * 60)
 
 # Seconds after which SoftTimeLimitExceeded is raised inside the task, which can still tidy up.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-soft-time-limit
-CELERY_TASK_SOFT_TIME_LIMIT = env.int(
-    "CELERY_TASK_SOFT_TIME_LIMIT", default=CELERY_TASK_TIME_LIMIT * 9 // 10
-)
+CELERY_TASK_SOFT_TIME_LIMIT = env.int("CELERY_TASK_SOFT_TIME_LIMIT", default=CELERY_TASK_TIME_LIMIT * 9 // 10)
 
 # On SIGQUIT a worker gives running tasks this many seconds before it hands them back to the queue.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#worker-soft-shutdown-timeout
@@ -418,9 +416,7 @@ CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 
 # The schedule is in the database.
 # https://django-celery-beat.readthedocs.io/
-CELERY_BEAT_SCHEDULER = env.str(
-    "CELERY_BEAT_SCHEDULER", default="django_celery_beat.schedulers:DatabaseScheduler"
-)
+CELERY_BEAT_SCHEDULER = env.str("CELERY_BEAT_SCHEDULER", default="django_celery_beat.schedulers:DatabaseScheduler")
 
 # Each run is written down at once; by default beat forgets up to three minutes of them when it is
 # killed.

@@ -19,8 +19,6 @@ class PostAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes none when 
     search_fields = ("title", "text")
     readonly_fields = ("view_count", "created_at")
 
-    def save_model(
-        self, request: HttpRequest, obj: Post, form: "ModelForm[Post]", change: bool
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: Post, form: "ModelForm[Post]", change: bool) -> None:
         """Write only what was edited: the whole row would undo views counted in the meantime."""
         obj.save(update_fields=form.changed_data if change else None)

@@ -10,9 +10,7 @@ from django.utils.module_loading import autodiscover_modules
 
 
 @checks.register
-def task_time_limits(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[checks.CheckMessage]:
+def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse a task whose own time limits break the order soft < hard + shutdown < visibility.
 
     The limits that every task has by default are checked in the settings; this is about
@@ -31,8 +29,7 @@ def task_time_limits(
         if soft >= hard:
             errors.append(
                 checks.Error(
-                    f"Task {name}: its soft time limit ({soft} s) is not below its hard one "
-                    f"({hard} s).",
+                    f"Task {name}: its soft time limit ({soft} s) is not below its hard one ({hard} s).",
                     hint="Set both in the task's decorator, the soft one lower.",
                     id="app.E001",
                 )

@@ -34,9 +34,7 @@ class Probe:
             if self._open is None or self._open.done():
                 self._open = Future()
                 # A daemon, or a stuck one would keep the process from ending.
-                threading.Thread(
-                    target=self._run, args=(self._open,), name=f"health-{self._name}", daemon=True
-                ).start()
+                threading.Thread(target=self._run, args=(self._open,), name=f"health-{self._name}", daemon=True).start()
             return self._open
 
     def _run(self, future: Future[None]) -> None:

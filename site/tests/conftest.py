@@ -52,9 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
     port = free_port()
     stack.url = f"http://localhost:{port}"
     try:
-        stack.spawn(
-            "worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4"
-        )
+        stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4")
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
         stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
         wait_for(lambda: " ready." in stack.log("worker"), 20, "the worker is ready")

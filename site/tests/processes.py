@@ -155,9 +155,7 @@ class Stack:
 
     def succeeded(self, task_id: str) -> bool:
         """Say whether the database has a successful result of this task."""
-        rows = self.query(
-            "select status from django_celery_results_taskresult where task_id = ?", task_id
-        )
+        rows = self.query("select status from django_celery_results_taskresult where task_id = ?", task_id)
         return rows == [("SUCCESS",)]
 
 
@@ -183,9 +181,7 @@ class Visitor:
         """Take the address of the site."""
         self.url = url
         self.cookies = http.cookiejar.CookieJar()
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPCookieProcessor(self.cookies), _NoRedirect
-        )
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies), _NoRedirect)
 
     def ask(self, path: str, form: dict[str, Any] | None = None) -> Answer:
         """GET a path, or POST a form to it with the CSRF token that a page would have carried."""

@@ -33,9 +33,7 @@ def test_nothing_needs_to_be_set_on_a_developers_computer() -> None:
 def test_migrate_makes_the_tables_of_beat_and_of_the_results(stack: Stack) -> None:
     """The migrations that the notes list are applied."""
     assert "Applying django_celery_beat.0001_initial... OK" in stack.migrated
-    assert (
-        "Applying django_celery_beat.0015_edit_solarschedule_events_choices... OK" in stack.migrated
-    )
+    assert "Applying django_celery_beat.0015_edit_solarschedule_events_choices... OK" in stack.migrated
     assert "Applying django_celery_results.0001_initial... OK" in stack.migrated
     assert "Applying app.0001_initial... OK" in stack.migrated
 

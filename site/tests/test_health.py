@@ -17,9 +17,7 @@ def test_health_is_green_while_everything_answers(stranger: Visitor) -> None:
     assert "no-store" in answer.headers["Cache-Control"]
 
 
-def test_without_its_broker_the_site_says_so_and_recovers_by_itself(
-    stack: Stack, anna: Visitor
-) -> None:
+def test_without_its_broker_the_site_says_so_and_recovers_by_itself(stack: Stack, anna: Visitor) -> None:
     """Health names what is away, nothing is started; then the first try works again."""
     stack.redis.stop()
     try:

@@ -64,9 +64,7 @@ def test_a_name_that_is_not_ours_is_refused(answers: dict[str, Any]) -> None:
     assert answers["stranger"] == 400
 
 
-def test_static_files_have_their_hash_in_the_name(
-    answers: dict[str, Any], static_root: Path
-) -> None:
+def test_static_files_have_their_hash_in_the_name(answers: dict[str, Any], static_root: Path) -> None:
     """So that browsers may keep them for ever and an older release still finds its own."""
     manifest = json.loads((static_root / "staticfiles.json").read_text())["paths"]
     assert f"/static/{manifest['admin/css/base.css']}" in answers["https"]["page"]

@@ -74,9 +74,7 @@ def test_saving_a_post_in_the_admin_keeps_views_counted_meanwhile(admin_client: 
     """The form was loaded before, and would write back the old number."""
     seen = Post.objects.get(pk=1)
     Post.objects.filter(pk=1).count_view()
-    form = PostAdmin(Post, admin_site).get_form(HttpRequest())(
-        {"title": "New title", "text": seen.text}, instance=seen
-    )
+    form = PostAdmin(Post, admin_site).get_form(HttpRequest())({"title": "New title", "text": seen.text}, instance=seen)
     assert form.is_valid()
     PostAdmin(Post, admin_site).save_model(HttpRequest(), seen, form, change=True)
     saved = Post.objects.get(pk=1)
@@ -137,9 +135,7 @@ def test_a_task_is_started_by_post_only(staff: Client) -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_not_two_numbers_is_refused_with_the_reason(
-    staff: Client, body: str | bytes
-) -> None:
+def test_what_is_not_two_numbers_is_refused_with_the_reason(staff: Client, body: str | bytes) -> None:
     """400 with a sentence, before anything is sent to a worker."""
     answer = staff.post("/tasks/add/", body, content_type="application/json")
     assert answer.status_code == 400
@@ -158,9 +154,7 @@ def test_a_task_that_nobody_knows_is_pending(staff: Client) -> None:
     """So says Celery."""
     task_id = str(uuid4())
     answer = staff.get(f"/tasks/{task_id}/")
-    assert answer.json() == {
-        **{"id": task_id, "name": None, "state": "PENDING", "result": None, "error": None}
-    }
+    assert answer.json() == {**{"id": task_id, "name": None, "state": "PENDING", "result": None, "error": None}}
 
 
 def test_a_failed_task_shows_its_error(staff: Client) -> None:
@@ -172,9 +166,7 @@ def test_a_failed_task_shows_its_error(staff: Client) -> None:
         status="FAILURE",
         content_type="application/json",
         content_encoding="utf-8",
-        result=json.dumps(
-            {"exc_type": "ZeroDivisionError", "exc_message": ["no"], "exc_module": "builtins"}
-        ),
+        result=json.dumps({"exc_type": "ZeroDivisionError", "exc_message": ["no"], "exc_module": "builtins"}),
     )
     assert staff.get(f"/tasks/{task_id}/").json() == {
         "id": task_id,

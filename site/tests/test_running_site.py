@@ -33,10 +33,7 @@ def test_add_is_enqueued_at_once_and_executed_by_the_worker(stack: Stack, anna: 
 
 def test_200_views_counted_by_four_processes_at_once_are_200(stack: Stack) -> None:
     """Each run that succeeded counts, those of the schedule too."""
-    code = (
-        "from app.tasks import post_counter_update as t\n"
-        "for _ in range(200): t.apply_async(kwargs={'pk': 2})\n"
-    )
+    code = "from app.tasks import post_counter_update as t\nfor _ in range(200): t.apply_async(kwargs={'pk': 2})\n"
     create = "from app.models import Post; Post.objects.create(pk=2, title='Second')\n"
     sent = run("python3", "manage.py", "shell", "-v0", "-c", create + code, **stack.environment)
     assert sent.returncode == 0, sent.stderr

@@ -75,8 +75,7 @@ def configuration(**variables: str) -> dict[str, Any]:
     """Return Celery's configuration in a process with these variables."""
     names = [celery_name(setting) for setting in CELERY_SETTINGS] + list(ALSO)
     code = (
-        "import json; from TimeOut.celery import app;"
-        f"print(json.dumps({{n: getattr(app.conf, n) for n in {names!r}}}))"
+        f"import json; from TimeOut.celery import app;print(json.dumps({{n: getattr(app.conf, n) for n in {names!r}}}))"
     )
     result = run("python3", "-c", code, **variables)
     assert result.returncode == 0, result.stderr
@@ -86,8 +85,7 @@ def configuration(**variables: str) -> dict[str, Any]:
 def django_settings(*names: str, **variables: str) -> dict[str, Any]:
     """Return some of Django's settings in a process with these variables."""
     code = (
-        "import json; from django.conf import settings as s;"
-        f"print(json.dumps({{n: getattr(s, n) for n in {names!r}}}))"
+        f"import json; from django.conf import settings as s;print(json.dumps({{n: getattr(s, n) for n in {names!r}}}))"
     )
     result = run("python3", "-c", code, DJANGO_SETTINGS_MODULE="TimeOut.settings", **variables)
     assert result.returncode == 0, result.stderr
@@ -120,9 +118,7 @@ def test_a_setting_of_the_notes_has_its_default(setting: str, default: dict[str,
     assert default[celery_name(setting)] == DEFAULTS[setting]
 
 
-def test_the_visibility_timeout_follows_the_time_limits(
-    default: dict[str, Any], changed: dict[str, Any]
-) -> None:
+def test_the_visibility_timeout_follows_the_time_limits(default: dict[str, Any], changed: dict[str, Any]) -> None:
     """It is derived: time limit + soft shutdown + 60 seconds."""
     assert default["broker_transport_options"]["visibility_timeout"] == 1800 + 30 + 60
     assert changed["broker_transport_options"]["visibility_timeout"] == 700 + 41 + 60
@@ -206,16 +202,16 @@ def test_results_in_redis_are_in_the_brokers_server_beside_the_queue() -> None:
         REDIS_USERNAME="site",
         REDIS_PASSWORD="$a/b@c:d%e",
     )
-    assert result.stdout.split() == [
-        *("RedisBackend", "redis.example", "6390", "1", "site", "$a/b@c:d%e", "10.0")
-    ], result.stderr
+    assert result.stdout.split() == [*("RedisBackend", "redis.example", "6390", "1", "site", "$a/b@c:d%e", "10.0")], (
+        result.stderr
+    )
 
 
 def test_a_rabbitmq_broker_confirms_what_it_took() -> None:
     """And gets none of the options that only Redis has."""
-    assert configuration(CELERY_BROKER_URL="amqp://u:p@rabbit.example/site")[
-        "broker_transport_options"
-    ] == {"confirm_publish": True}
+    assert configuration(CELERY_BROKER_URL="amqp://u:p@rabbit.example/site")["broker_transport_options"] == {
+        "confirm_publish": True
+    }
 
 
 @pytest.mark.parametrize(
@@ -244,9 +240,7 @@ def test_limits_in_the_wrong_order_stop_worker_and_beat(process: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL"])
-def test_a_host_that_lost_a_variable_stops_instead_of_turning_on_debug_pages(
-    missing: str, tmp_path: Path
-) -> None:
+def test_a_host_that_lost_a_variable_stops_instead_of_turning_on_debug_pages(missing: str, tmp_path: Path) -> None:
     """What a host must decide has no default there."""
     environment = host_environment(tmp_path)
     del environment[missing]
@@ -303,9 +297,7 @@ def test_the_kept_connections_can_be_turned_off_in_the_address(tmp_path: Path) -
 def test_the_deployment_checks_are_clean_on_a_host(hsts: str | None, tmp_path: Path) -> None:
     """With HSTS at its default, and turned off on purpose."""
     environment = host_environment(tmp_path, **({"SECURE_HSTS_SECONDS": hsts} if hsts else {}))
-    result = run(
-        *("python3", "manage.py", "check", "--deploy", "--fail-level", "WARNING"), **environment
-    )
+    result = run(*("python3", "manage.py", "check", "--deploy", "--fail-level", "WARNING"), **environment)
     assert result.returncode == 0, result.stderr
 
 
@@ -313,9 +305,7 @@ def test_the_deployment_checks_are_clean_on_a_host(hsts: str | None, tmp_path: P
     ("variable", "value", "warning"),
     [("SECRET_KEY", "short", "security.W009"), ("DEBUG", "true", "security.W018")],
 )
-def test_the_deployment_checks_still_warn(
-    variable: str, value: str, warning: str, tmp_path: Path
-) -> None:
+def test_the_deployment_checks_still_warn(variable: str, value: str, warning: str, tmp_path: Path) -> None:
     """Silencing what was decided did not silence the rest."""
     result = run(
         *("python3", "manage.py", "check", "--deploy", "--fail-level", "WARNING"),

@@ -24,9 +24,7 @@ AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
 
 def machine(*words: str | Path, feed: str = "") -> subprocess.CompletedProcess[str]:
     """Run bin/machine, and return how it ended."""
-    return subprocess.run(
-        [SCRIPT, *words], input=feed, capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
+    return subprocess.run([SCRIPT, *words], input=feed, capture_output=True, text=True, env=ENVIRONMENT, check=False)
 
 
 def done(*words: str | Path, feed: str = "") -> str:
@@ -104,9 +102,7 @@ def test_exit_status_of_a_command_is_passed_on(pair: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("release", ["12", "13"])
-def test_packages_of_main_updates_and_security_can_be_had(
-    pair: tuple[str, str], release: str
-) -> None:
+def test_packages_of_main_updates_and_security_can_be_had(pair: tuple[str, str], release: str) -> None:
     done("ssh", f"deb{release}", "sudo apt-get update")
     policy = done("ssh", f"deb{release}", "apt-cache policy")
     codename = {"12": "bookworm", "13": "trixie"}[release]
@@ -140,18 +136,14 @@ def test_inventory_is_enough_for_ssh(pair: tuple[str, str]) -> None:
     assert ended.stdout.strip() == pair[0]
 
 
-def test_another_machine_at_the_same_address_is_refused(
-    pair: tuple[str, str], tmp_path: Path
-) -> None:
+def test_another_machine_at_the_same_address_is_refused(pair: tuple[str, str], tmp_path: Path) -> None:
     host = json.loads(done("inventory", pair[0]))
     known = [STATE / "hosts" / name / "known_hosts" for name in pair]
     forged = tmp_path / "known_hosts"
     forged.write_text(f"{host['ansible_host']} {known[1].read_text().split(' ', 1)[1]}")
     options = shlex.split(host["ansible_ssh_common_args"].replace(str(known[0]), str(forged)))
     command = ["ssh", "-i", host["ansible_ssh_private_key_file"], *options]
-    ended = subprocess.run(
-        [*command, f"admin@{host['ansible_host']}", "true"], capture_output=True, text=True
-    )
+    ended = subprocess.run([*command, f"admin@{host['ansible_host']}", "true"], capture_output=True, text=True)
     assert "Host key verification failed" in ended.stderr
 
 

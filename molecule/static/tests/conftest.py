@@ -122,9 +122,7 @@ def watch() -> Iterator[Watch]:
     watch.close()
 
 
-def ansible_playbook(
-    *arguments: str | Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def ansible_playbook(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the real `ansible-playbook` in the repository; standard error is part of the output."""
     beside = Path(sys.executable).parent / "ansible-playbook"
     program = beside if beside.exists() else Path(shutil.which(beside.name) or beside.name)

@@ -110,9 +110,7 @@ def test_addresses_of_proc_net_are_read(text: str, address: str, port: int) -> N
         ("127.0.0.1", "10.0.0.7", False),
     ],
 )
-def test_a_listener_on_another_address_is_in_nobodys_way(
-    wanted: str, held: str, collide: bool
-) -> None:
+def test_a_listener_on_another_address_is_in_nobodys_way(wanted: str, held: str, collide: bool) -> None:
     assert host.collides(wanted, held) is collide
 
 
@@ -141,9 +139,7 @@ def test_the_unit_of_a_process_is_known_under_both_cgroup_layouts(cgroups: str, 
         ("python3", "", "flower", False),
     ],
 )
-def test_a_port_is_left_to_the_program_that_should_have_it(
-    name: str, unit: str, owner: str, passes: bool
-) -> None:
+def test_a_port_is_left_to_the_program_that_should_have_it(name: str, unit: str, owner: str, passes: bool) -> None:
     fault = host.port_fault(80, owner, [host.Holder(812, name, unit)])
     assert (fault is None) is passes
     if fault:
@@ -174,9 +170,7 @@ def test_a_closed_socket_holds_nothing(listener: socket.socket) -> None:
 
 
 def test_the_one_who_holds_dpkgs_lock_is_found() -> None:
-    locks = (
-        "1: POSIX  ADVISORY  WRITE 812 fe:01:1234 0 EOF\n2: FLOCK  ADVISORY  READ 9 fe:01:7 0 EOF\n"
-    )
+    locks = "1: POSIX  ADVISORY  WRITE 812 fe:01:1234 0 EOF\n2: FLOCK  ADVISORY  READ 9 fe:01:7 0 EOF\n"
     assert host.lock_holder(locks, 1234) == 812
     assert host.lock_holder(locks, 7) is None
 
@@ -204,17 +198,14 @@ def test_facts_are_those_of_this_computer() -> None:
     assert facts["python"].startswith("3.")
 
 
-def test_a_real_run_names_who_holds_the_port(
-    inventory: Any, ansible_playbook: Any, listener: socket.socket
-) -> None:
+def test_a_real_run_names_who_holds_the_port(inventory: Any, ansible_playbook: Any, listener: socket.socket) -> None:
     """As it is, without root: one's own processes can always be seen."""
     port = listener.getsockname()[1]
     local = "ansible_connection: local\n      ansible_become: false"
     text = (inventory.folder / "hosts.yml").read_text()
     inventory.hosts(text.replace("ansible_port: 9", local))
     inventory.choose(
-        f"preflight_host_ports: [{{ group: web, port: {port}, owner: nginx }}]\n"
-        "preflight_host_free_disk_mb: 99999999\n"
+        f"preflight_host_ports: [{{ group: web, port: {port}, owner: nginx }}]\npreflight_host_free_disk_mb: 99999999\n"
     )
     run = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, "--check", "--diff")
     assert run.returncode != 0

@@ -41,9 +41,7 @@ def test_subnet_overlaps_nothing_that_the_computer_routes(script: ModuleType) ->
 
 
 @pytest.mark.parametrize("full", [["172.16.0.0/12"], ["172.16.0.0/12", "10.0.0.0/8"]])
-def test_subnet_is_private_also_when_the_preferred_blocks_are_taken(
-    script: ModuleType, full: list[str]
-) -> None:
+def test_subnet_is_private_also_when_the_preferred_blocks_are_taken(script: ModuleType, full: list[str]) -> None:
     subnet = script.free_subnet(7, [IPv4Network(block) for block in full])
     assert subnet.is_private
 
@@ -54,9 +52,7 @@ def test_refuses_when_no_private_subnet_is_free(script: ModuleType) -> None:
         script.free_subnet(7, [IPv4Network(block) for block in blocks])
 
 
-def test_checkouts_differ_in_bridge_and_subnet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkouts_differ_in_bridge_and_subnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (load(tmp_path / name, monkeypatch) for name in ("one", "two"))
     subnets = [module.free_subnet(int(module.CHECKOUT, 16), []) for module in (one, two)]
     assert one.BRIDGE != two.BRIDGE
@@ -87,9 +83,7 @@ def test_only_the_owner_reads_the_key_and_reaches_the_disks(script: ModuleType) 
     assert modes == [0, 0]
 
 
-def test_known_hosts_survives_a_path_with_spaces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_known_hosts_survives_a_path_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path / "two words", monkeypatch)
     machine = module.Machine("a", "13", 2, address="192.0.2.1")
     command = [*module.ssh_command(machine), "-G"]
@@ -120,9 +114,7 @@ def test_refuses_a_name_that_cannot_be_a_host_name(script: ModuleType, name: str
         [],
     ],
 )
-def test_refuses_an_incomplete_or_contradictory_command(
-    script: ModuleType, words: list[str]
-) -> None:
+def test_refuses_an_incomplete_or_contradictory_command(script: ModuleType, words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         script.command_line().parse_args(words)
     assert ended.value.code == 2
@@ -140,9 +132,7 @@ def test_unknown_machine_is_one_sentence_that_names_the_known_ones(script: Modul
     assert done.stderr == "machine: There is no machine wbe; there are: web.\n"
 
 
-def test_without_root_and_sudo_it_says_so(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_root_and_sudo_it_says_so(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(script.Refusal, match="run this as root"):

@@ -271,11 +271,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "nginx_tls: certificate",
     ),
     "certificate that is not there": (
-        choose(
-            "nginx_tls: certificate\n"
-            "nginx_tls_certificate: /nonexistent/chain.pem\n"
-            "nginx_tls_key: /etc/hostname\n"
-        ),
+        choose("nginx_tls: certificate\nnginx_tls_certificate: /nonexistent/chain.pem\nnginx_tls_key: /etc/hostname\n"),
         f"{CHOICES_FILE}:4",
         "`nginx_tls_certificate` is /nonexistent/chain.pem, and there is no such file",
         "nginx_tls_certificate: /home/me/tls/fullchain.pem",
@@ -314,9 +310,7 @@ def test_a_wrong_inventory_is_refused_with_place_and_example(inventory: Any, cas
 
 
 @pytest.mark.parametrize("case", RUN_FOR_REAL)
-def test_a_refused_run_touches_no_host(
-    inventory: Any, watch: Any, ansible_playbook: Any, case: str
-) -> None:
+def test_a_refused_run_touches_no_host(inventory: Any, watch: Any, ansible_playbook: Any, case: str) -> None:
     edit, place, words, example = WRONG[case]
     in_hosts("ansible_port: 9", f"ansible_port: {watch.port}")(inventory)
     edit(inventory)
@@ -330,9 +324,7 @@ def test_a_refused_run_touches_no_host(
     assert "h1 " not in run.stdout.partition("PLAY RECAP")[2], "a task ran for a host"
 
 
-def test_the_watched_port_would_notice_a_visit(
-    inventory: Any, watch: Any, ansible_playbook: Any
-) -> None:
+def test_the_watched_port_would_notice_a_visit(inventory: Any, watch: Any, ansible_playbook: Any) -> None:
     in_hosts("ansible_port: 9", f"ansible_port: {watch.port}")(inventory)
     run = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_TIMEOUT="2")
     assert run.returncode != 0
@@ -357,19 +349,14 @@ RIGHT = {
         "flower_read_only: true\nsite_time_zone: Europe/Berlin\n"
     ),
     "a template of another choice": (
-        'site_domain_aliases: ["mail.{{ site_domain }}"]\n'
-        'site_drain_seconds: "{{ 2 * site_releases_kept }}"\n'
+        'site_domain_aliases: ["mail.{{ site_domain }}"]\nsite_drain_seconds: "{{ 2 * site_releases_kept }}"\n'
     ),
-    "a fact of the host, not known yet": (
-        "celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"
-    ),
+    "a fact of the host, not known yet": ("celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"),
     "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
     "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
     "a secret of one's own": "vault_redis_password: abc\n",
     "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
-    "a name for a playbook of one's own": (
-        "site_extra_variables: [backup_target]\nbackup_target: nas\n"
-    ),
+    "a name for a playbook of one's own": ("site_extra_variables: [backup_target]\nbackup_target: nas\n"),
 }
 
 
@@ -379,9 +366,7 @@ def test_what_is_right_passes(inventory: Any, case: str) -> None:
     assert [str(problem) for problem in inventory.problems()] == []
 
 
-def test_an_encrypted_value_is_read_with_its_password(
-    inventory: Any, ansible_playbook: Any, tmp_path: Path
-) -> None:
+def test_an_encrypted_value_is_read_with_its_password(inventory: Any, ansible_playbook: Any, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("open sesame\n")
     vault = Path(sys.executable).parent / "ansible-vault"
@@ -425,9 +410,7 @@ def test_of_two_inventories_the_later_one_counts(inventory: Any, tmp_path: Path)
     assert str(problem.place).endswith("later/group_vars/all.yml:1")
 
 
-def test_a_misspelt_name_that_is_overridden_is_still_refused(
-    inventory: Any, tmp_path: Path
-) -> None:
+def test_a_misspelt_name_that_is_overridden_is_still_refused(inventory: Any, tmp_path: Path) -> None:
     later = tmp_path / "later"
     (later / "host_vars").mkdir(parents=True)
     (later / "hosts.yml").write_text("all: { hosts: { h1: } }\n")
@@ -451,9 +434,7 @@ def test_a_switch_in_the_second_file_of_a_folder_has_its_own_line(inventory: Any
         ("group_vars/al", "No group of the inventory is named `al`", "group_vars/all"),
     ],
 )
-def test_a_file_that_ansible_would_not_read_is_refused(
-    inventory: Any, file: str, words: str, example: str
-) -> None:
+def test_a_file_that_ansible_would_not_read_is_refused(inventory: Any, file: str, words: str, example: str) -> None:
     stray = inventory.folder / file
     stray.parent.mkdir(exist_ok=True)
     stray.write_text("site_releases_kept: 3\n")
@@ -464,9 +445,7 @@ def test_a_file_that_ansible_would_not_read_is_refused(
 
 
 def test_a_file_in_group_vars_beats_a_group_in_the_file_of_hosts(inventory: Any) -> None:
-    in_hosts("web: { hosts: { h1: } }", "web: { hosts: { h1: }, vars: { gunicorn_workers: 0 } }")(
-        inventory
-    )
+    in_hosts("web: { hosts: { h1: } }", "web: { hosts: { h1: }, vars: { gunicorn_workers: 0 } }")(inventory)
     inventory.choose("gunicorn_workers: -1\n")
     (problem,) = inventory.problems()
     assert "is -1" in problem.what
@@ -482,12 +461,8 @@ def test_a_host_may_have_the_name_of_a_group(inventory: Any) -> None:
 
 def test_an_inventory_in_ini_has_lines_too(inventory: Any, tmp_path: Path) -> None:
     (inventory.folder / "hosts.yml").unlink()
-    groups = "".join(
-        f"[{group}]\nh1\n" for group in ("web", "workers", "beat", "monitor", "broker", "database")
-    )
-    (inventory.folder / "hosts").write_text(
-        f"h1 ansible_host=127.0.0.1 gunicorn_wrokers=3\n{groups}"
-    )
+    groups = "".join(f"[{group}]\nh1\n" for group in ("web", "workers", "beat", "monitor", "broker", "database"))
+    (inventory.folder / "hosts").write_text(f"h1 ansible_host=127.0.0.1 gunicorn_wrokers=3\n{groups}")
     (problem,) = inventory.problems()
     assert "`gunicorn_wrokers`" in problem.what
     assert str(problem.place).endswith("inventory/hosts:1")
@@ -505,12 +480,8 @@ def test_the_unedited_example_says_which_files_to_edit(ansible_playbook: Any, ro
     assert run.stdout.count("No host was touched.\n\n") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--limit", "h1"), ("--check", "--diff"), ("--tags", "redis"), ("-e", "{}")]
-)
-def test_no_option_slips_past_preflight(
-    inventory: Any, ansible_playbook: Any, arguments: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("arguments", [("--limit", "h1"), ("--check", "--diff"), ("--tags", "redis"), ("-e", "{}")])
+def test_no_option_slips_past_preflight(inventory: Any, ansible_playbook: Any, arguments: tuple[str, ...]) -> None:
     inventory.choose("site_drain_secnds: 60\n")
     run = ansible_playbook("site.yml", "-i", inventory.folder, *arguments)
     assert run.returncode != 0
@@ -527,9 +498,7 @@ def test_an_error_of_yaml_has_its_file_and_line(inventory: Any, ansible_playbook
     assert "TASK" not in run.stdout
 
 
-def test_a_file_that_is_encrypted_asks_for_its_password(
-    inventory: Any, ansible_playbook: Any
-) -> None:
+def test_a_file_that_is_encrypted_asks_for_its_password(inventory: Any, ansible_playbook: Any) -> None:
     sealed = inventory.folder / "group_vars" / "all" / "vault.yml"
     sealed.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
     run = ansible_playbook("site.yml", "-i", inventory.folder)
@@ -548,9 +517,7 @@ def test_an_inventory_without_any_host_is_refused(inventory: Any, ansible_playbo
 def test_mitogen_and_linear_say_the_same(inventory: Any, ansible_playbook: Any) -> None:
     inventory.choose("site_drain_secnds: 60\n")
     outputs = {
-        ansible_playbook(
-            "playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_STRATEGY=strategy
-        ).stdout
+        ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_STRATEGY=strategy).stdout
         for strategy in ("linear", "mitogen_linear")
     }
     assert len(outputs) == 1, "\n\n".join(outputs)
@@ -605,9 +572,7 @@ def test_other_failures_keep_their_own_words() -> None:
     assert explain("Connection timed out during banner exchange", "h1", "me") is None
 
 
-@pytest.mark.parametrize(
-    "name", ["example.org", "www.example.com", "host.example", "192.0.2.7", "2001:db8::1"]
-)
+@pytest.mark.parametrize("name", ["example.org", "www.example.com", "host.example", "192.0.2.7", "2001:db8::1"])
 def test_names_and_addresses_of_documentation_are_nobodys(name: str) -> None:
     assert is_example(name)
 
@@ -625,9 +590,7 @@ def test_every_choice_has_an_example_that_is_right(bundle: Bundle) -> None:
 
 
 @given(st.integers(min_value=0, max_value=200), st.data())
-def test_a_choice_with_a_letter_missing_is_found_again(
-    bundle: Bundle, which: int, data: st.DataObject
-) -> None:
+def test_a_choice_with_a_letter_missing_is_found_again(bundle: Bundle, which: int, data: st.DataObject) -> None:
     name = bundle.settable[which % len(bundle.settable)]
     at = data.draw(st.integers(min_value=0, max_value=len(name) - 1))
     near = nearest(name[:at] + name[at + 1 :], bundle.settable)

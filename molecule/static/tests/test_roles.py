@@ -94,11 +94,7 @@ def test_defaults_and_specs_have_the_same_values(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_an_option_has_a_default_or_is_required(role: str) -> None:
-    unclear = [
-        name
-        for name, spec in options_of(role).items()
-        if ("default" in spec) == bool(spec.get("required"))
-    ]
+    unclear = [name for name, spec in options_of(role).items() if ("default" in spec) == bool(spec.get("required"))]
     assert not unclear
 
 
@@ -121,9 +117,7 @@ def test_every_option_begins_with_the_word_of_its_role(role: str) -> None:
 def test_a_number_says_its_unit(role: str) -> None:
     words = ("timeout", "interval", "delay", "limit", "size", "memory", "disk")
     assert [
-        name
-        for name, spec in options_of(role).items()
-        if spec.get("type") in ("int", "float") and name.endswith(words)
+        name for name, spec in options_of(role).items() if spec.get("type") in ("int", "float") and name.endswith(words)
     ] == []
 
 
@@ -146,9 +140,7 @@ def test_above_each_default_stands_what_it_is_for(role: str) -> None:
 
 def test_every_role_is_in_a_playbook_or_is_called_by_one_that_is() -> None:
     listed = {
-        entry["role"] if isinstance(entry, dict) else entry
-        for _, play in plays()
-        for entry in play.get("roles", [])
+        entry["role"] if isinstance(entry, dict) else entry for _, play in plays() for entry in play.get("roles", [])
     }
     assert set(ROLES) - listed - {name for name, _ in calls()} == set()
     assert listed <= set(ROLES)
@@ -200,9 +192,7 @@ def test_tags_are_on_the_entries_of_roles() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_task_has_a_name_that_is_no_command(role: str) -> None:
-    commands = re.compile(
-        r"^(\w+ \| )?(Install|Template|Copy|Create|Configure|Set|Ensure|Enable|Start|Run)\b"
-    )
+    commands = re.compile(r"^(\w+ \| )?(Install|Template|Copy|Create|Configure|Set|Ensure|Enable|Start|Run)\b")
     for file in task_files(role):
         for task in tasks_of(file):
             assert task.get("name"), f"{file}: {task}"
@@ -264,9 +254,7 @@ def render(loader: DataLoader, template: Path, variables: dict[str, Any]) -> str
 
 
 ROLE_TEMPLATES = sorted((ROOT / "roles").glob("*/templates/**/*.j2"))
-by_template = pytest.mark.parametrize(
-    "template", ROLE_TEMPLATES, ids=lambda path: f"{path.parts[-3]}/{path.name}"
-)
+by_template = pytest.mark.parametrize("template", ROLE_TEMPLATES, ids=lambda path: f"{path.parts[-3]}/{path.name}")
 
 
 def texts_of(loader: DataLoader, folder: Path, template: Path) -> list[str]:
@@ -287,9 +275,7 @@ UNITS = [(variables["systemd_service_name"], variables) for name, variables in c
 
 
 @by_template
-def test_a_template_renders_from_defaults(
-    loader: DataLoader, tmp_path: Path, template: Path
-) -> None:
+def test_a_template_renders_from_defaults(loader: DataLoader, tmp_path: Path, template: Path) -> None:
     for text in texts_of(loader, tmp_path, template):
         assert text.strip()
         assert "{{" not in text
@@ -297,9 +283,7 @@ def test_a_template_renders_from_defaults(
 
 
 @by_template
-def test_a_file_on_a_host_says_who_wrote_it(
-    loader: DataLoader, tmp_path: Path, template: Path
-) -> None:
+def test_a_file_on_a_host_says_who_wrote_it(loader: DataLoader, tmp_path: Path, template: Path) -> None:
     # Redis reads every line of this file as a user.
     has_comments = template.name != "users.acl.j2"
     for text in texts_of(loader, tmp_path, template):
@@ -321,9 +305,7 @@ def unit_text(loader: DataLoader, folder: Path, name: str) -> str:
     """The unit of a process, from the call of its role."""
     file = next(file for file in task_files(caller(name)) if name in file.read_text())
     trusted = loader.load_from_file(str(file), trusted_as_template=True)
-    passed = next(
-        task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name
-    )
+    passed = next(task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
     variables = variables_for(loader, caller(name), folder)
     variables |= variables_for(loader, "systemd_service", folder) | dict(passed)
     return render(loader, ROOT / "templates" / "systemd" / "service.j2", variables)
@@ -345,9 +327,7 @@ def test_a_unit_runs_from_its_release_only(loader: DataLoader, tmp_path: Path, n
 
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
-def test_a_unit_has_each_directive_in_a_section_that_knows_it(
-    loader: DataLoader, tmp_path: Path, name: str
-) -> None:
+def test_a_unit_has_each_directive_in_a_section_that_knows_it(loader: DataLoader, tmp_path: Path, name: str) -> None:
     sections: dict[str, list[str]] = {}
     section = ""
     joined = unit_text(loader, tmp_path, name).replace("\\\n", " ")
@@ -359,15 +339,11 @@ def test_a_unit_has_each_directive_in_a_section_that_knows_it(
             sections.setdefault(section, []).append(line.partition("=")[0])
     assert list(sections) == ["[Unit]", "[Service]", "[Install]"]
     assert "StartLimitIntervalSec" in sections["[Unit]"]
-    assert {"ExecStart", "Restart", "NoNewPrivileges", "ProtectSystem"} <= set(
-        sections["[Service]"]
-    )
+    assert {"ExecStart", "Restart", "NoNewPrivileges", "ProtectSystem"} <= set(sections["[Service]"])
 
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
-def test_a_unit_does_not_go_down_with_its_broker(
-    loader: DataLoader, tmp_path: Path, name: str
-) -> None:
+def test_a_unit_does_not_go_down_with_its_broker(loader: DataLoader, tmp_path: Path, name: str) -> None:
     text = unit_text(loader, tmp_path, name)
     tied = re.findall(r"^(?:Requires|BindsTo|Requisite)=.*$", text, re.MULTILINE)
     assert [line for line in tied if "redis" in line or "postgres" in line] == []
