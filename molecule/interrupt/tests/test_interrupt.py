@@ -1,0 +1,209 @@
+"""A converge that is killed, and run again, ends like one that nothing happened to.
+
+Each moment has a bare machine of its own; two of them work at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from stack.machine import Machine
+from stack.playbook import REPOSITORY, run_site
+from stack.waiting import eventually
+
+MACHINE = REPOSITORY / "bin/machine"
+GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
+CHOICES = {"site_domain": "www.site.test", "site_drain_seconds": 30}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a run is killed.
+
+    Attributes:
+        name: of the machine, and of the test.
+        task: the run has begun this task ...
+        reached: ... and this command succeeds on the host.
+        power_cut: the host dies too, not only the computer that runs Ansible.
+    """
+
+    name: str
+    task: str
+    reached: str = "true"
+    power_cut: bool = False
+
+
+# Between the first package that is unpacked and the last that is configured.
+APT = "dpkg-query --show --showformat='${db:Status-Status}\\n' | grep -e unpacked -e half -e trigger"
+PSQL = "cd / && runuser -u postgres -- psql -XAtc"
+MOMENTS = [
+    Moment("installing-postgresql", "postgresql : PostgreSQL is installed", APT, power_cut=True),
+    Moment(
+        "building-the-virtualenv",
+        "site_release : The release is the current one",
+        "ls -d /srv/site/releases/*/venv/lib/python3*/site-packages/celery",
+    ),
+    Moment(
+        "migrating",
+        "site_release : The release is the current one",
+        f"{PSQL} 'SELECT 1 FROM django_migrations OFFSET 5 LIMIT 1' site | grep 1",
+    ),
+    Moment("starting-the-processes", "systemd_service : gunicorn runs from the release"),
+    Moment("installing-nginx", "nginx : Nginx is installed", APT),
+]
+
+# Every file with what it is; the name alone where no two machines, or no two runs, have the same content.
+STATE = r"""
+import hashlib, os, re, stat, sys
+
+LEFT_OUT = re.compile(
+    r"/srv/site/cache/|\.pyc$|/__pycache__$"
+    # Named after a hash of a certificate that Debian makes on the host.
+    r"|^/etc/ssl/certs/\w{8}\.\d .* ssl-cert-snakeoil.pem$"
+    r"|^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$"
+    r"|^/etc/(machine-id|hostname|hosts|resolv.conf|\.updated|\.pwd\.lock)$|^/etc/systemd/network/"
+)
+NAME_ONLY = re.compile(
+    r"^/etc/ssh/ssh_host_|^/etc/nginx/site\.(crt|key)$|/release\.json$|/deploy\.lock$"
+    r"|^/etc/ssl/(certs|private)/ssl-cert-snakeoil"
+    # When the package was built, and a list of hashes with that of the file that says so.
+    r"|/celeriac-[^/]+\.dist-info/(uv_cache\.json|RECORD)$"
+)
+
+def describe(path):
+    about = os.lstat(path)
+    words = [path, stat.filemode(about.st_mode), str(about.st_uid), str(about.st_gid)]
+    if stat.S_ISLNK(about.st_mode):
+        words.append(os.readlink(path))
+    elif stat.S_ISREG(about.st_mode) and not NAME_ONLY.search(path):
+        with open(path, "rb") as file:
+            words.append(hashlib.sha256(file.read()).hexdigest())
+    return " ".join(words)
+
+for top in sys.argv[1:]:
+    for folder, folders, files in os.walk(top):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            line = describe(path)
+            if not LEFT_OUT.search(path) and not LEFT_OUT.search(line):
+                print(line)
+"""
+
+
+def state_of(machine: Machine) -> dict[str, set[str]]:
+    """Return what an operator would compare of two hosts."""
+    units = "--plain --no-legend --no-pager --type=service,socket,target,timer"
+    schema = "runuser -u postgres -- pg_dump --schema-only --create site | grep -v -E '^.(un)?restrict '"
+    questions = {
+        "packages": "dpkg-query --show --showformat='${Package} ${Version} ${db:Status-Abbrev}\\n'",
+        "unit files": "systemctl list-unit-files --no-legend --no-pager",
+        # Sessions come and go with the log-ins of the test.
+        "active units": f"systemctl list-units {units} --state=active,failed | awk '{{print $1, $3, $4}}' | grep -v -e user -e session",
+        "schema": f"cd / && {schema}",
+        "migrations": f"{PSQL} 'SELECT app, name FROM django_migrations' site",
+        "users": f"{PSQL} 'SELECT username, is_superuser FROM auth_user' site",
+    }
+    found = {name: set(machine.root.check_output(words).splitlines()) for name, words in questions.items()}
+    found["files"] = set(machine.feed(STATE, "python3", "-", "/etc", "/srv/site").splitlines())
+    return found
+
+
+class Lab:
+    """Bare machines, and one inventory a machine; all of them have the same secrets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def machine(self, name: str) -> Machine:
+        """Make a bare machine."""
+        subprocess.run([MACHINE, "up", name], check=True)
+        variables = json.loads(subprocess.check_output([MACHINE, "inventory", name]))
+        children = {group: {"hosts": {name: {}}} for group in GROUPS}
+        inventory = {"all": {"hosts": {name: variables}, "vars": CHOICES, "children": children}}
+        (self.folder / f"{name}.json").write_text(json.dumps(inventory))
+        return Machine(name, self.folder / f"{name}.json", self.folder)
+
+    def remove(self, name: str) -> None:
+        """Remove a machine."""
+        subprocess.run([MACHINE, "down", name], check=True)
+
+    def uninterrupted(self, name: str) -> dict[str, set[str]]:
+        """Return the state after one run."""
+        try:
+            return self.converged(self.machine(name))
+        finally:
+            self.remove(name)
+
+    def interrupted(self, moment: Moment) -> dict[str, set[str]]:
+        """Return the state after a run that was killed, and another."""
+        try:
+            machine = self.machine(moment.name)
+            self.start_and_kill(machine, moment)
+            subprocess.run([MACHINE, "up", moment.name], check=True)
+            return self.converged(machine)
+        finally:
+            self.remove(moment.name)
+
+    def converged(self, machine: Machine) -> dict[str, set[str]]:
+        """Converge a machine, and return its state."""
+        run = run_site(machine.inventory)
+        assert run.status == 0, run.output
+        return state_of(machine)
+
+    def start_and_kill(self, machine: Machine, moment: Moment) -> None:
+        """Run the playbook until the moment has come, and kill it with everything that it started here."""
+        log = self.folder / f"{moment.name}.log"
+        with log.open("w") as output:
+            run = subprocess.Popen(
+                ["ansible-playbook", "--inventory", machine.inventory, "site.yml"],
+                cwd=REPOSITORY,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+
+            def has_come() -> bool:
+                assert run.poll() is None, f"the run has ended before:\n{log.read_text()}"
+                begun = f"TASK [{moment.task}]" in log.read_text()
+                return begun and machine.root.run(moment.reached).rc == 0
+
+            eventually(has_come, 300, pause=0.02)
+            if moment.power_cut:
+                subprocess.run([MACHINE, "kill", moment.name], check=True)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+
+
+@pytest.fixture(scope="module")
+def states() -> Iterator[dict[str, Future[dict[str, set[str]]]]]:
+    """The states of all machines, as they become known."""
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        lab = Lab(Path(folder))
+        futures = {"uninterrupted": pool.submit(lab.uninterrupted, "uninterrupted")}
+        futures |= {moment.name: pool.submit(lab.interrupted, moment) for moment in MOMENTS}
+        yield futures
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.name)
+def test_killed_run_is_mended_by_the_next(states: dict[str, Future[dict[str, set[str]]]], moment: Moment) -> None:
+    expected, found = states["uninterrupted"].result(), states[moment.name].result()
+
+    assert found.keys() == expected.keys()
+    for kind in expected:
+        assert expected[kind], kind
+        assert (kind, found[kind] - expected[kind], expected[kind] - found[kind]) == (kind, set(), set())

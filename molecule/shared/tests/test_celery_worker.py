@@ -1,0 +1,90 @@
+"""The worker loses nothing: neither when it is killed nor when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from stack.machine import Machine
+from stack.waiting import eventually
+from stack.web import Website
+from testinfra.host import Host
+
+UNITS = ("celery-worker", "redis-server")
+UNIT = "celery-worker"
+
+
+@pytest.fixture(scope="session")
+def orphan(machine: Machine, site: Website) -> tuple[str, float]:
+    """A task whose worker was killed while it ran, and when that was."""
+    identity = site.enqueue_add(20, 22)
+    eventually(lambda: site.task(identity)["state"] == "STARTED", 20)
+    machine.kill(UNIT)
+    return identity, time.monotonic()
+
+
+@pytest.mark.first
+@pytest.mark.once
+def test_killed_worker_returns(orphan: tuple[str, float], site: Website) -> None:
+    assert site.task(orphan[0])["state"] == "STARTED"
+
+    after = site.enqueue_add(2, 3)
+    eventually(lambda: site.task(after)["state"] == "SUCCESS", 30)
+
+
+@pytest.mark.last
+@pytest.mark.once
+def test_task_of_a_killed_worker_is_executed(orphan: tuple[str, float], site: Website, choices: dict[str, int]) -> None:
+    identity, killed = orphan
+    visibility_timeout = choices["site_task_time_limit_seconds"] + choices["site_task_soft_shutdown_seconds"] + 60
+    # The broker is asked for tasks like this one every 10 seconds.
+    patience = visibility_timeout + 10 + 30
+
+    eventually(lambda: site.task(identity)["state"] == "SUCCESS", killed + patience - time.monotonic())
+    assert site.task(identity)["result"] == 42
+
+
+def test_task_is_executed(site: Website) -> None:
+    started = time.monotonic()
+    identity = site.enqueue_add(2, 3)
+    assert time.monotonic() - started < 2, "the request waited for the task"
+
+    eventually(lambda: site.task(identity)["state"] == "SUCCESS", 30)
+    assert site.task(identity)["result"] == 5
+
+
+@pytest.mark.once
+def test_stop_lets_a_running_task_finish(machine: Machine, site: Website) -> None:
+    identity = site.enqueue_add(3, 4)
+    eventually(lambda: site.task(identity)["state"] == "STARTED", 20)
+
+    with machine.stopped(UNIT):
+        report = site.task(identity)
+        assert (report["state"], report["result"]) == ("SUCCESS", 7)
+
+
+def test_node_name_contains_the_release(host: Host, release: str) -> None:
+    answers = json.loads(host.check_output("site-celery inspect ping --json"))
+
+    assert list(answers) == [f"worker-{release}@{host.check_output('hostname')}"]
+
+
+@pytest.mark.once
+def test_active_means_that_it_consumes(machine: Machine, host: Host) -> None:
+    with machine.stopped("redis-server"):
+        machine.systemctl("kill", "--signal=KILL", UNIT)
+        # It has come as far as it can without its broker.
+        eventually(lambda: "Cannot connect" in said_since_its_start(machine, host), 30)
+        assert machine.state(UNIT) == "activating"
+
+    machine.wait_until_active(UNIT, 40)
+
+
+def said_since_its_start(machine: Machine, host: Host) -> str:
+    """Return what the process that is starting has said so far."""
+    if machine.state(UNIT) != "activating":
+        return ""
+    start = machine.show(UNIT, "InvocationID")
+    text: str = host.check_output("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=%s", start)
+    return text

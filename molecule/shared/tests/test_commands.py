@@ -1,0 +1,45 @@
+"""`site-manage` and `site-celery`: manage.py and celery, in the right release, as the right account."""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host
+
+UNITS = ("celery-worker",)
+
+
+@pytest.fixture(params=["root", "admin"])
+def person(request: pytest.FixtureRequest, host: Host, admin: Host) -> Host:
+    """Whoever types the command: root, or a person who may use sudo."""
+    return {"root": host, "admin": admin}[request.param]
+
+
+def test_site_manage_runs_manage_py(person: Host) -> None:
+    assert "no issues" in person.check_output("site-manage check")
+
+
+def test_site_celery_asks_the_worker(person: Host) -> None:
+    assert "pong" in person.check_output("site-celery inspect ping")
+
+
+def test_exit_status_is_passed_on(person: Host) -> None:
+    assert person.run("site-manage shell --command 'raise SystemExit(7)'").rc == 7
+
+
+def test_standard_input_is_passed_on(person: Host) -> None:
+    assert person.check_output("echo 'print(6 * 7)' | site-manage shell").splitlines()[-1] == "42"
+
+
+def test_site_manage_migrates(person: Host) -> None:
+    assert "No migrations to apply" in person.check_output("site-manage migrate")
+
+
+def test_deployed_settings_are_safe(host: Host) -> None:
+    assert "no issues" in host.check_output("site-manage check --deploy --fail-level WARNING")
+
+
+def test_commands_run_as_the_account_of_the_processes(host: Host) -> None:
+    assert (
+        host.check_output("site-manage shell --command 'import getpass; print(getpass.getuser())'").splitlines()[-1]
+        == "site"
+    )

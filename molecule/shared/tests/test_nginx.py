@@ -1,0 +1,113 @@
+"""What a computer in another network can reach, and how.
+
+This one is such a computer: the machine has a network of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+import pytest
+from stack.machine import Machine
+from stack.ports import open_ports
+from stack.web import Website
+from testinfra.host import Host
+
+UNITS = ("nginx", "gunicorn")
+
+
+def test_only_three_ports_answer(machine: Machine) -> None:
+    assert open_ports(machine.address) == {22, 80, 443}
+
+
+def test_nothing_listens_for_udp_beyond_loopback(host: Host) -> None:
+    listening = [line.split()[3] for line in host.check_output("ss -Hlnu").splitlines()]
+
+    assert [local for local in listening if not local.startswith(("127.", "[::1]"))] == []
+
+
+def test_nothing_else_listens_over_ipv6(host: Host) -> None:
+    listening = [line.split()[3] for line in host.check_output("ss -Hlnt6").splitlines()]
+
+    assert {local for local in listening if not local.startswith("[::1]")} == {
+        "[::]:22",
+        "[::]:80",
+        "[::]:443",
+        "*:22",
+    } & set(listening)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/admin/?next=/", "/static/app/site.css", "/flower/metrics", "/-/celeriac/status"]
+)
+def test_port_80_only_sends_to_https(stranger: Website, path: str) -> None:
+    head = plain_request(stranger, path)
+
+    assert re.match(r"HTTP/1.1 301 ", head)
+    assert f"\r\nLocation: https://{stranger.domain}{path}\r\n" in head
+
+
+def plain_request(site: Website, path: str) -> str:
+    """Send a request to port 80, and return the head of the answer."""
+    with socket.create_connection((site.address, 80), timeout=10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {site.domain}\r\nConnection: close\r\n\r\n".encode())
+        return connection.makefile("rb").read().partition(b"\r\n\r\n")[0].decode() + "\r\n"
+
+
+def test_cookies_travel_over_https_only(site: Website) -> None:
+    assert set(site.cookies) == {"csrftoken", "sessionid"}
+    assert all(cookie["secure"] for cookie in site.cookies.values())
+
+
+def test_browsers_remember_to_come_by_https(stranger: Website) -> None:
+    assert stranger.get("/").headers["Strict-Transport-Security"] == "max-age=3600"
+
+
+@pytest.mark.parametrize("name", ["evil.test", None])
+def test_certificate_is_shown_to_nobody_who_asks_for_another_name(stranger: Website, name: str | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    with (
+        socket.create_connection((stranger.address, 443), timeout=10) as plain,
+        pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"),
+    ):
+        context.wrap_socket(plain, server_hostname=name)
+
+
+def test_unknown_host_gets_no_page(stranger: Website) -> None:
+    try:
+        answer = stranger.get("/", headers={"Host": "evil.test"})
+    except (ConnectionError, OSError):
+        return
+    assert answer.status in {400, 404, 421, 444}, answer.text
+
+
+@pytest.mark.parametrize(("version", "works"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)])
+def test_old_tls_is_refused(stranger: Website, version: ssl.TLSVersion, works: bool) -> None:
+    context = ssl.create_default_context(cadata=stranger.certificate)
+    # This computer would not offer the old version either, if it were not told to.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+
+    with socket.create_connection((stranger.address, 443), timeout=10) as plain:
+        if works:
+            context.wrap_socket(plain, server_hostname=stranger.domain).close()
+        else:
+            with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+                context.wrap_socket(plain, server_hostname=stranger.domain)
+
+
+def test_static_file_comes_from_nginx_and_may_be_kept(stranger: Website) -> None:
+    link = re.search(r'"(/static/[^"]+\.css)"', stranger.get("/").text)
+    assert link
+
+    answer = stranger.get(link[1])
+    assert answer.status == 200
+    assert answer.headers["X-Release"] is None, "gunicorn answered"
+    longest = max(
+        int(seconds) for seconds in re.findall(r"max-age=(\d+)", ",".join(answer.headers.get_all("Cache-Control", [])))
+    )
+    assert longest >= 365 * 24 * 3600

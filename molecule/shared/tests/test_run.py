@@ -1,0 +1,96 @@
+"""`ansible-playbook site.yml` on a host that has it all, every way people run it: nothing changes, nothing fails."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import yaml
+from stack.machine import Machine
+from stack.playbook import REPOSITORY, Run
+from testinfra.host import Host
+
+pytestmark = pytest.mark.once
+
+UNITS = ("celery-worker",)
+
+# Where the bundle is put on the host itself.
+FOLDER = "/opt/bundle"
+PARTS = ("ansible.cfg", "playbooks", "plugins", "requirements.txt", "roles", "runtime", "site", "site.yml", "templates")
+GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
+
+
+def test_run_without_the_accelerator_changes_nothing(ansible: partial[Run]) -> None:
+    run = ansible("-vv", "--diff", strategy="linear")
+
+    assert run.status == 0, run.output
+    assert run.changed == 0, run.output
+    assert run.ran("site_health : The site works"), run.output
+
+
+def test_check_mode_foresees_nothing(ansible: partial[Run]) -> None:
+    run = ansible("--check", "--diff")
+
+    assert run.status == 0, run.output
+    assert (run.changed, run.trouble) == (0, 0), run.output
+
+
+def test_run_on_the_host_itself_changes_nothing(admin: Host, bundle: str) -> None:
+    run = admin.run(f"cd {bundle} && .venv/bin/ansible-playbook --inventory here site.yml")
+    done = Run(run.rc, run.stdout)
+
+    assert done.status == 0, run.stdout + run.stderr
+    assert (done.changed, done.trouble) == (0, 0), run.stdout
+    assert done.ran("site_health : The site works"), run.stdout
+
+
+@pytest.fixture
+def bundle(machine: Machine, inventory: Path, choices: dict[str, object]) -> Iterator[str]:
+    """The bundle on the host itself, with an Ansible of its own and an inventory of one local host."""
+    machine.root.check_output("install -d -m 0700 -o %s %s", machine.variables["ansible_user"], FOLDER)
+    try:
+        machine.feed(packed(machine.name, inventory, choices), "tar", "-xC", FOLDER, sudo=False)
+        # The release has brought uv to the host. Of the control environment only what a run needs.
+        machine.feed(
+            f"""
+            set -eu
+            cd {FOLDER}
+            uv=$(ls /srv/site/tools/uv-*/bin/uv)
+            export UV_NO_CACHE=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+            $uv venv --quiet --python /usr/bin/python3
+            $uv pip install --quiet --constraint requirements.txt ansible-core mitogen passlib
+            """,
+            sudo=False,
+        )
+        yield FOLDER
+    finally:
+        machine.root.check_output("rm -rf %s", FOLDER)
+
+
+def packed(name: str, inventory: Path, choices: dict[str, object]) -> bytes:
+    """Return a tar file of the bundle as a clone has it, and the inventory in its folder `here`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    local = {name: {"ansible_connection": "local"}}
+    hosts = {"all": {"hosts": local, "children": {group: {"hosts": {name: {}}} for group in GROUPS}}}
+    target = BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for path in filter(None, listed.split("\0")):
+            tar.add(REPOSITORY / path, path)
+        tar.add(inventory / ".secrets", "here/.secrets")
+        for path, content in (("here/hosts.yml", hosts), ("here/group_vars/all.yml", choices)):
+            text = yaml.safe_dump(content).encode()
+            entry = tarfile.TarInfo(path)
+            entry.size = len(text)
+            tar.addfile(entry, BytesIO(text))
+    return target.getvalue()

@@ -1,0 +1,65 @@
+"""What `systemctl` says of the stack, also after a reboot that nobody helped."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from stack.machine import PROCESS_UNITS, PROCESSES, Machine
+from stack.waiting import eventually
+from stack.web import Website
+from testinfra.host import Host
+
+UNITS = (*PROCESS_UNITS, "redis-server", "nginx")
+POSTGRESQL = {"12": "postgresql@15-main", "13": "postgresql@17-main"}
+
+
+@pytest.fixture(scope="module")
+def postgresql(host: Host) -> str:
+    """The unit of the database cluster; Debian's `postgresql` is active even when that is dead."""
+    return POSTGRESQL[host.system_info.release.partition(".")[0]]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_unit_is_active_and_enabled(machine: Machine, host: Host, unit: str) -> None:
+    machine.wait_until_active(unit)
+    # `alias`: the plain name of a unit that the target wants.
+    assert host.check_output("systemctl is-enabled %s", unit) in {"enabled", "alias"}
+
+
+def test_postgresql_is_active_and_enabled(machine: Machine, host: Host, postgresql: str) -> None:
+    assert machine.state(postgresql) == "active"
+    # Debian's generator writes the links at each boot, for clusters whose start.conf says `auto`.
+    assert host.check_output("systemctl is-enabled %s", postgresql) == "enabled-runtime"
+
+
+@pytest.mark.parametrize("unit", PROCESSES)
+def test_plain_name_stands_for_the_unit_of_the_release(host: Host, release: str, unit: str) -> None:
+    link = host.check_output("readlink --canonicalize /etc/systemd/system/%s.service", unit)
+
+    assert link == f"/etc/systemd/system/{unit}-{release}.service"
+    assert host.check_output("systemctl show --value -p Id %s", unit) == f"{unit}-{release}.service"
+
+
+@pytest.mark.parametrize("unit", PROCESSES)
+def test_unit_is_sandboxed(host: Host, unit: str) -> None:
+    report = host.check_output("systemd-analyze security --no-pager %s", unit)
+
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert exposure, report
+    assert float(exposure[1]) <= 1.5, report
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+@pytest.mark.once
+def test_target_moves_all_processes(machine: Machine, site: Website) -> None:
+    machine.systemctl("stop", "site.target")
+    # PartOf= queues their stop beside the target's.
+    eventually(lambda: {machine.state(unit) for unit in PROCESS_UNITS} == {"inactive"}, 40)
+
+    machine.systemctl("start", "site.target")
+    assert {unit: machine.state(unit) for unit in PROCESS_UNITS} == dict.fromkeys(PROCESS_UNITS, "active")
+    assert site.get("/").status == 200
