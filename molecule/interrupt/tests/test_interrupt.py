@@ -120,7 +120,7 @@ class Lab:
         """Make a bare machine."""
         subprocess.run([MACHINE, "up", name], check=True)
         variables = json.loads(subprocess.check_output([MACHINE, "inventory", name]))
-        children = {group: {"hosts": {name: {}}} for group in GROUPS}
+        children: dict[str, object] = {group: {"hosts": {name: {}}} for group in GROUPS}
         inventory = {"all": {"hosts": {name: variables}, "vars": CHOICES, "children": children}}
         (self.folder / f"{name}.json").write_text(json.dumps(inventory))
         return Machine(name, self.folder / f"{name}.json", self.folder)
