@@ -25,6 +25,14 @@ MARKERS = {
 ORDER = {"first": 0, "last": 2}
 
 
+class Secrets(dict[str, str]):
+    """Secrets by their names. A failed test shows its arguments: of these, the names."""
+
+    def __repr__(self) -> str:
+        """Return the names."""
+        return f"<{', '.join(self)}>"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the markers."""
     for name, meaning in MARKERS.items():
@@ -91,7 +99,7 @@ def admin(machine: Machine) -> Host:
 def secrets(inventory: Path) -> dict[str, str]:
     """Every secret of the inventory by its name."""
     # The lookup adds a salt on the line of a password that was ever hashed.
-    return {file.name: file.read_text().split()[0] for file in (inventory / ".secrets").iterdir()}
+    return Secrets((file.name, file.read_text().split()[0]) for file in (inventory / ".secrets").iterdir())
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from testinfra.host import Host
 
 UNITS = ("celery-worker",)
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(params=["root", "admin"])
 def person(request: pytest.FixtureRequest, host: Host, admin: Host) -> Host:

@@ -52,6 +52,7 @@ def login(secrets: dict[str, str]) -> dict[str, str]:
     return basic("admin", secrets["flower_password"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("headers", LOGINS.values(), ids=LOGINS)
 @pytest.mark.parametrize("page", PAGES)
 def test_stranger_gets_nothing(stranger: Website, page: str, headers: dict[str, str]) -> None:

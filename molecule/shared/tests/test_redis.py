@@ -98,7 +98,8 @@ def test_nothing_is_thrown_away_to_make_room(machine: Machine, secrets: dict[str
     try:
         # Only room that eviction would have made could let the last of them in.
         assert "OOM" in redis(machine, secrets, *megabytes)
-        assert redis(machine, secrets, "LLEN celery") == f"{len(accepted)}\n"
+        # Beat may have sent one more meanwhile.
+        assert int(redis(machine, secrets, "LLEN celery")) >= len(accepted)
     finally:
         redis(machine, secrets, *(f"DEL full:{number}" for number in range(16)))
 
