@@ -83,7 +83,8 @@ def test_active_means_that_it_consumes(machine: Machine, host: Host) -> None:
 
 def said_since_its_start(machine: Machine, host: Host) -> str:
     """Return what the process that is starting has said so far."""
-    if machine.state(UNIT) != "activating":
+    # Not the pause before systemd starts it, which is `activating` too.
+    if machine.show(UNIT, "SubState") != "start":
         return ""
     start = machine.show(UNIT, "InvocationID")
     text: str = host.check_output("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=%s", start)

@@ -58,10 +58,9 @@ def test_no_unit_has_failed(host: Host) -> None:
 
 @pytest.mark.once
 def test_target_moves_all_processes(machine: Machine, site: Website) -> None:
-    machine.systemctl("stop", "site.target")
-    # PartOf= queues their stop beside the target's.
-    eventually(lambda: {machine.state(unit) for unit in PROCESS_UNITS} == {"inactive"}, 40)
+    with machine.stopped("site.target"):
+        # PartOf= queues their stop beside the target's.
+        eventually(lambda: {machine.state(unit) for unit in PROCESS_UNITS} == {"inactive"}, 40)
 
-    machine.systemctl("start", "site.target")
     assert {unit: machine.state(unit) for unit in PROCESS_UNITS} == dict.fromkeys(PROCESS_UNITS, "active")
     assert site.get("/").status == 200
