@@ -4,14 +4,18 @@ The format, of which only the words between the values may ever change together 
 
     last tick 1790000000 (2026-09-21T14:13:20Z); 4 entries; next due in 3 s
     last tick 1790000000 (2026-09-21T14:13:20Z); 0 entries; nothing due
+    standby, another beat holds the lease
+    standby, the database does not answer
 
 A check that has only the text needs only ``^last tick (\d+) ``: the Unix time of the last tick in
-seconds. beat ticks at least every ``beat_max_loop_interval`` (5 s with the DatabaseScheduler).
+seconds, of the one beat that sends. It ticks at least every ``beat_max_loop_interval`` (5 s with
+the DatabaseScheduler). A beat on standby sends nothing.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 
 _PATTERN = re.compile(
     r"last tick (?P<last_tick>\d+) \(\S+\); (?P<entries>\d+) entries; "
@@ -34,20 +38,32 @@ class BeatStatus:
     next_due: int | None
 
 
-def format_status(status: BeatStatus) -> str:
+class Standby(Enum):
+    """Why a beat sends nothing, in the words of the line."""
+
+    ANOTHER_LEADS = "standby, another beat holds the lease"
+    NO_DATABASE = "standby, the database does not answer"
+
+
+def format_status(status: BeatStatus | Standby) -> str:
     """Return the line for ``STATUS=``."""
+    if isinstance(status, Standby):
+        return status.value
     moment = datetime.fromtimestamp(status.last_tick, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     due = "nothing due" if status.next_due is None else f"next due in {status.next_due} s"
     return f"last tick {status.last_tick} ({moment}); {status.entries} entries; {due}"
 
 
-def parse_status(text: str) -> BeatStatus:
+def parse_status(text: str) -> BeatStatus | Standby:
     """Read a line of `format_status` back.
 
     Raises:
         ValueError: beat has not ticked yet, or this is not its status.
     """
-    match = _PATTERN.fullmatch(text.strip())
+    line = text.strip()
+    if line in {standby.value for standby in Standby}:
+        return Standby(line)
+    match = _PATTERN.fullmatch(line)
     if match is None:
         raise ValueError(f"not the status of a beat that ticks: {text!r}")
     next_due = match["next_due"]

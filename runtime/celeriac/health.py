@@ -7,6 +7,8 @@ request                                       answer, JSON
 ``GET /-/celeriac/ping/<uuid>``        200    ``{"state": "SUCCESS", "result": {"release": …,
                                               "hostname": …}}``; the result is null until then
 ``GET /-/celeriac/status``             200    ``{"release": …, "unapplied_migrations": […]}``
+``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
+                                              "executed": 20}}, "queues": {"celery": 7}}``
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
 
@@ -26,17 +28,17 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
+from kombu import Connection
 
+from celeriac.aside import connect
 from celeriac.project import release
 from celeriac.tasks import PING, Pong
+from celeriac.unknown import PARKED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PREFIX = "/-/celeriac/"
-
-# A check that hangs says nothing. Connecting and publishing may each take this long.
-BROKER_TIMEOUT_SECONDS = 2.0
 
 Answer = tuple[HTTPStatus, dict[str, Any]]
 
@@ -80,6 +82,8 @@ def _route(path: str) -> tuple[str, Callable[[Celery], Answer]] | None:
         return "POST", _send_ping
     if path == "status":
         return "GET", _status
+    if path == "workers":
+        return "GET", _workers
     if match := re.fullmatch(r"ping/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", path):
         return "GET", lambda app: _read_ping(app, match[1])
     return None
@@ -105,9 +109,7 @@ def _send_ping(app: Celery) -> Answer:
 
     The project's policy may retry a publish for minutes; here one attempt must do.
     """
-    with app.connection_for_write(connect_timeout=BROKER_TIMEOUT_SECONDS) as broker:
-        timeouts = _timeouts(broker.transport.driver_type)
-        broker.transport_options = {**(broker.transport_options or {}), **timeouts}
+    with connect(app) as broker:
         sent = app.send_task(
             PING,
             connection=broker,
@@ -121,15 +123,6 @@ def _send_ping(app: Celery) -> Answer:
     return HTTPStatus.ACCEPTED, {"id": sent.id}
 
 
-def _timeouts(driver_type: str) -> dict[str, float]:
-    """Return the options by which a transport of kombu bounds one read or write."""
-    seconds = BROKER_TIMEOUT_SECONDS
-    return {
-        "redis": {"socket_timeout": seconds, "socket_connect_timeout": seconds, "max_retries": 1},
-        "amqp": {"read_timeout": seconds, "write_timeout": seconds, "max_retries": 1},
-    }.get(driver_type, {})
-
-
 def _read_ping(app: Celery, task_id: str) -> Answer:
     """Report a ping. Of any other task no more than its state: its result is not ours to show."""
     meta = app.backend.get_task_meta(task_id, cache=False)
@@ -139,8 +132,37 @@ def _read_ping(app: Celery, task_id: str) -> Answer:
 
 
 def _status(_: Celery) -> Answer:
-    """Report the release, and the migrations of its code that the database does not have."""
+    """Report the release, the migrations of the database, and those of the code that it has not."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     unapplied = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
-    return HTTPStatus.OK, {"release": release(), "unapplied_migrations": unapplied}
+    applied = sorted(f"{app}.{name}" for app, name in executor.loader.applied_migrations)
+    return HTTPStatus.OK, {
+        "release": release(),
+        "applied_migrations": applied,
+        "unapplied_migrations": unapplied,
+    }
+
+
+def _workers(app: Celery) -> Answer:
+    """Report what the workers do, and how many messages wait in each queue."""
+    with connect(app) as broker:
+        inspect = app.control.inspect(timeout=1.0, connection=broker)
+        stats, active = inspect.stats() or {}, inspect.active() or {}
+        workers = {
+            name: {"active": len(active.get(name, ())), "executed": sum(found["total"].values())}
+            for name, found in stats.items()
+        }
+        queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, PARKED]}
+    return HTTPStatus.OK, {"workers": workers, "queues": queues}
+
+
+def _waiting(broker: Connection, queue: str) -> int:
+    """Return how many messages wait in a queue, 0 for one that is not there."""
+    channel = broker.channel()
+    try:
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    except broker.channel_errors:
+        return 0
+    finally:
+        channel.close()

@@ -6,8 +6,11 @@ One process, so Django is set up once. The steps, in the order given on the comm
              ``CELERIAC_CHECK_FAIL_LEVEL`` on (default ``WARNING``)
 ``import``   the WSGI application, every view, every task module; and each entry of the app's
              ``beat_schedule`` names a task that exists
-``migrate``  ``manage.py migrate``; on PostgreSQL one host at a time, and no statement waits longer
-             than ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that live traffic holds
+``migrate``  ``manage.py migrate``, for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on
+             PostgreSQL one host at a time, and no statement waits longer than
+             ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that live traffic holds
+``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
+``schema``   every migration that the database has is known to this release: before a rollback
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``, unless there
              is a user of that name: a password is never changed
@@ -23,12 +26,14 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac import steps
+from celeriac import schema, steps
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
     "import": steps.import_everything,
-    "migrate": steps.migrate,
+    "migrate": schema.migrate,
+    "note": schema.note,
+    "schema": schema.known,
     "static": steps.static,
     "admin": steps.admin,
 }
@@ -63,7 +68,7 @@ def _run(name: str, step: Callable[[], str]) -> bool:
     except Exception as error:
         print(f"{name}: failed after {time.monotonic() - started:.2f} s", flush=True)
         if isinstance(error, CommandError):  # a command's own words; its stack says nothing
-            print(error, file=sys.stderr)
+            print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         else:
             traceback.print_exc()
         return False

@@ -10,12 +10,13 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from celery import Celery
 from celery.app.utils import find_app
 from celery.exceptions import ImproperlyConfigured
+from django.urls import URLResolver
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -58,6 +59,22 @@ def wsgi_application() -> "WSGIApplication":
         raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is not a WSGI application")
     application: WSGIApplication = found
     return application
+
+
+def views(resolver: URLResolver) -> Iterator[object]:
+    """Walk the whole URLconf, which imports every module that it includes.
+
+    Args:
+        resolver: where to begin, `django.urls.get_resolver()` for all of it.
+
+    Yields:
+        What each pattern calls.
+    """
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from views(pattern)
+        else:
+            yield pattern.callback
 
 
 def _find_app(name: str) -> object:

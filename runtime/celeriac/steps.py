@@ -1,24 +1,21 @@
-"""The steps of `celeriac.prepare`. Each returns its outcome in a few words, or raises."""
+"""The steps of `celeriac.prepare`, but for those of the schema (`celeriac.schema`).
+
+Each returns its outcome in a few words, or raises.
+"""
 
 import importlib
 import io
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
-from django.db.migrations.executor import MigrationExecutor
-from django.urls import URLResolver, get_resolver
+from django.db import connections
+from django.urls import get_resolver
 
-# Any number will do as long as every host uses the same: "celeriac" in ASCII.
-MIGRATION_LOCK = int.from_bytes(b"celeriac")
-
-# As long as one host's data migration may take while another waits for it.
-MIGRATION_LOCK_TIMEOUT_SECONDS = 600
+from celeriac.project import views
 
 
 def check() -> str:
@@ -32,23 +29,13 @@ def check() -> str:
 def import_everything() -> str:
     """Import what the processes of the release will, so that a broken import fails here."""
     wsgi = importlib.import_module("celeriac.wsgi")
-    views = sum(1 for _ in _views(get_resolver()))
+    found = sum(1 for _ in views(get_resolver()))
     for code in (400, 403, 404, 500):
         get_resolver().resolve_error_handler(code)
     wsgi.app.loader.import_default_modules()
     wsgi.app.finalize()
     _check_beat_schedule(wsgi.app.conf.beat_schedule, wsgi.app.tasks)
-    return f"{views} views, {len(wsgi.app.tasks)} tasks"
-
-
-def migrate() -> str:
-    """Bring the default database to the schema of this release."""
-    lock_timeout = int(os.environ.get("CELERIAC_LOCK_TIMEOUT_SECONDS", "10"))
-    with _one_host_at_a_time(lock_timeout):
-        executor = MigrationExecutor(connection)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        call_command("migrate", interactive=False, verbosity=0)
-    return f"{len(plan)} migrations applied"
+    return f"{found} views, {len(wsgi.app.tasks)} tasks"
 
 
 def static() -> str:
@@ -85,15 +72,6 @@ def _admin_field(field: str) -> str:
     return os.environ.get(f"CELERIAC_ADMIN_{field.upper()}", "")
 
 
-def _views(resolver: URLResolver) -> Iterator[object]:
-    """Walk the whole URLconf, which imports every module that it includes."""
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _views(pattern)
-        else:
-            yield pattern.callback
-
-
 def _check_beat_schedule(schedule: Mapping[str, Any], tasks: Mapping[str, object]) -> None:
     """Refuse entries that beat would send and no worker could execute."""
     unknown = [
@@ -103,31 +81,3 @@ def _check_beat_schedule(schedule: Mapping[str, Any], tasks: Mapping[str, object
     ]
     if unknown:
         raise CommandError("beat_schedule: " + "; ".join(unknown))
-
-
-@contextmanager
-def _one_host_at_a_time(lock_timeout_seconds: int) -> Iterator[None]:
-    """Hold PostgreSQL's advisory lock for migrations, in a session that waits for no other lock.
-
-    Other databases have neither; there it does nothing.
-
-    Args:
-        lock_timeout_seconds: how long a statement of a migration may wait for a lock. Behind a
-            waiting ALTER TABLE every query on that table waits too, and the site stands still.
-    """
-    if connection.vendor != "postgresql":
-        yield
-        return
-    connection.close()
-    options = connection.settings_dict["OPTIONS"]
-    options.pop("pool", None)  # it would hand out sessions that began with other options
-    session = f"{options.get('options', '')} -c lock_timeout={lock_timeout_seconds}s"
-    options["options"] = session.strip()
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT_SECONDS}s'")
-        cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-        cursor.execute("RESET lock_timeout")  # to what the session began with
-    try:
-        yield
-    finally:
-        connection.close()  # which gives the lock back

@@ -8,29 +8,39 @@ it consumes for the first time         ``READY=1``, ``STATUS=consuming``
 the broker is lost, and found again    ``STATUS=waiting for the broker``, ``STATUS=consuming``
 a signal stops it                      ``STOPPING=1``, ``STATUS=`` how, and how many tasks run
 it stops for whatever other reason     ``STOPPING=1``
+a sixth of ``WatchdogSec`` is over     ``WATCHDOG=1``, if it does not hang (`celeriac.hang`)
+it hangs                               ``STATUS=hangs: `` why, ``WATCHDOG=trigger``, then nothing
 =====================================  ==========================================================
 
-**The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, and what runs is waited
-for, however long. systemd ends that wait with SIGKILL at ``TimeoutStopSec``, and then the
-unfinished messages stay out of sight until the broker's visibility timeout. So the worker ends it
-itself, earlier: ``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown,
-which waits ``worker_soft_shutdown_timeout`` more and then gives unfinished ``acks_late`` tasks
-back to their queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. Without the
-variable Celery waits as it always did. (celery/apps/worker.py, 5.7)
+**The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, what is not started goes
+back to its queue at once (`celeriac.handback`), and what runs is waited for, however long. systemd
+ends that wait with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of
+sight until the broker's visibility timeout. So the worker ends it itself, earlier:
+``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown, which waits
+``worker_soft_shutdown_timeout`` more and then gives unfinished ``acks_late`` tasks back to their
+queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. A SIGQUIT from outside ends
+the drain in the same way. Without the variable Celery waits as it always did.
+(celery/apps/worker.py, 5.7)
 """
 
 import os
 import signal
+from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
+from celeriac import handback, hang, mingle, unknown
 from celeriac.notify import notify
 
 
 def install(app: Celery) -> None:
     """Let the workers of this app report to systemd and bound their drain."""
+    handback.install(app)
+    unknown.install(app)
+    hang.install(app)
+    mingle.install(app)
     app.steps["consumer"].add(BrokerStatus)
     signals.worker_init.connect(_starting)
     signals.worker_ready.connect(_ready)
@@ -75,9 +85,10 @@ def _shutting_down(sig: str, how: str, **_: Any) -> None:
     tasks = len(state.active_requests)
     status = f"{how.lower()} shutdown ({sig}), {tasks} task(s) running"
     seconds = _drain_seconds()
-    if how == "Warm" and seconds is not None and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+    if how == "Warm" and seconds is not None and state.should_stop is None:  # the first signal
         # An interval timer, not a thread: a thread cannot be started safely in a signal handler.
         signal.signal(signal.SIGALRM, _drained)
+        signal.signal(signal.SIGQUIT, partial(_cut_short, signal.getsignal(signal.SIGQUIT)))
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
         status += f", given back to the queue after {seconds:g} s"
     notify(f"STOPPING=1\nSTATUS={status}")
@@ -91,6 +102,15 @@ def _shut_down(**_: Any) -> None:
 def _drain_seconds() -> float | None:
     value = os.environ.get("CELERIAC_DRAIN_SECONDS", "")
     return float(value) if value else None
+
+
+def _cut_short(cold_shutdown: Any, number: int, frame: Any) -> None:
+    """Begin the cold shutdown, whoever asks for it, and stop the clock of the drain.
+
+    The clock would ask once more, and for Celery a second SIGQUIT ends the soft shutdown.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    cold_shutdown(number, frame)
 
 
 def _drained(*_: object) -> None:

@@ -2,17 +2,20 @@
 
 Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
 (`celeriac.health`); all else is the project's. gunicorn imports this module before it forks
-(``--preload``), so nothing is connected when the import is over.
+(``--preload``), so nothing is connected when the import is over. The import fails if the release
+was to be judged and is not good (`celeriac.judge`).
 """
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from django.db import connections
+from django.template import engines
+from django.urls import get_resolver
 
-from celeriac import health
+from celeriac import health, judge
 from celeriac.adopt import RETRIES_IN_WEB, adopt
-from celeriac.project import celery_app, release, wsgi_application
+from celeriac.project import celery_app, release, views, wsgi_application
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -22,6 +25,10 @@ RELEASE_HEADER = "X-Release"
 
 app = adopt(celery_app(), result_retries=RETRIES_IN_WEB)
 project = wsgi_application()
+
+# What Django would do in the first request of each of gunicorn's children, done once for all.
+list(views(get_resolver()))
+engines.all()
 
 # What the project connected while it was imported, gunicorn's children would share, and break.
 for connection in connections.all(initialized_only=True):
@@ -42,3 +49,7 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
     if environ.get("PATH_INFO", "").startswith(health.PREFIX):
         return health.answer(app, environ, start)
     return project(environ, start)
+
+
+if judge.wanted():
+    judge.judge(application)

@@ -31,6 +31,7 @@ def process_environment(scratch: Path, project: Path) -> dict[str, str]:
         "SQLITE": str(scratch / "db.sqlite3"),
         "RECORD": str(scratch / "record"),
         "STATIC_ROOT": str(scratch / "static"),
+        "CELERIAC_MIGRATIONS_FILE": str(scratch / "migrations.json"),
     }
 
 

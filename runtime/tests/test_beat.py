@@ -1,46 +1,19 @@
 """The scheduler: what it sends, what it remembers, and what it tells its supervisor."""
 
 import itertools
-import json
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import django
 import pytest
+from beats import HOURLY, beat, schedule, with_schedule
 from django.core.management import call_command
 from services import Redis
-from supervised import Supervised, supervised
 
-from celeriac.beat_status import parse_status
-
-HOURLY = 3600
-
-
-@contextmanager
-def beat(environment: dict[str, str]) -> Iterator[Supervised]:
-    """Run beat with our scheduler."""
-    command = ["-A", "celeriac.app", "beat", "--scheduler=celeriac.beat:DatabaseScheduler"]
-    arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1"]
-    with supervised("celery", *command, *arguments, environment=environment) as running:
-        yield running
-
-
-def schedule(seconds: float, count: int = 1) -> dict[str, Any]:
-    """Return a beat_schedule as settings would, of the task ``celeriac.ping``."""
-    entry = {"task": "celeriac.ping", "schedule": seconds}
-    return {f"entry {number}": entry for number in range(count)}
-
-
-def with_schedule(environment: dict[str, str], entries: dict[str, Any]) -> dict[str, str]:
-    """Return an environment in which the project has these entries in its settings."""
-    # No expiry of results: it would bring an entry of Celery's own, at some hours of the day.
-    settings = {"CELERY_BEAT_SCHEDULE": entries, "CELERY_RESULT_EXPIRES": None}
-    return {**environment, "MORE_SETTINGS": json.dumps(settings)}
+from celeriac.beat_status import BeatStatus, parse_status
 
 
 @pytest.fixture
@@ -97,13 +70,16 @@ def test_ready_means_that_it_ticks(environment: dict[str, str], redis: Redis) ->
         message = running.told("READY=1")
         assert running.notifications.texts()[0] == message
         status = parse_status(message.partition("STATUS=")[2])
+        assert isinstance(status, BeatStatus)
         assert abs(status.last_tick - time.time()) < 3
 
 
 def test_the_status_tells_the_last_tick_and_what_is_due(environment: dict[str, str]) -> None:
     with beat(with_schedule(environment, schedule(HOURLY, count=2))) as running:
         running.told("STATUS=", times=2)
+        assert "no lease on sqlite" in running.log.read_text()
         status = parse_status(running.notifications.texts()[-1].removeprefix("STATUS="))
+        assert isinstance(status, BeatStatus)
         assert abs(status.last_tick - time.time()) < 3
         assert status.entries == 2
         assert status.next_due is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from celeriac.beat_status import BeatStatus, format_status, parse_status
+from celeriac.beat_status import BeatStatus, Standby, format_status, parse_status
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,18 @@ from celeriac.beat_status import BeatStatus, format_status, parse_status
             BeatStatus(last_tick=1790000000, entries=0, next_due=None),
             "last tick 1790000000 (2026-09-21T14:13:20Z); 0 entries; nothing due",
         ),
+        (Standby.ANOTHER_LEADS, "standby, another beat holds the lease"),
+        (Standby.NO_DATABASE, "standby, the database does not answer"),
     ],
 )
-def test_a_status_is_the_documented_line_and_back(status: BeatStatus, line: str) -> None:
+def test_a_status_is_the_documented_line_and_back(status: BeatStatus | Standby, line: str) -> None:
     assert format_status(status) == line
     assert parse_status(f"{line}\n") == status
 
 
-@pytest.mark.parametrize("text", ["", "starting", "last tick never", "last tick 1790000000"])
+@pytest.mark.parametrize(
+    "text", ["", "starting", "standby", "last tick never", "last tick 1790000000"]
+)
 def test_what_is_no_status_of_a_ticking_beat_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the status"):
         parse_status(text)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from environment import postgresql_session
 
 Result = subprocess.CompletedProcess[str]
-ALL_STEPS = ["check", "import", "migrate", "static", "admin"]
+ALL_STEPS = ["check", "import", "migrate", "note", "schema", "static", "admin"]
 
 
 def prepare(environment: dict[str, str], *steps: str, **more: str) -> Result:
@@ -70,7 +71,7 @@ def test_an_unknown_step_is_refused_before_anything_is_done(
 ) -> None:
     result = prepare(bare_environment, *steps)
     assert result.returncode == 2
-    assert "check import migrate static admin" in result.stderr
+    assert "check import migrate note schema static admin" in result.stderr
     assert result.stdout == ""
 
 
@@ -207,7 +208,7 @@ def test_two_hosts_migrate_one_after_the_other(on_postgresql: dict[str, str]) ->
 def test_a_host_waits_for_another_longer_than_a_migration_waits_for_traffic(
     on_postgresql: dict[str, str],
 ) -> None:
-    from celeriac.steps import MIGRATION_LOCK
+    from celeriac.schema import MIGRATION_LOCK
 
     with postgresql_session(on_postgresql) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
@@ -218,11 +219,175 @@ def test_a_host_waits_for_another_longer_than_a_migration_waits_for_traffic(
     assert result.returncode == 0, result.stderr
 
 
-def add_migration(project: Path, operation: str) -> None:
-    """Give the test project a second migration, of one operation."""
+def test_a_failed_migration_is_named(bare_environment: dict[str, str], project: Path) -> None:
+    add_migration(project, "migrations.RunSQL('INSERT INTO no_such_table VALUES (1)')")
+    result = prepare(bare_environment, "migrate")
+    assert refused(result, "migrate", "This was the migration work.0002_more.")
+    assert result.stderr.rstrip().endswith("This was the migration work.0002_more.")
+    command_error = "from django.core.management import CommandError as E\n"
+    add_migration(project, "migrations.RunPython(refuse)", f"{command_error}{REFUSES}")
+    result = prepare(bare_environment, "migrate")
+    assert refused(result, "migrate", "not today\nThis was the migration work.0002_more.")
+
+
+REFUSES = """
+def refuse(apps, schema_editor):
+    raise E("not today")
+"""
+
+# Each hangs in another way: in the server, with and without its own bound, and in Python.
+HANGS = {
+    "server": "schema_editor.execute('SELECT pg_sleep(1000)')",
+    "unbounded": "schema_editor.execute('SET statement_timeout = 0; SELECT pg_sleep(1000)')",
+    "python": "time.sleep(1000)",
+    "retries": "\n".join(
+        [
+            "",
+            "    while True:",
+            "        try:",
+            "            time.sleep(1)",
+            "        except Exception:",
+            "            pass",
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_migration_that_hangs_is_ended(
+    on_postgresql: dict[str, str], project: Path, how: str
+) -> None:
+    assert prepare(on_postgresql, "migrate").returncode == 0
+    add_migration(
+        project,
+        "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text'),"
+        " migrations.RunPython(hang)",
+        f"import time\ndef hang(apps, schema_editor):\n    {HANGS[how]}\n",
+    )
+    began = time.monotonic()
+    result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_SECONDS="2")
+    assert time.monotonic() - began < 15
+    why = "work.0002_more did not end in 2 s (CELERIAC_MIGRATE_SECONDS) and was stopped; was rolled"
+    assert refused(result, "migrate", why)
+    assert "Traceback" not in result.stderr
+    with postgresql_session(on_postgresql) as session:
+        session.execute("SET lock_timeout = '5s'")
+        session.execute("ALTER TABLE work_note ADD COLUMN more text")  # it is not there
+
+
+def test_a_statement_ends_though_nobody_is_left_to_cancel_it(
+    on_postgresql: dict[str, str], project: Path
+) -> None:
+    assert prepare(on_postgresql, "migrate").returncode == 0
+    add_migration(project, "migrations.RunSQL('SELECT pg_sleep(1000)')")
+    command = [sys.executable, "-m", "celeriac.prepare", "migrate"]
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%'"
+    query += " AND pid <> pg_backend_pid()"
+
+    def asleep() -> bool:
+        row = session.execute(query).fetchone()
+        return row == (1,)
+
+    with (
+        subprocess.Popen(command, env=on_postgresql) as process,  # which may take ten minutes
+        postgresql_session(on_postgresql) as session,
+    ):
+        waits(asleep)
+        process.kill()
+        process.wait()
+        waits(lambda: not asleep())
+
+
+def test_a_host_does_not_wait_for_another_for_ever(on_postgresql: dict[str, str]) -> None:
+    from celeriac.schema import MIGRATION_LOCK
+
+    with postgresql_session(on_postgresql) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_SECONDS="1")
+    assert refused(result, "migrate", "another host has been migrating for 1 s")
+
+
+def test_a_release_that_does_not_know_a_migration_is_refused(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    assert prepare(bare_environment, "schema").returncode == 0  # an empty database fits them all
+    add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
+    later = project / "later" / "migrations"
+    later.mkdir(parents=True)
+    (later.parent / "__init__.py").touch()
+    (later / "__init__.py").touch()
+    (later / "0001_initial.py").write_text(MIGRATION.format([], "", "", ""))
+    settings = project / "demo" / "settings.py"
+    before = settings.read_text()
+    settings.write_text(f"{before}INSTALLED_APPS.append('later')\n")
+    result = prepare(bare_environment, "migrate", "schema")
+    assert result.returncode == 0, result.stderr
+    assert "applied migrations are known to this release" in lines(result)["schema"]
+    settings.write_text(before)
+    (project / "work" / "migrations" / "0002_more.py").unlink()
+    result = prepare(bare_environment, "schema")
+    assert refused(result, "schema", "  later.0001_initial\n  work.0002_more\n")
+    assert "  site-manage migrate later zero\n" in result.stderr
+    assert "  site-manage migrate work 0001_initial\n" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_release_notes_all_migrations_that_it_knows(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
+    replaces = "replaces = [('gone', '0001_initial'), ('gone', '0002_more')]"
+    squash = project / "work" / "migrations" / "0003_squashed.py"
+    squash.write_text(MIGRATION.format([("work", "0002_more")], "", replaces, ""))
+    result = prepare(bare_environment, "note")
+    assert result.returncode == 0, result.stderr
+    noted = json.loads(Path(bare_environment["CELERIAC_MIGRATIONS_FILE"]).read_text())
+    assert {"work.0001_initial", "work.0002_more", "work.0003_squashed"} <= set(noted)
+    assert {"gone.0001_initial", "gone.0002_more"} <= set(noted)
+    assert "auth.0001_initial" in noted
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["before", "after the old files went"])
+def test_a_squash_stands_in_nobodys_way(
+    bare_environment: dict[str, str], project: Path, kept: bool
+) -> None:
+    migrations = project / "work" / "migrations"
+    add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
+    assert prepare(bare_environment, "migrate").returncode == 0
+    replaces = "replaces = [('work', '0001_initial'), ('work', '0002_more')]"
+    squash = migrations / "0001_squashed_0002_more.py"
+    squash.write_text(MIGRATION.format([], "migrations.RunSQL('SELECT 1')", replaces, ""))
+    if not kept:
+        (migrations / "0001_initial.py").unlink()
+        (migrations / "0002_more.py").unlink()
+    result = prepare(bare_environment, "migrate", "schema")
+    assert result.returncode == 0, result.stderr
+    if kept:
+        squash.unlink()  # which the database has noted by now: back to the release before it
+        result = prepare(bare_environment, "schema")
+        assert result.returncode == 0, result.stderr
+
+
+def waits(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true, 20 s at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+MIGRATION = """
+from django.db import migrations
+{3}
+class Migration(migrations.Migration):
+    dependencies = {0}
+    operations = [{1}]
+    {2}
+"""
+
+
+def add_migration(project: Path, operations: str, module: str = "") -> None:
+    """Give the test project a second migration; the text of a module may come before it."""
     (project / "work" / "migrations" / "0002_more.py").write_text(
-        "from django.db import migrations\n"
-        "class Migration(migrations.Migration):\n"
-        "    dependencies = [('work', '0001_initial')]\n"
-        f"    operations = [{operation}]\n"
+        MIGRATION.format([("work", "0001_initial")], operations, "", module)
     )

@@ -2,27 +2,15 @@
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis as redis_client
 from celery import Celery
 from services import Redis
-from supervised import Supervised, supervised
+from workers import messages, record, send, worker
 
 DRAIN_SECONDS = 2
 SOFT_SHUTDOWN_SECONDS = 2
-
-
-@contextmanager
-def worker(environment: dict[str, str], *arguments: str) -> Iterator[Supervised]:
-    """Run a worker of the test project with two processes."""
-    options = ["--concurrency=2", "--hostname=tested@%h", "--without-gossip", "--without-mingle"]
-    command = ["-A", "celeriac.app", "worker", *options, *arguments]
-    with supervised("celery", *command, environment=environment) as running:
-        yield running
 
 
 @pytest.fixture
@@ -33,24 +21,6 @@ def draining(environment: dict[str, str]) -> dict[str, str]:
         "CELERIAC_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "SOFT_SHUTDOWN": str(SOFT_SHUTDOWN_SECONDS),
     }
-
-
-def send(broker: Redis, name: str, seconds: float) -> None:
-    """Send a task that takes some time; it records when it begins and ends."""
-    with Celery(broker=broker.url, set_as_current=False) as sender:
-        sender.send_task("work.tasks.sleep", (name, seconds), ignore_result=True)
-
-
-def record(environment: dict[str, str]) -> list[str]:
-    """Return what the tasks recorded so far: ``began NAME`` and ``ended NAME``."""
-    path = Path(environment["RECORD"])
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def messages(broker: Redis) -> tuple[int, int]:
-    """Return how many messages wait in the queue, and how many some worker has not yet acked."""
-    with redis_client.Redis.from_url(broker.url) as client:
-        return client.llen("celery"), client.hlen("unacked")
 
 
 def test_ready_means_that_it_consumes(environment: dict[str, str], redis: Redis) -> None:

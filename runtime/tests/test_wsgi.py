@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import redis as redis_client
@@ -30,6 +30,8 @@ from celeriac import health
 RELEASE = "0123456789ab"
 PING = "/-/celeriac/ping"
 STATUS = "/-/celeriac/status"
+# A task that nobody has sent.
+NOBODYS = "6b1f4c8e-98a5-4b5e-9d1c-1f0a6c2f7c11"
 
 
 class Site:
@@ -156,8 +158,20 @@ def test_a_ping_sent_in_any_other_way_stores_its_result_too(site: Site) -> None:
     assert site.request("GET", path)[2]["result"]["release"] == RELEASE
 
 
+def test_workers_and_queues_are_counted(site: Site) -> None:
+    sent = site.request("POST", PING)[2]["id"]
+    assert comes_true(lambda: site.request("GET", f"{PING}/{sent}")[2]["state"] == "SUCCESS")
+    status, _, content = site.request("GET", "/-/celeriac/workers")
+    assert status == 200
+    [(name, tasks)] = content["workers"].items()
+    assert "@" in name
+    assert tasks["active"] == 0
+    assert tasks["executed"] >= 1
+    assert content["queues"] == {"celery": 0, "celeriac.unknown": 0}
+
+
 def test_a_ping_that_nobody_sent_is_pending(site: Site) -> None:
-    status, _, content = site.request("GET", f"{PING}/{uuid4()}")
+    status, _, content = site.request("GET", f"{PING}/{NOBODYS}")
     assert (status, content) == (200, {"state": "PENDING", "result": None})
 
 
@@ -193,14 +207,14 @@ def test_without_the_token_there_is_nothing(
     assert (status, content) == (404, {"error": "not found"})
 
 
-@pytest.mark.parametrize("path", ["", "ping/", "ping/1", "status/", f"ping/{uuid4()}/", "other"])
+@pytest.mark.parametrize("path", ["", "ping/", "ping/1", "status/", f"ping/{NOBODYS}/", "other"])
 def test_an_unknown_path_is_not_found_even_with_the_token(site: Site, path: str) -> None:
     assert site.request("GET", f"/-/celeriac/{path}")[0] == 404
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", PING, "POST"), ("POST", STATUS, "GET"), ("POST", f"{PING}/{uuid4()}", "GET")],
+    [("GET", PING, "POST"), ("POST", STATUS, "GET"), ("POST", f"{PING}/{NOBODYS}", "GET")],
 )
 def test_a_wrong_method_is_refused(site: Site, method: str, path: str, allowed: str) -> None:
     status, headers, _ = site.request(method, path)
@@ -259,10 +273,14 @@ def test_nothing_is_connected_when_the_workers_are_forked(site_on_postgresql: Si
 
 
 def test_the_status_names_what_is_not_migrated(site: Site, site_on_postgresql: Site) -> None:
-    assert site.request("GET", STATUS)[2] == {"release": RELEASE, "unapplied_migrations": []}
+    content = site.request("GET", STATUS)[2]
+    assert content["release"] == RELEASE
+    assert content["unapplied_migrations"] == []
+    assert "work.0001_initial" in content["applied_migrations"]
     status, _, content = site_on_postgresql.request("GET", STATUS)
     assert status == 200
     assert "work.0001_initial" in content["unapplied_migrations"]
+    assert content["applied_migrations"] == []
 
 
 def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) -> None:
@@ -275,7 +293,7 @@ def test_a_database_that_is_away_is_an_error_soon(
 ) -> None:
     postgresql_of_the_run.stop()
     try:
-        for path in (STATUS, f"{PING}/{uuid4()}"):
+        for path in (STATUS, f"{PING}/{NOBODYS}"):
             began = time.monotonic()
             status, _, content = site_on_postgresql.request("GET", path)
             assert time.monotonic() - began < 3

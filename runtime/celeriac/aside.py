@@ -1,0 +1,90 @@
+"""Broker connections beside the worker's own: bounded, and for a thread beside its event loop."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+# A broker that is there answers at once; one that does not is asked again later.
+TIMEOUT_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Aside(threading.Thread):
+    """Does something with a broker connection, again and again, until it is stopped.
+
+    A failure costs the connection and the rest of that one time. The worker's own consumer says
+    what is to be said when the broker is away.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        name: str,
+        seconds: float,
+        work: Callable[[Connection, threading.Event], None],
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            app: whose broker is meant.
+            name: of the thread.
+            seconds: from the end of one time to the beginning of the next.
+            work: what to do. It may raise, and comes to an end soon after the event is set.
+        """
+        super().__init__(name=name, daemon=True)
+        self._app = app
+        self._seconds = seconds
+        self._work = work
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let it end; to wait for that, join it."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Work, and connect again after a failure."""
+        while not self._stopped.is_set():
+            connection = connect(self._app)
+            try:
+                while not self._stopped.is_set():
+                    self._work(connection, self._stopped)
+                    self._stopped.wait(self._seconds)
+            except (OperationalError, *connection.connection_errors) as error:
+                _log.debug("%s: the broker is away: %r", self.name, error)
+            except Exception:
+                _log.exception("%s failed and is tried again", self.name)
+            finally:
+                _close(connection)
+            self._stopped.wait(self._seconds)
+
+
+def connect(app: Celery) -> Connection:
+    """Return a connection, not yet open, on which no operation waits long."""
+    connection = app.connection_for_write(connect_timeout=TIMEOUT_SECONDS, heartbeat=0)
+    connection.transport_options = {
+        **(connection.transport_options or {}),
+        **_timeouts(connection.transport.driver_type),
+    }
+    return connection
+
+
+def _timeouts(driver_type: str) -> dict[str, Any]:
+    """Return the options by which a transport of kombu bounds one read or write, and an attempt."""
+    seconds = TIMEOUT_SECONDS
+    return {
+        "redis": {"socket_timeout": seconds, "socket_connect_timeout": seconds, "max_retries": 1},
+        "amqp": {"read_timeout": seconds, "write_timeout": seconds, "max_retries": 1},
+    }.get(driver_type, {})
+
+
+def _close(connection: Connection) -> None:
+    try:
+        connection.release()
+    except Exception:
+        _log.debug("closing a broken connection failed", exc_info=True)

@@ -1,0 +1,211 @@
+"""A stopping worker gives back, at once, what it received and has not started.
+
+By itself Celery returns such messages when the process ends, after the last running task: up to
+the whole drain later, in which no other worker can have them. They are
+
+- tasks held for their ETA or countdown, or by a rate limit,
+- tasks that wait for a free process or thread of the pool,
+- and one that nobody sees: Redis answers a BRPOP that was sent before the stop with a message,
+  which would lie in the socket until the connection is closed.
+
+What the pool has begun stays, and is acknowledged when it is done. What the soft shutdown cuts
+off after all, runs a second time: that is counted and logged. (celery/worker, kombu 5.7)
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.utils.functional import noop
+from celery.worker import state
+from kombu.transport.virtual import QoS as VirtualQoS
+
+# Until a pool process has said that it begins with a task that was already written to it.
+SETTLE_SECONDS = 2.0
+# Over what the server promises to answer a BRPOP in.
+BRPOP_GRACE_SECONDS = 1.0
+# A thread that has taken a task from its queue says so without waiting for anything.
+THREAD_START_SECONDS = 0.1
+# So many ids are named in one line of the log.
+NAMED = 50
+
+_log = logging.getLogger(__name__)
+
+
+def install(app: Celery) -> None:
+    """Let the workers of this app give back what they do not start, and say what runs again."""
+    app.steps["worker"].add(HandBack)
+    app.steps["consumer"].add(Unfinished)
+
+
+class HandBack(bootsteps.StartStopStep):
+    """Gives back when the worker closes.
+
+    Of all that happens in a shutdown, `close` of the worker's steps comes first: after the event
+    loop has ended, before the consumer forgets its requests and the pool is waited for.
+    """
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Celery hands over options; there are none here."""
+
+    def close(self, worker: Any) -> None:
+        """Give back everything that is not started, if this is a warm shutdown."""
+        consumer = getattr(worker, "consumer", None)
+        if state.should_terminate or consumer is None or not consumer.task_consumer:
+            return  # a cold shutdown gives back within seconds anyway
+        try:
+            returned = _hand_back(worker, consumer)
+        except Exception:
+            # Most likely the broker is away. It gives them out again after its visibility timeout.
+            _log.exception("tasks that are not started could not be given back to their queues")
+        else:
+            if returned:
+                _log.info("%d task(s), not started, are back in the queue: %s", *_counted(returned))
+
+
+class Unfinished(bootsteps.StartStopStep):
+    """Says at the end which tasks were begun here and run again, on another worker."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._cut_off: list[Any] = []
+        cancel = consumer.cancel_active_requests
+
+        def note_and_cancel() -> None:
+            # In a signal handler, where nothing may be logged.
+            self._cut_off += [each for each in state.active_requests if each not in self._cut_off]
+            cancel()
+
+        consumer.cancel_active_requests = note_and_cancel
+
+    def shutdown(self, consumer: Any) -> None:
+        """Log what was cut off. The pool has ended; this connection's messages go back next."""
+        again = [each.id for each in self._cut_off if not each.acknowledged]
+        lost = [each.id for each in self._cut_off if not each.task.acks_late]
+        if again:
+            _log.warning("%d task(s) did not finish and will run again: %s", *_counted(again))
+        if lost:
+            _log.error(
+                "%d task(s) did not finish and will NOT run again, "
+                "because they are acknowledged when they start: %s",
+                *_counted(lost),
+            )
+
+
+def requeue(message: Any) -> None:
+    """Give a message back to its queue, in front of it where that can be chosen.
+
+    Args:
+        message: a received kombu message, neither acknowledged nor rejected.
+    """
+    qos: Any = getattr(message.channel, "qos", None)
+    if not hasattr(qos, "restore_by_tag"):
+        message.requeue()
+        return
+    # On Redis, to requeue is to queue up behind everybody else; this puts it in front. From then on
+    # the message must not be touched: whoever receives it next knows it by the same tag.
+    qos.restore_by_tag(message.delivery_tag)
+    VirtualQoS.ack(qos, message.delivery_tag)  # forgets it here, without asking the server
+    message._state = "REQUEUED"
+
+
+def _hand_back(worker: Any, consumer: Any) -> list[str]:
+    """Return the ids of the tasks that were given back."""
+    refused: list[Any] = []
+    consumer.task_consumer.on_message = refused.append  # whatever still comes in
+    _await_reply(consumer.task_consumer.channel)
+    consumer.task_consumer.cancel()
+
+    limited = _stop_timers(worker, consumer)
+    _settle(worker)
+    received = [each for each in state.requests.values() if each not in state.active_requests]
+    waiting = {each.id: each for each in [*received, *limited] if not each.acknowledged}
+    for request in _startable(worker, waiting.values()):
+        del waiting[request.id]
+
+    # The last one first: each goes in front of the queue, and so they keep their order there.
+    for message in reversed(refused):
+        requeue(message)
+    for request in reversed(waiting.values()):
+        requeue(request.message)
+        request.acknowledged = True
+        state.task_ready(request)
+    return [*waiting, *(str(message.headers.get("id")) for message in refused)]
+
+
+def _await_reply(channel: Any) -> None:
+    """On Redis, wait for the answer to a BRPOP that is under way; it may bring a message.
+
+    This comes first: what is given back before it, that BRPOP would take out again.
+    """
+    connection = getattr(channel, "_in_poll", None)
+    if connection and connection.can_read(timeout=channel.brpop_timeout + BRPOP_GRACE_SECONDS):
+        with suppress(Empty):
+            channel._brpop_read()
+
+
+def _stop_timers(worker: Any, consumer: Any) -> list[Any]:
+    """See to it that nothing starts any more by itself; return what rate limits held."""
+    if consumer.hub is None:
+        worker.timer.stop()  # a thread of its own
+    for request in state.scheduled_requests:
+        if request._eta_timer_entry is not None:
+            consumer.timer.cancel(request._eta_timer_entry)
+    limited = []
+    for bucket in filter(None, consumer.task_buckets.values()):
+        limited += [request for request, _ in bucket.contents]
+        bucket.clear_pending()
+    if getattr(worker, "semaphore", None):
+        worker.semaphore._waiting.clear()
+    return limited
+
+
+def _settle(worker: Any) -> None:
+    """Take back from the pool what it has not begun, and wait until the rest says that it runs."""
+    pool = worker.pool
+    if hasattr(pool, "executor"):  # of threads
+        pool.executor.shutdown(wait=False, cancel_futures=True)
+        time.sleep(THREAD_START_SECONDS)
+        return
+    processes = getattr(pool, "_pool", None)
+    outbound = getattr(processes, "outbound_buffer", None)
+    if outbound is None or worker.hub is None:
+        return
+    for job in outbound:
+        job.discard()
+    outbound.clear()
+    # The consumer is cancelled, so that these turns of the event loop bring no new messages.
+    worker.hub.call_later(SETTLE_SECONDS, noop)
+    deadline = time.monotonic() + SETTLE_SECONDS
+    turns = worker.hub.create_loop()
+    while _begun(processes) and time.monotonic() < deadline:
+        next(turns)
+
+
+def _begun(processes: Any) -> set[str]:
+    """Return the ids of the tasks that were written to a process which has not said it runs them.
+
+    Args:
+        processes: billiard's pool.
+    """
+    return {job.correlation_id for job in processes._cache.values() if not job._accepted}
+
+
+def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
+    """Return those requests that a process may still start: giving them back would run them twice.
+
+    They go back when this process ends, like everything that is not acknowledged by then.
+    """
+    processes = getattr(worker.pool, "_pool", None)
+    begun = _begun(processes) if hasattr(processes, "outbound_buffer") else set()
+    return [request for request in requests if request.id in begun]
+
+
+def _counted(ids: list[str]) -> tuple[int, str]:
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return len(ids), ", ".join(ids[:NAMED]) + more

@@ -1,0 +1,244 @@
+"""A release is judged before it can accept: real gunicorn, on a socket that it inherits."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_client
+from environment import postgresql_session
+from services import Redis
+
+HOST = "www.example.org"
+# The answer needs what the judge promises: HTTPS, the name, and one process for each question.
+HEALTH = """
+import os, threading, time
+from django.db import connection
+from django.http import HttpResponse, JsonResponse
+from work.tasks import _record
+def health(request):
+    names = ("wsgi.url_scheme", "HTTP_X_FORWARDED_PROTO")
+    schemes = {request.scheme, *(request.META[name] for name in names)}
+    _record("asked", f"{os.getppid()} {schemes} {request.get_host()} {request.GET['deep']}")
+    return HttpResponse("well") if request.GET["deep"] == "yes" else broken(request)
+def broken(request):
+    return JsonResponse({"redis": "down", "more": "x" * 1000 + "end"}, status=503)
+def raises(request):
+    raise LookupError("no such thing")
+def hangs(request):
+    time.sleep(600)
+def dies(request):
+    os.kill(os.getpid(), 9)
+def connects(request):
+    import redis
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    request.resolver_match.kept = redis.Redis.from_url(os.environ["BROKER_URL"])
+    request.resolver_match.kept.ping()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return HttpResponse("well")
+"""
+
+GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.wsgi:application"]
+# sd_listen_fds(3): the socket is number 3, and the variables name the process that it is for.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def asked(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
+    """The environment of a gunicorn that shall judge; the broker is down."""
+    with (project / "work" / "views.py").open("a") as module:
+        module.write(HEALTH)
+    views = ["health", "broken", "raises", "hangs", "dies", "connects"]
+    with (project / "work" / "urls.py").open("a") as module:
+        for view in views:
+            module.write(f"urlpatterns.append(path('{view}/', views.{view}))\n")
+    secure = 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")\n'
+    with (project / "demo" / "settings.py").open("a") as module:
+        module.write(f"ALLOWED_HOSTS = ['{HOST}']\n{secure}")
+    return {
+        **bare_environment,
+        "CELERIAC_JUDGE": "1",
+        "CELERIAC_HEALTH_PATH": "/health/?deep=yes",
+        "CELERIAC_HEALTH_HOST": HOST,
+        "CELERIAC_JUDGE_SECONDS": "20",
+    }
+
+
+class Waiting:
+    """A listening socket as systemd keeps one, and a client that already waits for its answer.
+
+    Attributes:
+        client: it has sent its request.
+    """
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.client = socket.create_connection(self._listener.getsockname())
+        self.client.sendall(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
+
+    @contextmanager
+    def gunicorn(self, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+        """Run gunicorn on the socket as a unit does, until the block ends."""
+        number = self._listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-c", AS_SYSTEMD, str(number), sys.executable, *GUNICORN],
+            env=environment,
+            pass_fds=[number],
+            cwd=environment["SCRATCH"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+    def refused(self, environment: dict[str, str]) -> str:
+        """Start a gunicorn that ends by itself, without a word to the client; return its output."""
+        with self.gunicorn(environment) as process:
+            output, _ = process.communicate(timeout=40)
+        assert process.returncode == 1, output
+        assert "Booting worker" not in output
+        self.client.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            self.client.recv(1)
+        return output
+
+    def answer(self) -> str:
+        """Wait for the answer to the client."""
+        self.client.settimeout(20)
+        return self.client.makefile().readline().strip()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.client.close()
+        self._listener.close()
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    """A socket with a client that waits."""
+    found = Waiting()
+    yield found
+    found.close()
+
+
+def verdict(output: str) -> str:
+    """Return the one line of the judge in what gunicorn wrote."""
+    (line,) = [line for line in output.splitlines() if line.startswith("celeriac: ")]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "why"),
+    [
+        ("/broken/", HOST, '503 Service Unavailable; {"redis": "down", "more": "xxx'),
+        ("/gone/", HOST, "404 Not Found; "),
+        ("/raises/", HOST, "LookupError: no such thing"),
+        ("/dies/", HOST, "the process that asked ended with -9"),
+        ("/health/?deep=yes", "other.example.org", "400 Bad Request; "),
+        ("", HOST, "CELERIAC_HEALTH_PATH is not set"),
+        ("/health/", "", "CELERIAC_HEALTH_HOST is not set"),
+    ],
+)
+def test_a_release_that_is_not_well_ends_before_it_accepts(
+    asked: dict[str, str], waiting: Waiting, path: str, host: str, why: str
+) -> None:
+    output = waiting.refused({**asked, "CELERIAC_HEALTH_PATH": path, "CELERIAC_HEALTH_HOST": host})
+    assert why in verdict(output)
+    assert "end" not in verdict(output).partition("xxx")[2]  # no more than 500 bytes of the body
+    with waiting.gunicorn(asked):
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+
+
+def test_a_release_that_does_not_answer_ends_in_time(
+    asked: dict[str, str], waiting: Waiting
+) -> None:
+    hangs = {**asked, "CELERIAC_HEALTH_PATH": "/hangs/", "CELERIAC_JUDGE_SECONDS": "1.5"}
+    began = time.monotonic()
+    assert verdict(waiting.refused(hangs)).endswith("/hangs/: no answer in 1.5 s")
+    assert time.monotonic() - began < 15
+    # The child was killed: nothing holds the test's socket but the test.
+    assert not [pid for pid in processes() if "celeriac.wsgi" in command_line(pid)]
+
+
+def test_a_release_that_is_well_serves(asked: dict[str, str], waiting: Waiting) -> None:
+    with waiting.gunicorn(asked) as process:
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+        record = Path(asked["RECORD"]).read_text().splitlines()
+        assert record == [f"asked {process.pid} {{'https'}} {HOST} yes"]
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+    assert verdict(output).startswith("celeriac: the release is good: /health/")
+
+
+@pytest.mark.parametrize("value", [None, "", "0"])
+def test_nobody_asks_unless_told_to(
+    asked: dict[str, str], waiting: Waiting, value: str | None
+) -> None:
+    del asked["CELERIAC_JUDGE"]
+    boot = {**asked, "CELERIAC_HEALTH_PATH": "/broken/"}
+    with waiting.gunicorn(boot if value is None else {**boot, "CELERIAC_JUDGE": value}):
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+    assert not Path(asked["RECORD"]).exists()
+
+
+def test_the_judgement_leaves_nothing_in_the_process_that_serves(
+    asked: dict[str, str], waiting: Waiting, on_postgresql: dict[str, str], redis: Redis
+) -> None:
+    environment = {**asked, **on_postgresql, "CELERIAC_HEALTH_PATH": "/connects/"}
+    with (
+        redis_client.Redis.from_url(redis.url) as onlooker,
+        waiting.gunicorn(environment) as process,
+    ):
+        first = onlooker.client_id()  # of those before it some belong to earlier tests, and end yet
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
+        with postgresql_session(on_postgresql) as session:
+            assert sessions(session) == 0
+        assert [client for client in onlooker.client_list() if int(client["id"]) > first] == []
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+    assert "the release is good" in verdict(output)
+
+
+def sessions(session: psycopg.Connection) -> int:
+    """Return how many other sessions there are in the database."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    row = session.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def processes() -> list[int]:
+    """Return the children of this process, and theirs, by their numbers."""
+    found = [os.getpid()]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found[1:]
+
+
+def command_line(pid: int) -> str:
+    """Return the command line of a process, nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,361 @@
+"""Several beats on one PostgreSQL: one of them sends, and what it leaves another takes up."""
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from beats import HOURLY, Arrivals, arrivals, beat, schedule, with_schedule
+from environment import PROJECT, empty_database, postgresql_session, process_environment
+from services import PostgreSQL, Redis, free_port, postgresql_server
+from supervised import Supervised
+
+STANDBY = "standby, another beat holds the lease"
+NO_DATABASE = "standby, the database does not answer"
+
+
+@pytest.fixture(scope="module")
+def template(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a PostgreSQL database with the project's schema, to be copied."""
+    postgresql_of_the_run.start()
+    environment = process_environment(tmp_path_factory.mktemp("template"), PROJECT)
+    environment |= empty_database(postgresql_of_the_run, "beat_template")
+    subprocess.run(
+        [sys.executable, "-m", "celeriac.prepare", "migrate"], env=environment, check=True
+    )
+    return environment["PGDATABASE"]
+
+
+@pytest.fixture
+def environment(
+    bare_environment: dict[str, str],
+    template: str,
+    postgresql: PostgreSQL,
+    redis: Redis,
+    scratch: Path,
+) -> dict[str, str]:
+    """The environment of a process of the project, with its schema on PostgreSQL, and Redis."""
+    with postgresql_session(postgresql.environment) as session:
+        session.execute(f'CREATE DATABASE "{scratch.name}" TEMPLATE "{template}"')
+    database = {**postgresql.environment, "PGDATABASE": scratch.name}
+    return {**bare_environment, **database, "BROKER_URL": redis.url}
+
+
+def gaps(moments: list[float]) -> list[float]:
+    """Return the seconds between each two that follow each other."""
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
+
+
+def first(running: Supervised, text: str) -> float:
+    """Return the time.monotonic() of the first message with a text."""
+    return next(at for at, message in running.notifications.messages if text in message)
+
+
+def arrived(sends: Arrivals, running: Supervised, name: str, times: int) -> None:
+    """Wait until an entry was sent so many times in all."""
+    running.waits(lambda: len(sends.of(name)) >= times, f"{times} sends of {name}", 30)
+
+
+def runs(environment: dict[str, str]) -> dict[str, int]:
+    """Return how often each entry was sent, as the database knows it."""
+    with postgresql_session(environment) as session:
+        query = "SELECT name, total_run_count FROM django_celery_beat_periodictask"
+        return dict(session.execute(query).fetchall())
+
+
+def end_lease(environment: dict[str, str]) -> None:
+    """End the session that has the lease in the server, as an administrator may."""
+    with postgresql_session(environment) as session:
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
+            " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+        )
+
+
+ASKS = """
+import django
+django.setup()
+from celeriac.lease import Lease
+lease = Lease("default")
+assert lease.acquire()
+names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+print(*(lease._ask(f"SHOW {name}")[0] for name in (*names, "tcp_user_timeout")))
+"""
+
+
+def test_the_server_gives_a_host_up_that_vanished(bare_environment: dict[str, str]) -> None:
+    """Only over TCP has it a meaning, and the PostgreSQL of the other tests has none."""
+    port = free_port()
+    with postgresql_server() as server:
+        server.stop()
+        options = f"-k {server.directory} -c listen_addresses=127.0.0.1 -p {port}"
+        server._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}")
+        address = {**server.environment, "PGHOST": "127.0.0.1", "PGPORT": str(port)}
+        asked = subprocess.run(
+            [sys.executable, "-c", ASKS],
+            env={**bare_environment, **address, "PGDATABASE": "postgres"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    idle, interval, count, unconfirmed = asked.stdout.split()
+    assert 0 < int(idle) + int(interval) * int(count) <= 11
+    assert 0 < int(unconfirmed) <= 10_000  # milliseconds
+
+
+def two_speeds() -> dict[str, Any]:
+    """Return a beat_schedule with one entry every second, and one every five."""
+    return {**schedule(1), "slow": {"task": "celeriac.ping", "schedule": 5}}
+
+
+def test_two_beats_send_as_one(environment: dict[str, str], redis: Redis) -> None:
+    environment = with_schedule(environment, two_speeds())
+    with arrivals(redis) as sends, beat(environment) as one:
+        one.told("READY=1\nSTATUS=last tick")
+        with beat(environment) as other:
+            other.told(f"READY=1\nSTATUS={STANDBY}")
+            began = time.monotonic()
+            arrived(sends, one, "slow", len(sends.of("slow")) + 2)
+            took = time.monotonic() - began
+            assert abs(sum(at > began for at in sends.of("entry 0")) - took) < 2
+            assert min(gaps(sends.of("entry 0"))) > 0.5
+            assert min(gaps(sends.of("slow"))) > 4
+            assert not any("last tick" in text for text in other.notifications.texts())
+
+
+def test_a_standby_leaves_the_schedule_alone_until_it_leads(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    with arrivals(redis) as sends, beat(with_schedule(environment, schedule(HOURLY))) as old:
+        old.told("last tick")
+        with beat(with_schedule(environment, {**schedule(HOURLY), **two_speeds()})) as new:
+            new.told(STANDBY, times=2)
+            assert list(runs(environment)) == ["entry 0"]
+            old.stop()
+            arrived(sends, new, "slow", 1)
+
+
+def test_a_deploy_hands_the_lease_over(
+    environment: dict[str, str], project: Path, redis: Redis
+) -> None:
+    with (project / "work" / "tasks.py").open("a") as module:
+        module.write("import atexit\natexit.register(time.sleep, 3)\n")  # it takes its time to end
+    environment = with_schedule(environment, two_speeds())
+    with arrivals(redis) as sends, beat(environment) as old:
+        arrived(sends, old, "entry 0", 3)
+        with beat(environment) as new:
+            new.told(STANDBY)
+            old.process.send_signal(signal.SIGTERM)  # it sleeps until the next send
+            new.told("last tick")
+            assert first(new, "last tick") - first(old, "STOPPING=1") < 1
+            assert old.process.wait(10) == 0
+            arrived(sends, new, "slow", len(sends.of("slow")) + 2)
+    every = gaps(sends.of("entry 0"))
+    assert min(every) > 0.5
+    assert max(every) < 2
+    assert all(4 < gap < 7 for gap in gaps(sends.of("slow")))
+
+
+def test_a_first_run_is_not_put_off_by_deploys(environment: dict[str, str], redis: Redis) -> None:
+    environment = with_schedule(environment, schedule(15))
+    with arrivals(redis) as sends, ExitStack() as stack:
+        beats = [stack.enter_context(beat(environment)) for _ in range(3)]
+        leads = the_leader(beats)
+        began = first(leads, "last tick")
+        while len(beats) > 1:
+            leads.stop()
+            beats.remove(leads)
+            leads = the_leader(beats)
+        assert sends.sends == []
+        arrived(sends, leads, "entry 0", 1)
+        assert sends.sends[0][0] - began < 16
+
+
+def the_leader(beats: list[Supervised]) -> Supervised:
+    """Wait until all have begun and one of them leads; return that one."""
+
+    def leaders() -> list[Supervised]:
+        texts = {running: "".join(running.notifications.texts()) for running in beats}
+        leading = [running for running, text in texts.items() if "last tick" in text]
+        return leading if all("READY=1" in text for text in texts.values()) else []
+
+    beats[0].waits(lambda: bool(leaders()), "beat that leads")
+    (leader,) = leaders()
+    return leader
+
+
+def test_the_lease_of_a_killed_beat_is_free(environment: dict[str, str], redis: Redis) -> None:
+    environment = with_schedule(environment, schedule(1))
+    with arrivals(redis) as sends, beat(environment) as old, beat(environment) as new:
+        leads = the_leader([old, new])
+        stands_by = new if leads is old else old
+        arrived(sends, leads, "entry 0", 2)
+        leads.process.send_signal(signal.SIGKILL)
+        stands_by.told("last tick", within=5)
+        arrived(sends, stands_by, "entry 0", 5)
+    assert max(gaps(sends.of("entry 0"))) < 3
+
+
+def test_a_lost_lease_is_noticed_before_the_next_send(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    with beat(with_schedule(environment, schedule(3))) as running:
+        running.told("last tick")
+        running.stop()
+    environment = with_schedule(environment, {})  # from here on, who leads only reads it
+    with arrivals(redis) as sends, beat(environment) as old:
+        arrived(sends, old, "entry 0", 1)
+        with beat(environment) as new:
+            new.told(STANDBY)
+            end_lease(environment)
+            new.told("last tick")
+            old.told(STANDBY)
+            assert "leads no more" in old.log.read_text()
+            arrived(sends, new, "entry 0", 3)
+            new.stop()
+        arrived(sends, old, "entry 0", 4)
+    assert all(2 < gap < 5 for gap in gaps(sends.of("entry 0")))
+
+
+def test_beat_outlives_a_restart_of_the_database(
+    environment: dict[str, str], redis: Redis, postgresql: PostgreSQL
+) -> None:
+    environment = with_schedule(environment, schedule(1))
+    with arrivals(redis) as sends, beat({**environment, "WATCHDOG_USEC": "3000000"}) as running:
+        arrived(sends, running, "entry 0", 2)
+        postgresql.stop()
+        try:
+            running.told(NO_DATABASE, times=3)
+            stopped = len(sends.sends)
+            before = running.notifications.texts().count("WATCHDOG=1")
+            running.waits(
+                lambda: running.notifications.texts().count("WATCHDOG=1") > before + 2, "feeds"
+            )
+            assert len(sends.sends) == stopped
+        finally:
+            postgresql.start()
+        arrived(sends, running, "entry 0", stopped + 3)
+        assert running.stop() < 5
+    assert min(gaps(sends.of("entry 0"))) > 0.5
+    # The run before the stop may be written while that stops the server, or be missing.
+    assert runs(environment)["entry 0"] in {len(sends.sends), len(sends.sends) - 1}
+
+
+def test_a_stop_leaves_what_waits_for_the_broker_to_the_next_beat(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    environment = with_schedule(
+        environment,
+        schedule(HOURLY),
+        CELERY_TASK_PUBLISH_RETRY_POLICY={"max_retries": 100, "interval_max": 1},
+    )
+    with arrivals(redis) as sends, beat(environment) as old:
+        make_due(environment, old)
+        arrived(sends, old, "entry 0", 1)
+        redis.stop()
+        make_due(environment, old)
+        old.waits(lambda: "is not sent yet" in old.log.read_text(), "attempt to send")
+        assert old.stop() < 5
+        assert old.process.returncode == 0
+    assert runs(environment) == {"entry 0": 1}
+    redis.start()
+    with arrivals(redis) as sends, beat(environment) as new:
+        arrived(sends, new, "entry 0", 1)
+        new.told("STATUS=", times=3)
+        assert len(sends.sends) == 1
+        assert runs(environment) == {"entry 0": 2}
+
+
+def test_a_send_without_the_lease_is_given_up(environment: dict[str, str], redis: Redis) -> None:
+    environment = with_schedule(
+        environment,
+        schedule(HOURLY),
+        CELERY_TASK_PUBLISH_RETRY_POLICY={"max_retries": 100, "interval_max": 1},
+    )
+    with arrivals(redis) as sends, beat(environment) as old:
+        make_due(environment, old)
+        arrived(sends, old, "entry 0", 1)
+        with beat(environment) as new:
+            new.told(STANDBY)
+            redis.stop()
+            make_due(environment, old)
+            old.waits(lambda: "is not sent yet" in old.log.read_text(), "attempt to send")
+            end_lease(environment)
+            old.told(STANDBY)
+            assert "is left to the next beat" in old.log.read_text()
+            redis.start()
+            arrived(sends, new, "entry 0", 2)
+            old.told(STANDBY, times=4)
+            assert len(sends.sends) == 2
+
+
+def make_due(environment: dict[str, str], leads: Supervised) -> None:
+    """Let the hourly entry be due, as an operator's edit would."""
+    leads.told("last tick")
+    with postgresql_session(environment) as session:
+        session.execute(
+            "UPDATE django_celery_beat_periodictask SET last_run_at = now() - interval '2 hours'"
+        )
+        session.execute("UPDATE django_celery_beat_periodictasks SET last_update = now()")
+
+
+def test_the_watchdog_is_fed_while_the_broker_is_away(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    environment = with_schedule(
+        {**environment, "WATCHDOG_USEC": "3000000"},
+        schedule(1),
+        CELERY_TASK_PUBLISH_RETRY_POLICY={
+            "max_retries": 100,
+            "interval_start": 60,
+            "interval_max": 60,
+        },
+    )
+    with arrivals(redis) as sends, beat(environment) as running:
+        arrived(sends, running, "entry 0", 1)
+        redis.stop()
+        running.waits(lambda: "is not sent yet" in running.log.read_text(), "attempt to send")
+        began = time.monotonic()
+        running.told("WATCHDOG=1", times=running.notifications.texts().count("WATCHDOG=1") + 8)
+        assert not any(
+            at > began + 1 and "last tick" in text for at, text in running.notifications.messages
+        )
+    fed = [at for at, text in running.notifications.messages if text == "WATCHDOG=1"]
+    assert max(gaps(fed)) < 2.5
+    assert min(gaps(fed)) > 0.29
+
+
+def test_the_watchdog_is_fed_before_the_broker_was_ever_there(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    redis.stop()
+    environment = with_schedule({**environment, "WATCHDOG_USEC": "3000000"}, schedule(0.001))
+    with beat(environment) as running:
+        running.told("WATCHDOG=1", times=10)
+        assert "READY=1" not in "".join(running.notifications.texts())
+        assert running.stop() < 5
+
+
+def test_the_watchdog_is_not_fed_by_a_loop_that_hangs(environment: dict[str, str]) -> None:
+    environment = with_schedule({**environment, "WATCHDOG_USEC": "3000000"}, schedule(1))
+    with beat(environment) as running:
+        running.told("WATCHDOG=1", times=2)
+        with postgresql_session(environment) as session, session.transaction():
+            session.execute("LOCK TABLE django_celery_beat_periodictasks")
+            time.sleep(2)  # the tick that runs now may yet come to its end
+            fed = running.notifications.texts().count("WATCHDOG=1")
+            time.sleep(4)
+            assert running.notifications.texts().count("WATCHDOG=1") == fed
+        running.told("WATCHDOG=1", times=fed + 1)
+
+
+def test_beat_without_a_watchdog_feeds_none(environment: dict[str, str]) -> None:
+    environment = with_schedule({**environment, "WATCHDOG_USEC": "3000000"}, schedule(1))
+    with beat({**environment, "WATCHDOG_PID": "1"}) as running:
+        running.told("last tick", times=3)
+        assert "WATCHDOG=1" not in running.notifications.texts()

@@ -1,0 +1,61 @@
+"""Workers of the test project, what is sent to them, and what becomes of it."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis as redis_client
+from celery import Celery
+from services import Redis
+from supervised import Supervised, supervised
+
+_names = itertools.count(1)
+
+
+@contextmanager
+def worker(
+    environment: dict[str, str], *arguments: str, mingle: bool = False
+) -> Iterator[Supervised]:
+    """Run a worker of the test project; two processes and no queue but the default one.
+
+    Args:
+        environment: its whole environment.
+        arguments: more options of ``celery worker``; they win over those given here.
+        mingle: it asks the other workers what is revoked, as those of a deployed site do.
+    """
+    options = ["--concurrency=2", f"--hostname=worker-{next(_names)}@%h", "--loglevel=INFO"]
+    quiet = ["--without-gossip", *([] if mingle else ["--without-mingle"])]
+    command = ["-A", "celeriac.app", "worker", *options, *quiet, *arguments]
+    with supervised("celery", *command, environment=environment) as running:
+        yield running
+
+
+def send(
+    broker: Redis, name: str, *arguments: object, task: str = "sleep", **options: object
+) -> str:
+    """Send a task of the module ``work.tasks``, or of any other by its full name; return its id.
+
+    Args:
+        broker: where it is put.
+        name: by which it records itself.
+        arguments: what else it takes.
+        task: which one.
+        options: for ``send_task``, such as a countdown.
+    """
+    full = task if "." in task else f"work.tasks.{task}"
+    with Celery(broker=broker.url, set_as_current=False) as sender:
+        sent = sender.send_task(full, (name, *arguments), **{"ignore_result": True, **options})
+    return str(sent.id)
+
+
+def record(environment: dict[str, str]) -> list[str]:
+    """Return what the tasks recorded so far, such as ``began NAME`` and ``ended NAME``."""
+    path = Path(environment["RECORD"])
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def messages(broker: Redis, queue: str = "celery") -> tuple[int, int]:
+    """Return how many messages wait in a queue, and how many of any some worker has not acked."""
+    with redis_client.Redis.from_url(broker.url) as client:
+        return client.llen(queue), client.hlen("unacked")
