@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         files |= {
             f"runtime/{name}": path for name, path in project_files(runtime).items() if not name.startswith("tests/")
         }
-        arguments |= {"release": release_name(files), "origin": origin(source)}
+        arguments |= {"release": release_name(files), "origin": origin(source), "by": getpass.getuser()}
 
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
@@ -115,7 +115,7 @@ def pack(files: dict[str, Path], archive: Path) -> None:
 
 
 def origin(source: Path) -> dict[str, str]:
-    """Return who ships the release and from which commit, for the note it keeps of itself."""
+    """Return from which commit the release is made, for the note it keeps of itself."""
     command = [
         "git",
         "-C",
@@ -130,4 +130,4 @@ def origin(source: Path) -> dict[str, str]:
         commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:  # no git on this computer
         commit = ""
-    return {"by": getpass.getuser(), "commit": commit}
+    return {"commit": commit}

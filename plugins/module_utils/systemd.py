@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,23 +40,48 @@ class Systemd:
         shown = self.call("show", "--timestamp=us+utc", f"--property={','.join(names)}", "--", unit)
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
-    def is_active(self, unit: str) -> bool:
-        """Say whether the unit is active now."""
-        return self.properties(unit, "ActiveState").get("ActiveState") == "active"
+    def states(self, units: list[str]) -> dict[str, str]:
+        """Return the ActiveState of units: active, activating, deactivating, inactive, failed."""
+        if not units:
+            return {}
+        blocks = self.call("show", "--property=ActiveState", "--", *units).strip().split("\n\n")
+        return {unit: block.partition("=")[2] for unit, block in zip(units, blocks, strict=True)}
 
-    def start(self, unit: str, verb: str = "start") -> None:
-        """Start (or restart) a unit and wait until it is ready.
+    def state(self, unit: str) -> str:
+        """Return the ActiveState of one unit."""
+        return self.states([unit])[unit]
+
+    def start(self, *units: str, verb: str = "start") -> None:
+        """Start (or restart) units and wait until all of them are ready.
 
         Raises:
-            SystemdError: it did not become ready; the message ends with its journal.
+            SystemdError: one did not become ready; the message ends with its journal.
         """
         try:
-            self.call(verb, unit)
+            self.call(verb, *units)
         except SystemdError as error:
-            raise SystemdError(f"{unit} does not start.\n{self.last_words(unit)}\n{error}") from error
+            failed = [unit for unit in units if self.state(unit) != "active"]
+            words = [f"{unit} does not start.\n{self.last_words(unit)}" for unit in failed]
+            raise SystemdError("\n".join([*words, str(error)])) from error
+
+    def make_urgent(self, unit: str) -> None:
+        """Let the processes of a unit run with nice level 0, each thread of them."""
+        group = self.properties(unit, "ControlGroup").get("ControlGroup", "")
+        threads = Path(f"/sys/fs/cgroup{group}/cgroup.threads")
+        seen: set[int] = set()
+        while group and threads.exists():
+            new = {int(line) for line in threads.read_text().split()} - seen
+            if not new:
+                break  # what was forked meanwhile has the level of a parent that was changed before
+            for thread in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, thread, 0)
+            seen |= new
 
     def last_words(self, unit: str, lines: int = 40) -> str:
         """Return the end of the unit's journal."""
+        # Without it the journal may not have yet what a process said while it ended.
+        self._run(["journalctl", "--sync"])
         _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
         return output.strip()
 
@@ -70,7 +97,7 @@ class Systemd:
         shown = self.properties(unit, "ActiveState", *names)
         if shown.get("ActiveState") != "active":
             return None
-        process, active, state_change = (_parse_timestamp(shown.get(name, "")) for name in names)
+        process, active, state_change = (parse_timestamp(shown.get(name, "")) for name in names)
         return state_change if reloads else process or active
 
     def needs_daemon_reload(self, unit: str) -> bool:
@@ -78,7 +105,8 @@ class Systemd:
         return self.properties(unit, "NeedDaemonReload").get("NeedDaemonReload") == "yes"
 
 
-def _parse_timestamp(text: str) -> datetime | None:
+def parse_timestamp(text: str) -> datetime | None:
+    """Return the moment that systemd prints as `text`, None for what is none."""
     try:
         return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
     except ValueError:

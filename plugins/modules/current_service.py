@@ -89,7 +89,7 @@ def main() -> None:
             if enable:
                 systemd.call("enable" if parameters["enabled"] else "disable", unit)
             if action != "none":
-                systemd.start(unit, action)
+                systemd.start(unit, verb=action)
     except SystemdError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=reload_units or enable or action != "none", action=action)

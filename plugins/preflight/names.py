@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from .bundle import WAY_OUT, Bundle, Option
-from .inventory import Inventory, Setting
+from .inventory import COMMAND_LINE, Inventory, Setting
 from .problem import Place, Problem
 
 # Connection variables belong to Ansible; secrets are read by name from wherever the operator likes.
 OPEN_PREFIXES = ("ansible_", "vault_")
+
+# Words of the command line of one playbook; an inventory must not decide them for every run.
+ARGUMENTS = {"release": "playbooks/rollback.yml", "format": "playbooks/status.yml"}
 
 # What to write for a choice that has no default and no choices.
 _EXAMPLES = {
@@ -70,6 +73,8 @@ def closed_world(settings: Iterable[Setting], bundle: Bundle, extra: Set[str]) -
     for setting in settings:
         name = setting.name
         option = bundle.options.get(name)
+        if name in ARGUMENTS and setting.place == COMMAND_LINE:
+            continue
         if name in bundle.derived:
             yield _derived(setting, bundle)
         elif option and not option.settable:

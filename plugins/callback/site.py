@@ -1,0 +1,84 @@
+"""What a run prints: Ansible's own default, and a status as people or machines want it.
+
+With `-e format=json` the statuses of all hosts are one JSON document, and standard output holds nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.executor.stats import AggregateStats
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.playbook.play import Play
+from ansible.plugins.callback.default import CallbackModule as Default
+
+DOCUMENTATION = r"""
+name: site
+type: stdout
+short_description: Ansible's default output, and the status of the site
+extends_documentation_fragment: [default_callback]
+"""
+
+
+class CallbackModule(Default):
+    """The default callback, which knows results of `site_status`."""
+
+    CALLBACK_NAME = "site"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._display: Any
+        self._statuses: dict[str, Any] = {}
+        self._is_json = False
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Learn from the command line what is to be printed."""
+        variables = play.get_variable_manager().extra_vars
+        if variables.get("format") == "json" and not self._is_json:
+            self._is_json = True
+            self._display = _Silence(self._display)
+        super().v2_playbook_on_play_start(play)
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """Show a status instead of its bare result."""
+        status = result.result.get("status")
+        if result.task.action != "site_status" or not isinstance(status, dict):
+            super().v2_runner_on_ok(result)
+            return
+        self._statuses[result.host.get_name()] = status
+        self._display.display(f"{result.host.get_name()}:")
+        for line in result.result["lines"]:
+            self._display.display(f"  {line}")
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Keep a host in the document that could not answer."""
+        self._statuses[result.host.get_name()] = {"error": result.result.get("msg", "")}
+        super().v2_runner_on_failed(result, ignore_errors)
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """Keep a host in the document that is not reachable."""
+        self._statuses[result.host.get_name()] = {"error": result.result.get("msg", "")}
+        super().v2_runner_on_unreachable(result)
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Print the document."""
+        super().v2_playbook_on_stats(stats)
+        if self._is_json:
+            print(json.dumps(self._statuses, indent=2, sort_keys=True))
+
+
+class _Silence:
+    """A display that prints nothing; everything else it passes on."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._display, name)
+
+    def display(self, *_: Any, **__: Any) -> None:
+        """Print nothing."""
+
+    def banner(self, *_: Any, **__: Any) -> None:
+        """Print nothing."""

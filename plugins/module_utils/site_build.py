@@ -1,0 +1,343 @@
+"""A release, made on a host: one directory with the code, its virtualenv and its static files, written once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_files import link_atomically, write_atomically
+
+# A fixed name: a build left behind by a run that was killed is found by it, and ended before the
+# next one begins.
+STEP_UNIT = "site-release.service"
+PYTHON = "/usr/bin/python3"
+# Debian's store, which has the extra CA certificates of the host; uv would look at its own
+# otherwise.
+CA_STORE = "/etc/ssl/certs/ca-certificates.crt"
+
+PREPARE_STEPS = ["check", "import", "migrate", "note", "static", "admin"]
+MIGRATIONS = "migrations.json"
+# The processes cannot write into the release, so what they import is compiled now.
+COMPILE = "--compile-bytecode"
+UV_SYNC = ["sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", COMPILE]
+UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
+UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE]
+
+
+# How long static files outlive their release.
+STATIC_GRACE_SECONDS = 24 * 3600
+
+# Of what a failed command printed: enough for a traceback, and no more than a person reads.
+LINES_SHOWN = 80
+
+
+class ReleaseError(Exception):
+    """A step failed; the message says which and how."""
+
+
+class Releases:
+    """The folders of a site on a host, and the commands that fill them.
+
+    Args:
+        module: to run commands.
+        site: its `root`, `owner`, `group` and `environment_files`.
+    """
+
+    def __init__(self, module: AnsibleModule, site: dict[str, Any]) -> None:
+        self._module = module
+        self._site = site
+        self.root = Path(site["root"])
+        self.folder = self.root / "releases"
+        self.static = self.root / "static"
+        self.cache = self.root / "cache"
+        self.current = self.root / "current"
+        self.owner = f"{site['owner']}:{site['group']}"  # as chown(1) has it
+
+    def path(self, release: str) -> Path:
+        """Return the directory of a release, whether it is there or not."""
+        return self.folder / release
+
+    def is_made(self, release: str) -> bool:
+        """Say whether the release is complete: its note is the last thing that is written."""
+        return (self.path(release) / "release.json").exists()
+
+    def note(self, release: str) -> dict[str, Any]:
+        """Return what a release says of itself, nothing where it is not made."""
+        file = self.path(release) / "release.json"
+        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return found
+
+    def migrations(self, release: str) -> set[str]:
+        """Return the migrations that a release knows; none where it has not written them down."""
+        file = self.path(release) / MIGRATIONS
+        return set(json.loads(file.read_text())) if file.exists() else set()
+
+    def make_folders(self) -> None:
+        """Make what a first release needs."""
+        owner = self._site["owner"], self._site["group"]
+        nobody_else = "root", "root"
+        for path, mode, (user, group) in (
+            (self.root, 0o755, nobody_else),
+            (self.folder, 0o750, owner),
+            (self.cache, 0o700, owner),
+            (self.static, 0o755, nobody_else),
+        ):
+            path.mkdir(mode=mode, exist_ok=True)
+            path.chmod(mode)
+            shutil.chown(path, user, group)
+
+    def remove_unfinished(self) -> None:
+        """End a build that a run left behind when it was killed, and take away what it made."""
+        self._module.run_command(["systemctl", "stop", STEP_UNIT])
+        for path in self.folder.iterdir():
+            if not (path / "release.json").exists():
+                shutil.rmtree(path)
+
+    def prepare(self, release: str, steps: list[str]) -> None:
+        """Run steps of `celeriac.prepare` in a release.
+
+        Raises:
+            ReleaseError: a step failed.
+        """
+        environment = {
+            "PYTHONPATH": f"{self.path(release)}/app",
+            "STATIC_ROOT": f"{self.path(release)}/static",
+            "CELERIAC_RELEASE": release,
+            "CELERIAC_MIGRATIONS_FILE": f"{self.path(release)}/{MIGRATIONS}",
+        }
+        files = [f"EnvironmentFile={path}" for path in self._site["environment_files"]]
+        python = f"{self.path(release)}/venv/bin/python"
+        self.run(release, [python, "-m", "celeriac.prepare", *steps], environment, files)
+
+    def call(self, *command: str) -> None:
+        """Run a command as root.
+
+        Raises:
+            ReleaseError: it failed.
+        """
+        code, output, error = self._module.run_command(list(command))
+        if code != 0:
+            raise ReleaseError(f"{command[0]} failed: {shortened(error or output)}")
+
+    def run(
+        self,
+        release: str,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        properties: list[str] | None = None,
+    ) -> None:
+        """Run a command as the owner of the releases, in a transient unit that may write below the root only.
+
+        Raises:
+            ReleaseError: it failed; the message ends with what it printed.
+        """
+        variables = {
+            "UV_CACHE_DIR": str(self.cache),
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_CONFIG": "1",
+            "SSL_CERT_FILE": CA_STORE,
+            "HOME": str(self.cache),
+            **(environment or {}),
+        }
+        settings = [
+            f"User={self._site['owner']}",
+            f"WorkingDirectory={self.path(release) / 'app'}",
+            "UMask=0027",
+            "ProtectSystem=strict",
+            f"ReadWritePaths={self.root}",
+            "PrivateTmp=yes",
+            "NoNewPrivileges=yes",
+            # What serves is more urgent than what is being built.
+            "Nice=10",
+            "IOSchedulingClass=idle",
+            *(properties or []),
+        ]
+        code, output, error = self._module.run_command(
+            ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={STEP_UNIT}"]
+            + [f"--property={setting}" for setting in settings]
+            + [f"--setenv={name}={value}" for name, value in variables.items()]
+            + ["--", *command]
+        )
+        if code != 0:
+            raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{shortened(output + error)}")
+
+    def publish(self, release: str) -> None:
+        """Add the release's static files to those that nginx serves.
+
+        A name that carries a hash replaces nothing of another release. Symlinks are left out: they
+        could lead anywhere on the host.
+        """
+        source = self.path(release) / "static"
+        for path in source.rglob("*") if source.is_dir() else ():
+            target = self.static / path.relative_to(source)
+            if path.is_dir() and not path.is_symlink():
+                target.mkdir(mode=0o755, exist_ok=True)
+                target.chmod(0o755)
+            elif path.name != "staticfiles.json" and not path.is_symlink():
+                if target.exists() and target.samefile(path):
+                    continue  # published before; to rename one link over another of the same file does nothing
+                temporary = target.with_name(f".{target.name}.new")
+                temporary.unlink(missing_ok=True)
+                os.link(path, temporary)
+                temporary.chmod(0o644)
+                temporary.replace(target)
+
+    def make_current(self, release: str) -> None:
+        """Let `current` point to a release, for people."""
+        link_atomically(self.current, f"releases/{release}")
+
+    def remove(self, releases: Iterable[str]) -> None:
+        """Remove releases, but none that a process uses: it may import more."""
+        for release in releases:
+            if not in_use(self.path(release)):
+                shutil.rmtree(self.path(release), ignore_errors=True)
+        self._unpublish()
+
+    def _unpublish(self) -> None:
+        """Remove static files that no release has had for a day: a release's files are links to its own.
+
+        A page that was rendered by a release just before it went, or was undone, still finds its files.
+        """
+        before = time.time() - STATIC_GRACE_SECONDS
+        for path in list(self.static.rglob("*")):
+            about = path.lstat()
+            # The last change of the number of links is a change of the file's status.
+            if path.is_file() and about.st_nlink == 1 and about.st_ctime < before:
+                path.unlink()
+
+    def old(self, keep: list[str], kept: int) -> list[str]:
+        """Return the releases that may go, the oldest first.
+
+        Args:
+            keep: releases that stay.
+            kept: how many stay in all.
+        """
+        made = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        others = [path.name for path in made if path.name not in keep]
+        return others[: max(0, len(made) - kept)]
+
+
+class Build:
+    """One release being made.
+
+    Args:
+        module: for its parameters `release`, `archive`, `lock_file`, `uv_requirements` and `origin`.
+        releases: the folders.
+    """
+
+    def __init__(self, module: AnsibleModule, releases: Releases) -> None:
+        self._parameters: dict[str, Any] = module.params
+        self._releases = releases
+        self._name: str = self._parameters["release"]
+        self._path = releases.path(self._name)
+        self._made = releases.is_made(self._name)
+        version = self._parameters["uv_requirements"].split()[0].replace("==", "-")
+        self._lock = self._path / "app" / self._parameters["lock_file"]
+        self._uv = releases.root / "tools" / version / "bin" / "uv"
+
+    def fetch(self) -> None:
+        """Unpack the archive."""
+        if self._made:
+            return
+        self._path.mkdir()
+        folder, archive = str(self._path), self._parameters["archive"]
+        owner = self._releases.owner
+        self._releases.call("tar", "--extract", "--no-same-owner", "--directory", folder, "--file", archive)
+        # Only the group of the processes may read the code; nobody but the owner may write it.
+        self._releases.call("chown", "--recursive", owner, folder)
+        self._releases.call("chmod", "--recursive", "u=rwX,g=rX,o=", folder)
+
+    def build(self) -> None:
+        """Make the virtualenv, from the lock file alone."""
+        if self._made:
+            return
+        self._make_uv()
+        uv, venv = str(self._uv), str(self._path / "venv")
+        if same := self._one_with_the_same_virtualenv():
+            # Links to its files: what the other release may not change, this one may not either. (On
+            # another file system, to which a link cannot lead, they are copied.)
+            link = "--link" if same.stat().st_dev == self._path.stat().st_dev else "--reflink=auto"
+            self._releases.call("cp", "--archive", link, str(same), venv)
+            return
+        into = {"VIRTUAL_ENV": venv, "UV_PROJECT_ENVIRONMENT": venv}
+        install = UV_SYNC if self._lock.name == "uv.lock" else [*UV_PIP_SYNC, str(self._lock)]
+        run = self._releases.run
+        # Relocatable: its programs find their Python beside them, also where it was copied to.
+        run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, venv])
+        run(self._name, [uv, *install], into)
+        run(self._name, [uv, *UV_PIP_INSTALL, str(self._path / "runtime")], into)
+        # uv makes it writable for everybody, and needs it no more.
+        (self._path / "venv" / ".lock").unlink(missing_ok=True)
+
+    def _one_with_the_same_virtualenv(self) -> Path | None:
+        """Return the virtualenv of another release that was made from the same, None where there is none."""
+        wanted = self._virtualenv_digest()
+        for path in self._releases.folder.iterdir():
+            if self._releases.note(path.name).get("virtualenv") == wanted:
+                return path / "venv"
+        return None
+
+    def _virtualenv_digest(self) -> str:
+        """Return a digest of all that the virtualenv is made from."""
+        project = self._lock.with_name("pyproject.toml") if self._lock.name == "uv.lock" else self._lock
+        files = [self._lock, project, *sorted((self._path / "runtime").rglob("*"))]
+        digest = hashlib.sha256(f"{self._uv} {platform.python_version()}".encode())
+        for file in files:
+            if file.is_file():
+                digest.update(f"{file.relative_to(self._path)} {file.stat().st_size} ".encode() + file.read_bytes())
+        return digest.hexdigest()
+
+    def _make_uv(self) -> None:
+        if self._uv.exists():
+            return
+        folder = self._uv.parent.parent
+        building = folder.with_name(f".{folder.name}")
+        shutil.rmtree(building, ignore_errors=True)
+        building.parent.mkdir(exist_ok=True)
+        self._releases.call(PYTHON, "-m", "venv", str(building))
+        requirements = building / "requirements.txt"
+        requirements.write_text(self._parameters["uv_requirements"])
+        pip = [f"{building}/bin/python", "-m", "pip", "--quiet", "--cert", CA_STORE, "install"]
+        self._releases.call(*pip, "--require-hashes", "--requirement", str(requirements))
+        building.rename(folder)
+
+    def prepare(self) -> None:
+        """Check, import, migrate, collect; what is complete after that says so."""
+        self._releases.prepare(self._name, PREPARE_STEPS)
+        if not self._made:
+            note = {
+                "release": self._name,
+                "made": f"{datetime.now(UTC):%FT%TZ}",
+                "virtualenv": self._virtualenv_digest(),
+                **self._parameters["origin"],
+            }
+            write_atomically(self._path / "release.json", json.dumps(note, indent=2) + "\n")
+
+
+def shortened(text: str) -> str:
+    """Return what a command printed, without the middle where it is long."""
+    lines = text.strip().splitlines()
+    half = LINES_SHOWN // 2
+    if len(lines) > LINES_SHOWN:
+        lines = [*lines[:half], f"… {len(lines) - LINES_SHOWN} lines …", *lines[-half:]]
+    return "\n".join(lines)
+
+
+def in_use(release: Path) -> bool:
+    """Say whether a process runs in, or from, this release."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command_line = (process / "cmdline").read_text(errors="replace")
+            if str(release) in f"{(process / 'cwd').readlink()} {command_line}":
+                return True
+    return False

@@ -1,0 +1,284 @@
+"""What "the site works" means: questions to its processes, from the outside."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ansible.module_utils.systemd import Systemd
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.1
+ANSWER_SECONDS = 10
+# While two releases accept and consume, a request and a ping go to either: of so many one will hit.
+REQUESTS_AT_ONCE = 5
+PINGS_AT_ONCE = 3
+PING_PAUSE_SECONDS = 0.2
+# How many pings may stay without an answer before the workers are asked whether they are busy.
+PATIENT_PINGS = 20
+FLOWER = ("127.0.0.1", 5555)
+
+
+class Unhealthy(Exception):
+    """An answer is not the right one (yet)."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back over HTTP."""
+
+    status: int
+    release: str
+    body: bytes
+
+
+class Door:
+    """A way to the site over HTTP."""
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return an open connection."""
+        raise NotImplementedError
+
+    def headers(self) -> dict[str, str]:
+        """Return what a request by this way carries."""
+        return {}
+
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+        """Return what is answered.
+
+        Raises:
+            Unhealthy: there was no answer.
+        """
+        try:
+            connection = self.connection()
+            try:
+                connection.request(method, path, headers={**self.headers(), **(headers or {})})
+                response = connection.getresponse()
+                return Reply(response.status, response.headers.get("X-Release", ""), response.read())
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unhealthy(f"{method} {path}: no answer: {error}") from error
+
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+        """Return an answer that must have this status.
+
+        Raises:
+            Unhealthy: it has another one.
+        """
+        reply = self.request(method, path, headers)
+        if reply.status != status:
+            text = reply.body[:500].decode(errors="replace")
+            raise Unhealthy(f"{method} {path}: {reply.status} where {status} is right: {text}")
+        return reply
+
+
+class Nginx(Door):
+    """HTTPS to the site, by its name, wherever that name points today.
+
+    Args:
+        domain: the name.
+        address: where nginx is.
+        ca_file: certificates to trust beside the host's, None for no others.
+    """
+
+    def __init__(self, domain: str, address: str, ca_file: str | None) -> None:
+        self._domain, self._address = domain, address
+        self._context = ssl.create_default_context()
+        if ca_file:
+            self._context.load_verify_locations(ca_file)
+            # The certificate of the site itself is enough; the host need not know who signed it.
+            self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection to nginx."""
+        connection = http.client.HTTPSConnection(self._domain, timeout=ANSWER_SECONDS)
+        plain = socket.create_connection((self._address, 443), timeout=ANSWER_SECONDS)
+        connection.sock = self._context.wrap_socket(plain, server_hostname=self._domain)
+        return connection
+
+
+class Gunicorn(Door):
+    """The socket of gunicorn, as nginx uses it: what answers is a process of the site itself.
+
+    Args:
+        path: the socket.
+        domain: the name of the site.
+    """
+
+    def __init__(self, path: str, domain: str) -> None:
+        self._path, self._domain = path, domain
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection to whichever release accepts it."""
+        connection = http.client.HTTPConnection(self._domain, timeout=ANSWER_SECONDS)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(ANSWER_SECONDS)
+        connection.sock.connect(self._path)
+        return connection
+
+    def headers(self) -> dict[str, str]:
+        """Return what nginx would say."""
+        return {"Host": self._domain, "X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1"}
+
+
+class Flower(Door):
+    """Flower itself, without nginx."""
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection to Flower."""
+        return http.client.HTTPConnection(*FLOWER, timeout=ANSWER_SECONDS)
+
+
+class Deadline:
+    """How long to wait for answers to become the right ones.
+
+    Args:
+        seconds: from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def eventually(self, probe: Callable[[], T]) -> T:
+        """Return what the probe returns once it raises `Unhealthy` no more.
+
+        Raises:
+            Unhealthy: it still did at the deadline.
+        """
+        while True:
+            try:
+                return probe()
+            except Unhealthy:
+                if time.monotonic() > self._end:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+
+class Checks:
+    """One method a check. Each returns what it saw, or raises `Unhealthy`.
+
+    Args:
+        systemd: systemctl.
+        site: the way to the site.
+        flower: the way to Flower.
+        release: the release that should serve.
+        choices: `health_path`, `token`, `flower_username`, `flower_password` and `beat_seconds`, as
+            the options of the modules have them.
+    """
+
+    def __init__(self, systemd: Systemd, site: Door, flower: Door, release: str, choices: dict[str, Any]) -> None:
+        self._systemd, self._site, self._flower = systemd, site, flower
+        self._release, self._choices = release, choices
+        self._bearer = {"Authorization": f"Bearer {choices['token']}"}
+        self._pings: list[str] = []
+        self._pinged = 0.0  # time.monotonic()
+
+    def page(self) -> str:
+        """The project says that it is well, in the right release."""
+        found = ""
+        for _ in range(REQUESTS_AT_ONCE):
+            found = self._answering()
+            if found == self._release:
+                return f"{self._choices['health_path']} answers 200 from release {self._release}"
+        raise Unhealthy(f"release {found or 'without a name'} serves, not {self._release}")
+
+    def page_alone(self) -> str:
+        """No other release answers any more."""
+        for _ in range(REQUESTS_AT_ONCE):
+            if (found := self._answering()) != self._release:
+                raise Unhealthy(f"release {found or 'without a name'} still serves, not {self._release} alone")
+        return self.page()
+
+    def _answering(self) -> str:
+        """Return the release that answers one request, which must say that the project is well."""
+        return self._site.expect(200, "GET", self._choices["health_path"]).release
+
+    def migrations(self) -> str:
+        """The migrations of the release are applied."""
+        reply = self._site.expect(200, "GET", "/-/celeriac/status", self._bearer)
+        if reply.release != self._release:
+            raise Unhealthy(f"release {reply.release} serves, not {self._release}")
+        if unapplied := json.loads(reply.body)["unapplied_migrations"]:
+            raise Unhealthy(f"not applied: migrations {', '.join(unapplied)}")
+        return "all migrations are applied"
+
+    def applied(self) -> set[str]:
+        """Return the migrations that the database has, as whatever release answers sees them."""
+        found = json.loads(self._site.expect(200, "GET", "/-/celeriac/status", self._bearer).body)
+        if "applied_migrations" not in found:
+            raise Unhealthy("what serves does not tell which migrations are applied")
+        return set(found["applied_migrations"])
+
+    def worker(self) -> str:
+        """A worker of the release executes tasks.
+
+        A ping that is enqueued over HTTP is the proof. Behind a long queue it would have to wait: a
+        worker that is busy, or was, is proof as well.
+        """
+        if time.monotonic() - self._pinged > PING_PAUSE_SECONDS:
+            for _ in range(PINGS_AT_ONCE):
+                reply = self._site.expect(202, "POST", "/-/celeriac/ping", self._bearer)
+                self._pings.append(json.loads(reply.body)["id"])
+            self._pinged = time.monotonic()
+        states = set()
+        for ping in self._pings:
+            answer = json.loads(self._site.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
+            states.add(answer["state"])
+            if answer["state"] == "SUCCESS" and answer["result"]["release"] == self._release:
+                return f"celeriac.ping was executed by {answer['result']['hostname']}"
+        if len(self._pings) > PATIENT_PINGS:
+            workers = json.loads(self._site.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
+            for name, tasks in workers.items():
+                if f"-{self._release}" in name and tasks["active"] + tasks["executed"] > 0:
+                    return f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
+        found = ", ".join(sorted(states))
+        raise Unhealthy(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+
+    def beat(self) -> str:
+        """Beat ticked a moment ago."""
+        text = self._systemd.properties("celery-beat.service", "StatusText").get("StatusText", "")
+        tick = re.match(r"last tick (\d+)", text)
+        if not tick or time.time() - int(tick[1]) > self._choices["beat_seconds"]:
+            raise Unhealthy(f"celery-beat.service does not tick: {text or 'it has not said anything'}")
+        return f"celery-beat.service: {text}"
+
+    def flower(self) -> str:
+        """Flower sees the worker of the release, and shows nothing to a stranger."""
+        for path in ("/flower/", "/flower/api/workers"):
+            self._flower.expect(401, "GET", path)
+        workers = json.loads(self._flower.expect(200, "GET", "/flower/api/workers?status=true", self._login()).body)
+        alive = [name for name, is_alive in workers.items() if is_alive]
+        if not any(f"-{self._release}" in name for name in alive):
+            raise Unhealthy(f"Flower does not see the worker of {self._release}, but {alive or 'none'}")
+        return f"Flower lists {', '.join(alive)} and refuses strangers"
+
+    def flower_closed(self) -> str:
+        """What Flower itself leaves open, nginx closes."""
+        for path in ("/flower/metrics", "/flower/healthcheck"):
+            self._flower.expect(401, "GET", path)
+        return "Flower's open pages are closed"
+
+    def _login(self) -> dict[str, str]:
+        login = f"{self._choices['flower_username']}:{self._choices['flower_password']}"
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def choices_spec() -> dict[str, dict[str, Any]]:
+    """Return the options of a module that go to `Checks` as they are."""
+    return {
+        "health_path": {"type": "str", "required": True},
+        "token": {"type": "str", "required": True, "no_log": True},
+        "flower_username": {"type": "str", "required": True},
+        "flower_password": {"type": "str", "required": True, "no_log": True},
+        "beat_seconds": {"type": "int", "required": True},
+    }

@@ -1,0 +1,31 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file, world-readable, so that it is there whole or not at all, also after a power cut."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+        os.fchmod(descriptor, 0o644)
+        stream.flush()
+        os.fsync(descriptor)
+    Path(temporary).replace(path)
+
+
+def link_atomically(link: Path, target: str) -> None:
+    """Make a symlink, in one step also where one is already."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def target_of(link: Path) -> str:
+    """Return the name of the file that a symlink points to, empty where there is none."""
+    return link.readlink().name if link.is_symlink() else ""

@@ -1,0 +1,215 @@
+"""The site's processes on a host: how each is described, which unit runs it, and what its plain name stands for.
+
+A role describes a process once, in `/etc/site/processes/<name>.service`: a unit with `@RELEASE@` where
+the release belongs, and `@UNIT@` where its own name does. A release runs it as
+`<name>-<release>.service`, or with `-2`, `-3`, … behind it while a unit of that name still drains. The
+plain `<name>.service` is a symlink to the unit that serves.
+
+A plain name has two places. What is in `/etc` was judged to the end. While a switch is on trial the link
+is in `/run`, which systemd reads first (systemd.unit(5), "Unit File Load Path"): a host that loses its
+power in the middle forgets it, and boots into what it had before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.site_files import link_atomically, target_of, write_atomically
+from ansible.module_utils.systemd import UNIT_DIRECTORY, Systemd, newest_change, parse_timestamp
+
+DESCRIPTIONS = Path("/etc/site/processes")
+TARGET = "site.target"
+# The first place of the load path that forgets what it holds at a reboot.
+TRIAL_DIRECTORY = Path("/run/systemd/system.control")
+# Of a process on trial: it is not started a second time, a web process judges itself first, and what
+# serves is more urgent.
+TRIAL_SETTINGS = "[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice=5\n"
+RUNTIME_UNITS = Path("/run/systemd/system")
+
+# A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
+UNIT_NAME = re.compile(r"(?P<process>[a-z-]+?)-(?P<release>[0-9a-f]{12})(-\d+)?\.service")
+
+RUNNING = frozenset({"active", "activating", "reloading", "refreshing"})
+ENDED = frozenset({"inactive", "failed"})
+
+
+class Process:
+    """One process of the site on this host.
+
+    Args:
+        systemd: systemctl.
+        name: its plain name, such as "celery-worker".
+    """
+
+    def __init__(self, systemd: Systemd, name: str) -> None:
+        self._systemd = systemd
+        self.name = name
+        self._plain = f"{name}.service"
+        self._description = DESCRIPTIONS / self._plain
+
+    # How it is described
+
+    def text(self, release: str) -> str:
+        """Return the unit in which a release runs it, still without its own name (`@UNIT@`)."""
+        described: str = self._description.read_text()
+        return described.replace("@RELEASE@", release)
+
+    def text_of(self, unit: str) -> str:
+        """Return what a unit says, as `text` returns it."""
+        text: str = (UNIT_DIRECTORY / unit).read_text()
+        return text.replace(Path(unit).stem, "@UNIT@")
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the processes of two releases may run at the same time."""
+        return "\nOverlap=no\n" not in self._description.read_text()
+
+    # Which unit is which
+
+    def recorded(self) -> str:
+        """Return the unit that was judged to the end, empty for none."""
+        return str(target_of(UNIT_DIRECTORY / self._plain))
+
+    def on_trial(self) -> str:
+        """Return the unit of a switch that has not ended, empty for none."""
+        return str(target_of(TRIAL_DIRECTORY / self._plain))
+
+    def units(self) -> list[str]:
+        """Return all its units, of every release, whether they run or not."""
+        names = {path.name: UNIT_NAME.fullmatch(path.name) for path in UNIT_DIRECTORY.iterdir()}
+        return sorted(name for name, match in names.items() if match and match["process"] == self.name)
+
+    def running(self) -> list[str]:
+        """Return the units that run and are not being stopped."""
+        return [unit for unit, state in self._systemd.states(self.units()).items() if state in RUNNING]
+
+    def draining(self) -> dict[str, datetime]:
+        """Return the units that are being stopped, and since when, the oldest first."""
+        states = self._systemd.states(self.units())
+        since = {}
+        for unit in (unit for unit, state in states.items() if state == "deactivating"):
+            shown = self._systemd.properties(unit, "StateChangeTimestamp")["StateChangeTimestamp"]
+            since[unit] = parse_timestamp(shown) or datetime.now(UTC)
+        return dict(sorted(since.items(), key=lambda item: item[1]))
+
+    def current(self, release: str) -> str:
+        """Return the unit that runs this release as it is described now, empty for none.
+
+        Its process must have started after the unit and the files that it reads last changed. It may
+        still be starting: a run that was killed has left it so.
+        """
+        text = self.text(release)
+        files = re.findall(r"(?m)^EnvironmentFile=(.*)$", text)
+        # The one that serves, where there are two.
+        for unit in sorted(self.units(), key=lambda unit: unit != self.recorded()):
+            if self.text_of(unit) != text:
+                continue
+            shown = self._systemd.properties(unit, "ActiveState", "ExecMainStartTimestamp")
+            started = parse_timestamp(shown["ExecMainStartTimestamp"])
+            if (
+                shown["ActiveState"] in RUNNING
+                and started
+                and newest_change([UNIT_DIRECTORY / unit, *files]) <= started
+            ):
+                return unit
+        return ""
+
+    # Changes. None of them is seen by systemd before a daemon-reload.
+
+    def add(self, text: str, release: str, *, on_trial: bool = True) -> str:
+        """Write a unit under a name that nothing uses, and return the name.
+
+        Args:
+            text: the unit, with `@UNIT@` for its name.
+            release: for the name.
+            on_trial: it is not started a second time when it ends, and it judges itself.
+        """
+        unit = self._free_name(release)
+        # Not systemd's own %N: a unit that was loaded by its plain name would have that one.
+        write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem))
+        if on_trial:
+            drop_in = _trial_settings(unit)
+            drop_in.parent.mkdir(parents=True, exist_ok=True)
+            drop_in.write_text(TRIAL_SETTINGS)
+        return unit
+
+    def _free_name(self, release: str) -> str:
+        number = 1
+        while True:
+            unit = f"{self.name}-{release}{'' if number == 1 else f'-{number}'}.service"
+            if self._systemd.state(unit) in ENDED and unit != self.recorded():
+                return unit
+            number += 1
+
+    def point(self, unit: str, *, on_trial: bool) -> None:
+        """Let the plain name stand for a unit.
+
+        Args:
+            unit: name of the unit.
+            on_trial: only until the next boot.
+        """
+        if on_trial:
+            TRIAL_DIRECTORY.mkdir(parents=True, exist_ok=True)
+            link_atomically(TRIAL_DIRECTORY / self._plain, str(UNIT_DIRECTORY / unit))
+            return
+        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain
+        wants.parent.mkdir(exist_ok=True)
+        link_atomically(wants, f"../{self._plain}")
+        link_atomically(UNIT_DIRECTORY / self._plain, unit)
+        self.trust(unit)
+        self.end_trial()
+
+    def end_trial(self) -> None:
+        """Let the plain name stand for what is recorded again, if anything is."""
+        (TRIAL_DIRECTORY / self._plain).unlink(missing_ok=True)
+
+    def trust(self, unit: str) -> None:
+        """Treat a unit like any other: it is started again when it ends, and judges itself no more."""
+        settings = _trial_settings(unit)
+        if settings.exists():
+            self._systemd.make_urgent(unit)
+        settings.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or has somebody else's drop-in
+            settings.parent.rmdir()
+
+    def forget_ended(self) -> None:
+        """Remove units that have ended and that no plain name stands for."""
+        named = {self.recorded(), self.on_trial()}
+        states = self._systemd.states([unit for unit in self.units() if unit not in named])
+        for unit in (unit for unit, state in states.items() if state in ENDED):
+            self.trust(unit)
+            if states[unit] == "failed":
+                # It would be listed as failed for ever, under a name that nobody knows any more.
+                self._systemd.call("reset-failed", unit)
+            (UNIT_DIRECTORY / unit).unlink()
+
+    def forget(self) -> None:
+        """Forget how it is described, and its plain name: this host does not run it any more."""
+        self.end_trial()
+        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain, UNIT_DIRECTORY / self._plain, self._description):
+            path.unlink(missing_ok=True)
+
+
+def _trial_settings(unit: str) -> Path:
+    return RUNTIME_UNITS / f"{unit}.d" / "trial.conf"
+
+
+def release_of(unit: str) -> str:
+    """Return the release in the name of a unit, empty for none."""
+    found = UNIT_NAME.fullmatch(unit)
+    return found["release"] if found else ""
+
+
+def described(systemd: Systemd, names: Iterable[str]) -> list[Process]:
+    """Return the processes with these names, in this order."""
+    return [Process(systemd, name) for name in names]
+
+
+def forgotten(systemd: Systemd, names: Iterable[str]) -> list[Process]:
+    """Return the processes that this host once ran, and that are not among these names."""
+    wanted = set(names)
+    return [Process(systemd, path.stem) for path in sorted(DESCRIPTIONS.glob("*.service")) if path.stem not in wanted]

@@ -1,0 +1,141 @@
+"""How the site is on a host: what `playbooks/status.yml` shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.site_checks import Gunicorn, Unhealthy
+from ansible.module_utils.site_history import History
+from ansible.module_utils.site_processes import Process, described
+from ansible.module_utils.systemd import Systemd, parse_timestamp
+
+PROPERTIES = (
+    "ActiveState",
+    "SubState",
+    "ActiveEnterTimestamp",
+    "NRestarts",
+    "StatusText",
+    "MemoryCurrent",
+    "WatchdogTimestamp",
+)
+
+
+class Report:
+    """Reads a host, and changes nothing.
+
+    Args:
+        systemd: systemctl.
+        site: what has to be known about the site on this host, as `site_on_host` has it.
+    """
+
+    def __init__(self, systemd: Systemd, site: dict[str, Any]) -> None:
+        self._systemd = systemd
+        self._site = site
+        self._root = Path(site["root"])
+        self._processes = described(systemd, site["processes"])
+
+    def read(self) -> dict[str, Any]:
+        """Return all of it, as JSON has it; times are UTC, ISO 8601."""
+        history = History(self._root)
+        serving = history.serving()
+        last = history.entries()[-1:]
+        recorded = {process.name: process.recorded() for process in self._processes}
+        trials = [process.on_trial() for process in self._processes]
+        report: dict[str, Any] = {
+            "release": serving.release if serving else None,
+            "since": serving.at if serving else None,
+            "by": serving.by or None if serving else None,
+            "commit": serving.commit or None if serving else None,
+            "last": asdict(last[0]) if last else None,
+            "back_to": history.back_to(),
+            "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
+            "on_trial": [unit for unit in trials if unit],
+            "drains": [drain for process in self._processes for drain in self._drains(process)],
+            "disk": self._disk(),
+        }
+        report |= self._workers()
+        return report
+
+    def _unit(self, unit: str) -> dict[str, Any]:
+        shown = self._systemd.properties(unit, *PROPERTIES)
+        memory = shown.get("MemoryCurrent", "")
+        return {
+            "unit": unit,
+            "state": shown["ActiveState"],
+            "since": _iso(shown["ActiveEnterTimestamp"]),
+            "restarts": int(shown.get("NRestarts") or 0),
+            "says": shown.get("StatusText", ""),
+            # Its last sign of progress; None for a process that gives none.
+            "heartbeat": _iso(shown.get("WatchdogTimestamp", "")),
+            "memory_bytes": int(memory) if memory.isdigit() else None,
+        }
+
+    def _drains(self, process: Process) -> list[dict[str, Any]]:
+        return [
+            {
+                "unit": unit,
+                "since": f"{since:%FT%TZ}",
+                "says": self._systemd.properties(unit, "StatusText").get("StatusText", ""),
+            }
+            for unit, since in process.draining().items()
+        ]
+
+    def _workers(self) -> dict[str, Any]:
+        """Return what the web process knows of queues and workers; of a host without one, nothing."""
+        if not any(process.name == "gunicorn" for process in self._processes):
+            return {"workers": None, "queues": None}
+        door = Gunicorn(self._site["socket"], self._site["domain"])
+        try:
+            bearer = {"Authorization": f"Bearer {self._site['token']}"}
+            found: dict[str, Any] = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)
+        except Unhealthy as error:
+            return {"workers": None, "queues": None, "error": str(error)}
+        return {"workers": found["workers"], "queues": found["queues"]}
+
+    def _disk(self) -> dict[str, int]:
+        usage = shutil.disk_usage(self._root)
+        return {
+            "free_bytes": usage.free,
+            "total_bytes": usage.total,
+            "used_percent": round(100 * usage.used / usage.total),
+        }
+
+
+def _iso(text: str) -> str | None:
+    moment = parse_timestamp(text)
+    return f"{moment.astimezone(UTC):%FT%TZ}" if moment else None
+
+
+def as_text(report: dict[str, Any]) -> list[str]:
+    """Return a report as a person reads it, a line each."""
+    if not report["release"]:
+        return ["No release has passed on this host."]
+    since = datetime.fromisoformat(report["since"])
+    commit = f", commit {report['commit']}" if report["commit"] else ""
+    lines = [f"release {report['release']}, since {since:%F %T} UTC, by {report['by'] or 'nobody known'}{commit}"]
+    last = report["last"]
+    if last["outcome"] != "serving":
+        first_line = last["reason"].partition("\n")[0]
+        lines.append(f"last {last['kind']}: {last['release']} was undone at {last['at']}: {first_line}")
+    for name, unit in report["units"].items():
+        restarts = f", {unit['restarts']} restarts" if unit["restarts"] else ""
+        heartbeat = f", heartbeat {unit['heartbeat']}" if unit["heartbeat"] else ""
+        says = f", {unit['says']}" if unit["says"] else ""
+        lines.append(f"{name}: {unit['state']} since {unit['since']}{restarts}{heartbeat}{says}")
+    lines += [f"drains: {drain['unit']} since {drain['since']}, {drain['says']}" for drain in report["drains"]]
+    if report["on_trial"]:
+        lines.append(f"a switch has not ended: {', '.join(report['on_trial'])}; run the deploy again")
+    for name, tasks in (report["workers"] or {}).items():
+        lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
+    for name, waiting in (report["queues"] or {}).items():
+        lines.append(f"queue {name}: {waiting} waiting")
+    if "error" in report:
+        lines.append(f"queues and workers are not known: {report['error']}")
+    lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
+    lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
+    return lines

@@ -1,0 +1,424 @@
+"""The release transaction: a release serves, judged from the outside, or everything is as it was.
+
+Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
+interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
+by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
+everything else is a trial that the next run ends.
+
+=========  ====================================================================================
+lock       nobody else changes the releases of this host meanwhile
+choose     (rollback) which release it shall be, and that the database fits it
+fetch      the code is on the host
+build      the virtualenv is made from the lock file
+prepare    checked, every module imported, the database migrated, static files collected
+publish    nginx finds the static files of this release, beside those of the others
+start      the new processes run beside the old ones; gunicorn judges itself before it accepts
+judge      the new processes answer, work, and are still there
+switch     the plain unit names stand for the new units, until the next boot
+retire     the old gunicorn and the old beat stop; Flower, which cannot overlap, is replaced
+health     with them gone, everything answers
+drain      the old worker takes nothing new and ends what it runs
+record     the plain names stand for the new units for good; the release has passed
+prune      releases and units that nothing needs are removed
+=========  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_build import Build, ReleaseError, Releases
+from ansible.module_utils.site_checks import Checks, Deadline, Flower, Gunicorn, Unhealthy, choices_spec
+from ansible.module_utils.site_history import History
+from ansible.module_utils.site_processes import RUNNING, Process, described, forgotten, release_of
+from ansible.module_utils.systemd import Systemd, SystemdError
+
+SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
+STEPS = {
+    "deploy": ("lock", "fetch", "build", "prepare", "publish", *SWITCH),
+    "rollback": ("lock", "choose", "publish", *SWITCH),
+}
+
+# What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
+DRAINS_AT_ONCE = 2
+# After an undo: how long to wait for the processes of the bad release, to take it away altogether.
+CLEAN_UP_SECONDS = 10
+
+WORKER, BEAT, WEB, MONITOR = "celery-worker", "celery-beat", "gunicorn", "flower"
+
+
+class Transaction:
+    """A deploy or a rollback of one release on this host.
+
+    Args:
+        module: with the options of `transaction_spec`.
+        kind: "deploy" or "rollback".
+        release: which release; empty while a rollback has not chosen yet.
+    """
+
+    def __init__(self, module: AnsibleModule, kind: str, release: str) -> None:
+        self._site: dict[str, Any] = module.params["site"]
+        self._by: str = module.params["by"]
+        self._failing_step, _, self._failing_how = module.params["drill"].partition(":")
+        self._module = module
+        self._kind = kind
+        self.release = release
+        self.releases = Releases(module, self._site)
+        self.history = History(self.releases.root)
+        self.seconds: dict[str, float] = {}
+        self._systemd = Systemd(module.run_command)
+        self._processes = described(self._systemd, self._site["processes"])
+        self._units: dict[str, str] = {}  # of this release, by the name of the process
+        self._before: dict[str, str] = {}  # what each plain name stood for
+        self._step = ""
+
+    def is_settled(self) -> bool:
+        """Say whether the release serves already, from the units that are described now."""
+        serving = self.history.serving()
+        return bool(
+            serving
+            and serving.release == self.release
+            and self.releases.is_made(self.release)
+            and not forgotten(self._systemd, self._site["processes"])
+            and all(
+                process.recorded()
+                and process.current(self.release) == process.recorded()
+                and not process.on_trial()
+                # Of an interrupted run: nothing else may take tasks or requests.
+                and process.running() == [process.recorded()]
+                for process in self._processes
+            )
+        )
+
+    def run(self) -> None:
+        """Do all steps.
+
+        Raises:
+            ReleaseError: a step failed, and everything is as it was, but for migrations that were
+                already applied; or it could not be made so, and the message says what is amiss.
+        """
+        self.releases.make_folders()
+        with self._locked():
+            self._before = {process.name: process.recorded() for process in self._processes}
+            try:
+                for name in STEPS[self._kind]:
+                    self._do(name)
+            except (ReleaseError, SystemdError, Unhealthy, OSError) as error:
+                raise ReleaseError(self._undone(str(error))) from error
+            except BaseException as error:  # somebody ends the run
+                self._undone(repr(error))
+                raise
+
+    def _do(self, name: str) -> None:
+        """Do one step, and note how long it took."""
+        self._step, started = name, time.monotonic()
+        step: Callable[[], None] = getattr(self, name)
+        step()
+        self.seconds[name] = round(time.monotonic() - started, 2)
+        self._drill()
+
+    def _drill(self) -> None:
+        """Rehearse a failure after a step: an error, a sudden death, or a run that stands still."""
+        if self._failing_step != self._step:
+            return
+        if self._failing_how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self._failing_how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)  # until somebody sends SIGCONT
+        else:
+            raise ReleaseError("This is a drill: nothing was wrong.")
+
+    # ---- Before anything runs
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.releases.root / "deploy.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise ReleaseError(f"another deploy is at work on this host: {lock.read().strip()}") from None
+            lock.truncate(0)
+            what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"
+            lock.write(f"{what}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n")
+            lock.flush()
+            yield
+
+    def lock(self) -> None:
+        """Take away what an interrupted run left in the way. The lock itself is held by now."""
+        self.releases.remove_unfinished()
+
+    def choose(self) -> None:
+        """Choose the release to go back to, and ask it whether it knows the database.
+
+        Raises:
+            ReleaseError: there is none, it never passed, or migrations stand in the way.
+        """
+        known = self.history.back_to()
+        if not self.release:
+            if not known:
+                raise ReleaseError("There is no release to go back to: none before this one has passed here.")
+            self.release = known[0]
+        if self.release not in known:
+            serves = " It is the one that serves." if self.release in self.history.passed()[-1:] else ""
+            these = ", ".join(known) or "none"
+            raise ReleaseError(f"{self.release} is no release to go back to.{serves} These are: {these}.")
+        if not self._fits_at_first_sight():
+            self.releases.prepare(self.release, ["schema"])
+
+    def _fits_at_first_sight(self) -> bool:
+        """Say whether the release knows all that the database has, by what others know of the two.
+
+        To ask the release itself takes as long as Django takes to start. It has the last word.
+        """
+        try:
+            applied = self._checks().applied()
+        except Unhealthy:
+            return False
+        return bool(applied <= self.releases.migrations(self.release))
+
+    def fetch(self) -> None:
+        """See `Build.fetch`."""
+        self._build().fetch()
+
+    def build(self) -> None:
+        """See `Build.build`."""
+        self._build().build()
+
+    def prepare(self) -> None:
+        """See `Build.prepare`."""
+        self._build().prepare()
+
+    def _build(self) -> Build:
+        return Build(self._module, self.releases)
+
+    def publish(self) -> None:
+        """Let nginx find the static files of this release."""
+        self.releases.publish(self.release)
+
+    # ---- The switch
+
+    def start(self) -> None:
+        """Run the new processes beside the old ones.
+
+        First those that nobody sees, so that a web process accepts only beside a worker that works.
+        """
+        for process in self._processes:
+            unit = process.current(self.release) or process.add(process.text(self.release), self.release)
+            self._units[process.name] = unit
+            if not self._before[process.name]:
+                # A socket starts only when the service of its name is known.
+                process.point(unit, on_trial=True)
+        self._systemd.call("daemon-reload")
+        for names in ((WORKER, BEAT), (WEB,)):
+            if units := [self._units[process.name] for process in self._processes if process.name in names]:
+                self._systemd.start(*units)
+
+    def judge(self) -> None:
+        """Ask the new processes, while the old ones still serve."""
+        if WEB in self._units:
+            deadline, checks = self._deadline(), self._checks()
+            deadline.eventually(checks.page)
+            if WORKER in self._units:
+                deadline.eventually(checks.worker)
+        self._all_run(WORKER, BEAT, WEB)
+
+    def _all_run(self, *names: str) -> None:
+        states = self._systemd.states([self._units[name] for name in names if name in self._units])
+        for unit, state in states.items():
+            if state != "active":
+                raise ReleaseError(f"{unit} started, and ended soon after.\n{self._systemd.last_words(unit)}")
+
+    def switch(self) -> None:
+        """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
+
+        From here on the new units are started again when they end, as the old ones were: if this run is
+        killed, they may have to serve for long.
+        """
+        for process in self._processes:
+            process.point(self._units[process.name], on_trial=True)
+            process.trust(self._units[process.name])
+        self._systemd.call("daemon-reload")
+
+    def retire(self) -> None:
+        """Stop what is not needed any more, but for workers, and replace what cannot overlap."""
+        others = {
+            process.name: [unit for unit in process.running() if unit != self._units[process.name]]
+            for process in self._processes
+            if process.name != WORKER
+        }
+        if every := [unit for units in others.values() for unit in units]:
+            self._systemd.call("stop", "--no-block", *every)
+        for process in self._processes:
+            if process.overlaps:
+                continue  # the old one finishes its requests by itself
+            if others[process.name]:
+                self._systemd.call("stop", *others[process.name])  # until it is gone
+            if self._systemd.state(unit := self._units[process.name]) != "active":
+                self._systemd.start(unit)
+
+    def health(self) -> None:
+        """Ask everything, now that the old web processes and the old beat are gone."""
+        deadline, checks = self._deadline(), self._checks()
+        wanted: dict[str, Iterable[Callable[[], str]]] = {
+            WEB: (checks.page_alone, checks.migrations),
+            BEAT: (checks.beat,),
+            MONITOR: (checks.flower,),
+        }
+        for name, of_process in wanted.items():
+            for check in of_process if name in self._units else ():
+                deadline.eventually(check)
+        self._all_run(*self._units)
+
+    def drain(self) -> None:
+        """Stop the old worker: it takes nothing new, and ends what it runs."""
+        for process in self._processes:
+            if process.name == WORKER:
+                if others := [unit for unit in process.running() if unit != self._units[WORKER]]:
+                    self._systemd.call("stop", "--no-block", *others)
+                self._end_drains(process)
+
+    def _end_drains(self, worker: Process) -> None:
+        """Where more than two drain, the oldest gives back what it runs (a soft shutdown)."""
+        for unit in list(worker.draining())[:-DRAINS_AT_ONCE]:
+            self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
+
+    def record(self) -> None:
+        """Make the switch last. For systemd nothing changes: it knows the names from the trial."""
+        for process in self._processes:
+            process.point(self._units[process.name], on_trial=False)
+        self.releases.make_current(self.release)
+        self._note("serving")
+
+    def _note(self, outcome: str, reason: str = "") -> None:
+        commit = str(self.releases.note(self.release).get("commit", ""))
+        self.history.append(self.release, outcome, self._kind, by=self._by, commit=commit, reason=reason)
+
+    def prune(self) -> None:
+        """Remove what nothing needs any more."""
+        for process in forgotten(self._systemd, self._site["processes"]):
+            if running := process.running():
+                self._systemd.call("stop", "--no-block", *running)
+            process.forget()
+        for process in self._processes:
+            process.forget_ended()
+        self._systemd.call("daemon-reload")
+        self.releases.remove(self.releases.old([self.release], self._site["kept"]))
+
+    # ---- The way back
+
+    def _undone(self, reason: str) -> str:
+        """Bring back what served, take away what is new, note it; return all that there is to say."""
+        if self._step in {"lock", "choose"}:
+            return reason  # nothing was begun
+        if self._step == "prune":
+            return f"Release {self.release} serves, but what is old could not be removed.\n{reason}"
+        outcome = "kept" if self._before_release() == self.release else "undone"
+        failed = f"Release {self.release} was not switched in: step {self._step} failed."
+        try:
+            if self._units:
+                self._restore()
+            with contextlib.suppress(OSError):  # a full disk has no room for a note
+                self._note(outcome, reason)
+            self._forget_release()
+        except (SystemdError, OSError) as error:
+            return f"{failed} What was before could not be brought back whole: {error}\n{reason}"
+        served = self.history.serving()
+        now = f"Release {served.release} serves on." if served else "No release serves yet."
+        return f"{failed} {now}\n{reason}"
+
+    def _before_release(self) -> str:
+        """Return the release that the plain names stood for when this began, empty for none."""
+        found = {release_of(unit) for unit in self._before.values() if unit}
+        return found.pop() if len(found) == 1 else ""
+
+    def _restore(self) -> None:
+        """Let the units that were recorded serve again, and stop those of this release."""
+        back: dict[str, str] = {}
+        to_start = []
+        for process in self._processes:
+            old = self._before[process.name]
+            if not old:
+                continue
+            state = self._systemd.state(old)
+            new = self._units.get(process.name, old)
+            if not process.overlaps and new != old:
+                self._systemd.call("stop", new)
+            if state == "deactivating":
+                # It drains and cannot be called back: another of its kind takes over.
+                back[process.name] = process.add(process.text_of(old), release_of(old), on_trial=False)
+            else:
+                back[process.name] = old
+            if state not in RUNNING:
+                to_start.append(back[process.name])
+        self._systemd.call("daemon-reload")
+        if to_start:
+            self._systemd.start(*to_start)
+        for process in self._processes:
+            if process.name in back:
+                process.point(back[process.name], on_trial=False)
+            else:
+                process.end_trial()
+        self._systemd.call("daemon-reload")
+        for process in self._processes:
+            if others := [unit for unit in process.running() if unit != back.get(process.name)]:
+                self._systemd.call("stop", "--no-block", *others)
+        before = self._before_release()
+        if before and self.releases.is_made(before):
+            self.releases.publish(before)
+            self.releases.make_current(before)
+
+    def _forget_release(self) -> None:
+        """Leave nothing of a release that never served. A worker that still drains keeps it until the next deploy."""
+        deadline = time.monotonic() + CLEAN_UP_SECONDS
+        while "deactivating" in self._systemd.states(list(self._units.values())).values():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        for process in self._processes:
+            process.forget_ended()
+        self._systemd.call("daemon-reload")
+        if self.release not in self.history.passed() and self.releases.path(self.release).exists():
+            self.releases.remove([self.release])
+
+    # ---- Questions
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._site["timeout"])
+
+    def _checks(self) -> Checks:
+        site = Gunicorn(self._site["socket"], self._site["domain"])
+        return Checks(self._systemd, site, Flower(), self.release, self._site)
+
+
+def transaction_spec() -> dict[str, dict[str, Any]]:
+    """Return the options that a module with a transaction has."""
+    return {
+        "site": {"type": "dict", "required": True, "options": site_spec()},
+        "by": {"type": "str", "default": ""},
+        "drill": {"type": "str", "default": ""},
+    }
+
+
+def site_spec() -> dict[str, dict[str, Any]]:
+    """Return what has to be known about the site on a host."""
+    return {
+        "root": {"type": "path", "required": True},
+        "owner": {"type": "str", "required": True},
+        "group": {"type": "str", "required": True},
+        "environment_files": {"type": "list", "elements": "path", "required": True},
+        "processes": {"type": "list", "elements": "str", "required": True},
+        "socket": {"type": "path", "required": True},
+        "domain": {"type": "str", "required": True},
+        "timeout": {"type": "int", "default": 30},
+        "kept": {"type": "int", "default": 5},
+        **choices_spec(),
+    }

@@ -1,0 +1,75 @@
+#!/usr/bin/python
+"""Let a release that passed before serve again."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_build import ReleaseError
+from ansible.module_utils.site_transaction import Transaction, transaction_spec
+
+DOCUMENTATION = r"""
+module: site_rollback
+short_description: A release that passed before serves again
+description:
+  - Switches by the same judged transaction as a deploy. Nothing is built and nothing is migrated.
+  - Refuses a release that never passed, and one that does not know a migration of the database.
+options:
+  release:
+    description: Name of the release; empty for the one before.
+    type: str
+    default: ""
+  site:
+    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
+    type: dict
+    required: true
+  by:
+    description: Who does it.
+    type: str
+    default: ""
+  drill:
+    description:
+      - A rehearsal. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
+        process is killed there, or stopped.
+    type: str
+    default: ""
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The release before serves
+  site_rollback:
+    site: "{{ site_on_host }}"
+"""
+
+RETURN = r"""
+release:
+  description: Name of the release that serves now.
+  returned: always
+  type: str
+seconds:
+  description: How long each step took.
+  returned: when something was done
+  type: dict
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"release": {"type": "str", "default": ""}, **transaction_spec()},
+        supports_check_mode=True,
+    )
+    transaction = Transaction(module, "rollback", module.params["release"])
+    if module.check_mode:
+        module.exit_json(changed=True, release=transaction.release)
+    try:
+        transaction.run()
+    except ReleaseError as error:
+        module.fail_json(msg=str(error))
+    release = transaction.release
+    facts = {"site_release_id": release}
+    module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
+
+
+if __name__ == "__main__":
+    main()

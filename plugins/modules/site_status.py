@@ -1,0 +1,53 @@
+#!/usr/bin/python
+"""Say how the site is on a host."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_report import Report, as_text
+from ansible.module_utils.site_transaction import site_spec
+from ansible.module_utils.systemd import Systemd
+
+DOCUMENTATION = r"""
+module: site_status
+short_description: How the site is on a host
+description:
+  - The release with its history, units, drains, queues, workers and disk. Changes nothing.
+options:
+  site:
+    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
+    type: dict
+    required: true
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The status of the site
+  site_status:
+    site: "{{ site_on_host }}"
+"""
+
+RETURN = r"""
+status:
+  description: All of it, for machines.
+  returned: always
+  type: dict
+lines:
+  description: The same for people, a line each.
+  returned: always
+  type: list
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"site": {"type": "dict", "required": True, "options": site_spec()}},
+        supports_check_mode=True,
+    )
+    status = Report(Systemd(module.run_command), module.params["site"]).read()
+    module.exit_json(changed=False, status=status, lines=as_text(status))
+
+
+if __name__ == "__main__":
+    main()
