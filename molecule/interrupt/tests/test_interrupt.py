@@ -6,8 +6,6 @@ Each moment has a bare machine of its own; two of them work at a time.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from stack.machine import Machine
+from stack.play import Play
 from stack.playbook import REPOSITORY, run_site
 
 MACHINE = REPOSITORY / "bin/machine"
@@ -49,7 +48,7 @@ MOMENTS = [
         "ls -d /srv/site/releases/*/venv/lib/python3*/site-packages/celery",
     ),
     Moment("migrating", f"{PSQL} 'SELECT 1 FROM django_migrations OFFSET 5 LIMIT 1' site | grep 1"),
-    # The release is the current one, the first of its processes is being started.
+    # The release is built, the first of its processes is being started.
     Moment("starting-the-processes", "ls /etc/systemd/system/celery-worker-*.service"),
     Moment("installing-nginx", f"test -e /usr/share/nginx && {DPKG}"),
 ]
@@ -66,7 +65,7 @@ LEFT_OUT = re.compile(
     r"|^/etc/(machine-id|hostname|hosts|resolv.conf|\.updated|\.pwd\.lock)$|^/etc/systemd/network/"
 )
 NAME_ONLY = re.compile(
-    r"^/etc/ssh/ssh_host_|^/etc/nginx/site\.(crt|key)$|/release\.json$|/deploy\.lock$"
+    r"^/etc/ssh/ssh_host_|^/etc/nginx/site\.(crt|key)$|/release\.json$|/deploy\.lock$|/history\.jsonl$"
     r"|^/etc/ssl/(certs|private)/ssl-cert-snakeoil"
     # When the package was built, and a list of hashes with that of the file that says so.
     r"|/celeriac-[^/]+\.dist-info/(uv_cache\.json|RECORD)$"
@@ -154,28 +153,16 @@ class Lab:
 
     def start_and_kill(self, machine: Machine, moment: Moment) -> None:
         """Run the playbook until the moment has come, and kill it with everything that it started here."""
-        log = self.folder / f"{moment.name}.log"
-        with log.open("w") as output:
-            run = subprocess.Popen(
-                ["ansible-playbook", "--inventory", machine.inventory, "site.yml"],
-                cwd=REPOSITORY,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        run = Play("site.yml", machine.inventory, log=self.folder / f"{moment.name}.log")
         try:
             # Asked on the host itself: some of these moments are short.
             wait = f"until {moment.reached}; do sleep 0.02; done >/dev/null 2>&1"
             machine.root.check_output("timeout 300 sh -c %s", wait)
-            assert run.poll() is None, f"the run has ended before:\n{log.read_text()}"
+            assert run.running(), f"the run has ended before:\n{run.output}"
             if moment.power_cut:
                 subprocess.run([MACHINE, "kill", moment.name], check=True)
         finally:
-            if run.poll() is None:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
+            run.kill()
 
 
 @pytest.fixture(scope="module")

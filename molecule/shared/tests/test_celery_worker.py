@@ -67,7 +67,7 @@ def test_stop_lets_a_running_task_finish(machine: Machine, site: Website) -> Non
 def test_node_name_contains_the_release(host: Host, release: str) -> None:
     answers = json.loads(host.check_output("site-celery inspect ping --json"))
 
-    assert list(answers) == [f"worker-{release}@{host.check_output('hostname')}"]
+    assert list(answers) == [f"celery-worker-{release}@{host.check_output('hostname')}"]
 
 
 @pytest.mark.once

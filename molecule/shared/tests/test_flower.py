@@ -80,7 +80,7 @@ def test_page_opens_with_the_log_in(stranger: Website, login: dict[str, str], pa
 @pytest.fixture
 def worker(host: Host, release: str) -> str:
     """The name of the worker's node."""
-    return f"worker-{release}@{host.check_output('hostname')}"
+    return f"celery-worker-{release}@{host.check_output('hostname')}"
 
 
 def is_listed(stranger: Website, login: dict[str, str], worker: str) -> bool:

@@ -1,0 +1,42 @@
+"""Tasks that write down that they were executed. The first argument is what the test calls the execution."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import shared_task
+
+from .models import Run, note
+
+LAST_SECOND = 1.0
+PAUSE = 0.2
+
+
+# No results: the rows say more, and a task of a minute would need no longer to be stored.
+@shared_task(bind=True, name="probe.quick", ignore_result=True)
+def quick(self: Any, name: str, seconds: float = 0) -> None:
+    """Sleep, and write it down."""
+    time.sleep(seconds)
+    note(self.request.id, name)
+
+
+@shared_task(bind=True, name="probe.long", ignore_result=True)
+def long(self: Any, name: str, seconds: float, word: str) -> None:
+    """Sleep, and on until the word is given; import a module for the first time in the last second.
+
+    Args:
+        self: the task.
+        name: what the test calls it.
+        seconds: the least that it takes.
+        word: name of the execution after which it may end.
+    """
+    note(self.request.id, f"{name} started")
+    time.sleep(seconds - LAST_SECOND)
+    while not Run.objects.filter(name=word).exists():
+        time.sleep(PAUSE)
+    time.sleep(LAST_SECOND / 2)
+    from .late import MARKER
+
+    time.sleep(LAST_SECOND / 2)
+    note(self.request.id, name, MARKER)

@@ -1,0 +1,10 @@
+"""Where the views are."""
+
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("send/", views.send),
+    path("broadcast/", views.broadcast),
+]

@@ -1,0 +1,31 @@
+"""What a test can ask of the site over HTTP, because `manage.py` takes seconds to start."""
+
+from __future__ import annotations
+
+import json
+
+from celery import current_app
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+
+@csrf_exempt
+def send(request: HttpRequest) -> JsonResponse:
+    """Send a task so many times; answer 202 with the ids of those that the broker has.
+
+    With an error of the broker the answer is 500: what it may have, nobody was promised.
+    """
+    asked = {"name": "probe.quick", "args": ["load"], "count": 1, "countdown": None} | json.loads(request.body or "{}")
+    ids = [
+        current_app.send_task(asked["name"], args=asked["args"], countdown=asked["countdown"], retry=False).id
+        for _ in range(asked["count"])
+    ]
+    return JsonResponse({"ids": ids, "id": ids[0]}, status=202)
+
+
+@csrf_exempt
+def broadcast(request: HttpRequest) -> JsonResponse:
+    """Send a command to workers, and do not wait for what they say."""
+    asked = json.loads(request.body)
+    current_app.control.broadcast(asked["command"], arguments=asked["arguments"], destination=asked["destination"])
+    return JsonResponse({}, status=202)

@@ -1,0 +1,216 @@
+"""Bad releases: each is undone by itself, and what served before serves throughout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from stack.lab import Site
+from stack.load import Load, failures
+from stack.releases import Release, append, replace
+from stack.waiting import eventually
+
+UNITS = ("celery-worker", "gunicorn")
+# Where releases are put together, for the one that finds no room there.
+RELEASES = "/srv/site/releases"
+# Room for the code, and not for its virtualenv.
+ROOM_MEGABYTES = 4
+LOCKER = "holds-a-lock"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a release, or with the host that shall build it.
+
+    Attributes:
+        name: of the test.
+        says: what the run must say of it, a regular expression; RELEASE stands for the release.
+        edit: makes the copy of the project bad.
+        around: what is wrong with the host meanwhile.
+    """
+
+    name: str
+    says: str
+    edit: Callable[[Path], None] = lambda source: None
+    around: Callable[[Site], AbstractContextManager[None]] = lambda site: nullcontext()
+
+
+def appended(file: str, *lines: str) -> Callable[[Path], None]:
+    """Return an edit that adds lines to a file."""
+    return lambda source: append(source / file, "\n".join(lines))
+
+
+def migration(statement: str) -> Callable[[Path], None]:
+    """Return an edit that adds a migration with one statement of SQL."""
+    lines = [
+        "from django.db import migrations",
+        "class Migration(migrations.Migration):",
+        '    dependencies = [("probe", "0001_initial")]',
+        f"    operations = [migrations.RunSQL({statement!r}, migrations.RunSQL.noop)]",
+    ]
+    return appended("probe/migrations/0002_bad.py", *lines)
+
+
+def unknown_version(source: Path) -> None:
+    """Ask for a version of Django that nobody has published."""
+    text = (source / "requirements.txt").read_text()
+    found = re.search(r"(?m)^django==[\d.]+", text)
+    assert found
+    replace(source / "requirements.txt", found[0], "django==5.2.999")
+
+
+@contextmanager
+def no_room(site: Site) -> Iterator[None]:
+    """Let the releases be on a disk that is almost full. Those that are made stay where they were."""
+    # Put together elsewhere and moved: no process sees a moment without its release.
+    site.machine.feed(f"""
+        set -eu
+        mkdir -p /run/full
+        mount -t tmpfs -o size={ROOM_MEGABYTES}m,mode=0750 full /run/full
+        chown site_deploy:site /run/full
+        cd {RELEASES}
+        for release in *; do
+            mkdir /run/full/$release
+            mount --bind $release /run/full/$release
+        done
+        mount --rbind /run/full {RELEASES}
+    """)
+    try:
+        yield
+    finally:
+        # Lazily: the processes that were started meanwhile see it in a name space of their own.
+        site.machine.feed(f"umount --recursive --lazy {RELEASES} /run/full")
+
+
+@contextmanager
+def somebody_reads(site: Site) -> Iterator[None]:
+    """Let a transaction hold a table that everybody else may read and write, but not alter."""
+    transaction = "BEGIN; LOCK TABLE auth_permission IN ACCESS SHARE MODE; SELECT pg_sleep(300)"
+    psql = f"runuser --user=postgres -- psql --dbname=site --command='{transaction}'"
+    site.machine.root.check_output(f"systemd-run --quiet --collect --unit={LOCKER} --working-directory=/ {psql}")
+    holds = "SELECT count(*) FROM pg_locks WHERE relation = 'auth_permission'::regclass AND granted"
+    try:
+        eventually(lambda: site.sql(holds) != [["0"]], 20)
+        yield
+    finally:
+        site.machine.systemctl("stop", LOCKER)
+
+
+FAULTS = [
+    Fault(
+        "import-error-in-settings",
+        "cannot import name 'no_such_thing'",
+        appended("TimeOut/settings.py", "from django.conf import no_such_thing"),
+    ),
+    Fault(
+        "import-error-in-a-task-module",
+        "cannot import name 'NoSuchTask'",
+        appended("app/tasks.py", "from app.models import NoSuchTask"),
+    ),
+    Fault(
+        "import-error-in-a-view",
+        "cannot import name 'NoSuchView'",
+        appended("app/views.py", "from app.models import NoSuchView"),
+    ),
+    Fault(
+        "missing-dependency",
+        "No module named 'rest_framework'",
+        appended("TimeOut/settings.py", 'INSTALLED_APPS += ["rest_framework"]'),
+    ),
+    Fault("failing-migration", "division by zero", migration("SELECT 1 / 0")),
+    Fault("migration-that-hangs", "(?i)migrat.*second", migration("SELECT pg_sleep(3600)")),
+    Fault(
+        "migration-behind-a-lock",
+        "lock timeout",
+        migration("ALTER TABLE auth_permission ADD COLUMN more integer"),
+        somebody_reads,
+    ),
+    Fault(
+        "gunicorn-that-never-gets-ready",
+        r"gunicorn-RELEASE\.service: start operation timed out",
+        appended(
+            "TimeOut/wsgi.py",
+            "import sys, time",
+            'if "gunicorn" in sys.argv[0]:',
+            "    time.sleep(3600)",
+        ),
+    ),
+    Fault(
+        "worker-that-exits",
+        r"(?s)celery-worker-RELEASE\.service.*This worker cannot go on",
+        appended(
+            "TimeOut/celery.py",
+            "from celery.signals import worker_init",
+            "@worker_init.connect",
+            "def give_up(**_):",
+            '    print("This worker cannot go on", flush=True)',
+            "    os._exit(3)",
+        ),
+    ),
+    Fault(
+        "health-endpoint-that-is-red",
+        r"(?s)/health/.*503",
+        appended(
+            "app/views.py",
+            "def health(request):",
+            '    return JsonResponse({"database": "away"}, status=503)',
+        ),
+    ),
+    # With another lock file: the virtualenv cannot be one that is there already.
+    Fault(
+        "full-disk-while-building",
+        "No space left on device",
+        appended("requirements.txt", "# Nothing more."),
+        no_room,
+    ),
+    Fault("lock-file-that-does-not-resolve", r"django==5\.2\.999", unknown_version),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, fault: Fault) -> None:
+    bad = site.make(fault.edit)
+    with fault.around(site):
+        play = site.start_deploy(bad)
+        run = play.wait()
+
+    assert run.status != 0, "the run is green"
+    assert re.search(fault.says.replace("RELEASE", bad.name), run.output), run.output
+    assert site.faults(serving.name) == []
+    # A process that has begun to stop may take a moment.
+    site.wait_until_gone(bad.name, 20)
+    assert site.files(bad.name) == []
+    answers = light_load.settled(play.began, play.ended)
+    assert failures(answers) == []
+    assert {answer.release for answer in answers} - {""} == {serving.name}
+
+
+def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) -> None:
+    answered = {answer.release for answer in light_load.answers() if answer.release}
+
+    assert answered
+    # Every release that was deployed for good, by what the host noted of it.
+    assert answered <= site.passed()
+
+
+@pytest.mark.parametrize("step", ["start", "switch"])
+def test_host_that_loses_its_power_in_mid_switch_boots_into_what_it_had(
+    site: Site, serving: Release, step: str
+) -> None:
+    new = site.make()
+    assert site.deploy(new, "--extra-vars", f"site_release_drill={step}:kill").status != 0
+    assert site.traces(new.name), "the new release had not begun to run"
+
+    site.cut_power()
+
+    site.wait_until_serving(serving.name, 60)
+    assert site.traces(new.name) == []
+    assert {site.web.get("/").headers["X-Release"] for _ in range(10)} == {serving.name}
+    site.works(30)
+    run = site.deploy(new)
+    assert run.status == 0, run.output
+    assert site.faults(new.name) == []
