@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stack.load import Plan
+from stack.load import Plan, clock
 from stack.machine import PROCESSES, Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
@@ -40,12 +40,15 @@ CHOICES = {
     "site_task_soft_shutdown_seconds": 5,
 }
 TICK = "tick"
+# One that comes later than this says nothing about the step of the schedule: a worker that was killed had it.
+TICK_SECONDS = 10
 # What a test asks in Python, where the schedule is. The dispatcher looks at it every five seconds.
 SCHEDULE = f"""
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
 PeriodicTask.objects.update_or_create(
-    name="{TICK}", defaults=dict(interval=second, task="probe.quick", args='["{TICK}"]')
+    name="{TICK}",
+    defaults=dict(interval=second, task="probe.quick", args='["{TICK}"]', expire_seconds={TICK_SECONDS}),
 )
 """
 
@@ -262,11 +265,15 @@ class Site:
         )
         return Counter(line.partition("[")[2].partition("]")[0] for line in lines.splitlines())
 
-    def gaps(self, since: float, until: float) -> list[tuple[float, float]]:
-        """Return the times between executions of the schedule of one second, each with when it ended (Unix time)."""
-        times = [at for at, *_ in self.runs(TICK) if since <= at <= until]
-        assert len(times) > 1, f"the schedule ran {len(times)} times in {until - since:.0f} s"
-        return [(later - earlier, later) for earlier, later in itertools.pairwise(times)]
+    def gaps(self, since: float, until: float) -> list[tuple[float, str]]:
+        """Return the seconds between executions of the schedule of one second, each with words on the two."""
+        runs = [run for run in self.runs(TICK) if since <= run[0] <= until]
+        assert len(runs) > 1, f"the schedule ran {len(runs)} times in {until - since:.0f} s"
+        words = [f"{clock(at)} ({task}, {release}, expires {expires})" for at, task, release, expires in runs]
+        return [
+            (later[0] - earlier[0], f"{said} to {say}")
+            for (earlier, later), (said, say) in zip(itertools.pairwise(runs), itertools.pairwise(words), strict=True)
+        ]
 
     def journal(self, name: str, since: float) -> str:
         """Return what a process and systemd said of it, in whatever release, from a time on (Unix time)."""

@@ -15,7 +15,7 @@ class Run(models.Model):
         task: its id.
         name: what the test calls it.
         release: of the worker that executed it.
-        marker: what a module said that was imported at the end of the task; else empty.
+        marker: what a module said that was imported at the end of the task, or when the task would have expired.
         at: when it ended.
     """
 

@@ -16,9 +16,9 @@ PAUSE = 0.2
 # No results: the rows say more, and a task of a minute would need no longer to be stored.
 @shared_task(bind=True, name="probe.quick", ignore_result=True)
 def quick(self: Any, name: str, seconds: float = 0) -> None:
-    """Sleep, and write it down."""
+    """Sleep, and write it down, with when it would have expired: that tells when it was sent."""
     time.sleep(seconds)
-    note(self.request.id, name)
+    note(self.request.id, name, str(self.request.expires or ""))
 
 
 @shared_task(bind=True, name="probe.long", ignore_result=True)

@@ -195,22 +195,3 @@ def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) ->
     assert answered
     # Every release that was deployed for good, by what the host noted of it.
     assert answered <= site.passed()
-
-
-@pytest.mark.parametrize("step", ["start", "switch"])
-def test_host_that_loses_its_power_in_mid_switch_boots_into_what_it_had(
-    site: Site, serving: Release, step: str
-) -> None:
-    new = site.make()
-    assert site.deploy(new, "--extra-vars", f"site_release_drill={step}:kill").status != 0
-    assert site.traces(new.name), "the new release had not begun to run"
-
-    site.cut_power()
-
-    site.wait_until_serving(serving.name, 60)
-    assert site.traces(new.name) == []
-    assert {site.web.get("/").headers["X-Release"] for _ in range(10)} == {serving.name}
-    site.works(30)
-    run = site.deploy(new)
-    assert run.status == 0, run.output
-    assert site.faults(new.name) == []
