@@ -12,9 +12,6 @@ from stack.releases import Release, append
 from stack.waiting import eventually
 
 UNITS = ("celery-worker",)
-# The one time of a deploy that is promised in seconds; or, on a busy computer, in times of a ping.
-DEPLOY_SECONDS = 15
-DEPLOY_PINGS = 8
 PUNCTUAL_SECONDS = 5
 # A deploy is over before one of these, and the old worker drains until that one is due.
 COUNTDOWNS = (12, 18, 24, 32, 40, 50, 60)
@@ -82,7 +79,8 @@ def scene(site: Site, full: bool) -> Scene:
 def test_deploy_does_not_wait_for_a_running_task(scene: Scene, figures: list[str]) -> None:
     figures.append(f"deploy beside a long task: {scene.deploy:.1f} s, `ansible -m ping` {scene.ping:.1f} s")
 
-    assert scene.deploy < max(DEPLOY_SECONDS, DEPLOY_PINGS * scene.ping)
+    # The task would have gone on for ever; so a deploy that waits for it waits for the end of the drain.
+    assert scene.deploy < DRAIN_SECONDS
 
 
 def test_running_task_ends_in_its_release_with_what_it_imports_late(scene: Scene, site: Site) -> None:
