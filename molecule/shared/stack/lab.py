@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
@@ -10,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stack.load import Plan, clock
+from stack.load import Plan
 from stack.machine import PROCESSES, Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
@@ -51,6 +51,16 @@ PeriodicTask.objects.update_or_create(
     defaults=dict(interval=second, task="probe.quick", args='["{TICK}"]', expire_seconds={TICK_SECONDS}),
 )
 """
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One run of the schedule of one second: when it was sent, when it ended (Unix time), its id, and where it ran."""
+
+    sent: float
+    ended: float
+    task: str
+    release: str
 
 
 class Site:
@@ -265,14 +275,13 @@ class Site:
         )
         return Counter(line.partition("[")[2].partition("]")[0] for line in lines.splitlines())
 
-    def gaps(self, since: float, until: float) -> list[tuple[float, str]]:
-        """Return the seconds between executions of the schedule of one second, each with words on the two."""
-        runs = [run for run in self.runs(TICK) if since <= run[0] <= until]
+    def ticks(self, since: float, until: float) -> list[Tick]:
+        """Return the executions of the schedule of one second that ended in a window of time (Unix time)."""
+        runs = [run for run in self.runs(TICK, since) if run[0] <= until]
         assert len(runs) > 1, f"the schedule ran {len(runs)} times in {until - since:.0f} s"
-        words = [f"{clock(at)} ({task}, {release}, expires {expires})" for at, task, release, expires in runs]
         return [
-            (later[0] - earlier[0], f"{said} to {say}")
-            for (earlier, later), (said, say) in zip(itertools.pairwise(runs), itertools.pairwise(words), strict=True)
+            Tick(datetime.fromisoformat(expires).timestamp() - TICK_SECONDS, at, task, release)
+            for at, task, release, expires in runs
         ]
 
     def journal(self, name: str, since: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -109,12 +110,18 @@ def test_no_task_is_executed_twice(series: Series, site: Site, figures: list[str
 
 
 def test_the_schedule_of_a_second_keeps_its_step(series: Series, site: Site, figures: list[str]) -> None:
-    gaps = site.gaps(series.began, series.ended)
+    ticks = sorted(site.ticks(series.began, series.ended), key=lambda tick: tick.sent)
+    pairs = list(itertools.pairwise(ticks))
+    sent = [later.sent - earlier.sent for earlier, later in pairs]
+    ended = [later.ended - earlier.ended for earlier, later in pairs]
 
-    figures.append(
-        f"gaps in a schedule of one second: {min(gaps)[0]:.2f} s to {max(gaps)[0]:.2f} s in {len(gaps)} runs"
-    )
-    assert [f"{gap:.2f} s from {words}" for gap, words in gaps if not 0.5 <= gap <= 2] == []
+    for what, gaps in (("sends", sent), ("runs", ended)):
+        figures.append(
+            f"a schedule of one second, between two {what}: {min(gaps):.2f} s to {max(gaps):.2f} s, {len(gaps)} times"
+        )
+    # Two soon one after the other were sent twice; of runs that may also be a worker that had to wait for a processor.
+    assert [pair for pair, gap in zip(pairs, sent, strict=True) if not 0.5 <= gap <= 2] == []
+    assert [pair for pair, gap in zip(pairs, ended, strict=True) if gap > 2] == []
 
 
 def test_the_site_stays_quick(series: Series, figures: list[str]) -> None:
