@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F
+from django.utils import timezone
 
 
 class PostQuerySet(models.QuerySet["Post"]):
@@ -34,3 +35,63 @@ class Post(models.Model):
     def __str__(self) -> str:
         """Return the title."""
         return self.title
+
+
+class Dispatch(models.Model):
+    """A task that was sent, with what it was sent with; `app.dispatch` writes it.
+
+    What became of it is the result backend's to say, under the same task id. Nothing else here refers to it, so that
+    this table can be kept elsewhere one day.
+    """
+
+    task_id = models.CharField(max_length=255, unique=True)
+    name = models.CharField(max_length=255)
+    # As kombu's JSON has them, dates and all; null where they are not to be kept.
+    args = models.TextField(null=True)
+    kwargs = models.TextField(null=True)
+    priority = models.PositiveSmallIntegerField(null=True)
+    eta = models.DateTimeField(null=True)
+    parent = models.CharField(max_length=255, blank=True, db_index=True)  # the id of the run that this one repeats
+    sent_by = models.CharField(max_length=150, blank=True)
+    sent_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        """The youngest first, as in every list of them."""
+
+        ordering = ("-pk",)
+        verbose_name_plural = "dispatches"
+        indexes = (models.Index(fields=("name", "-id"), name="dispatch_name"),)
+
+    def __str__(self) -> str:
+        """Return name and id, as Celery's log has them."""
+        return f"{self.name}[{self.task_id}]"
+
+
+class Revocation(models.Model):
+    """A task that must not start any more. Workers read these before they consume (`app.revocations`)."""
+
+    task_id = models.CharField(max_length=255, unique=True)
+    terminate = models.BooleanField(default=False)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    revoked_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        """Return the id of the task."""
+        return self.task_id
+
+
+class DailyReport(models.Model):
+    """What happened on the site in a day."""
+
+    day = models.DateField(unique=True)
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """The youngest first."""
+
+        ordering = ("-day",)
+
+    def __str__(self) -> str:
+        """Return the day."""
+        return str(self.day)
