@@ -1,5 +1,6 @@
 """What the site keeps."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F
 from django.utils import timezone
@@ -95,3 +96,35 @@ class DailyReport(models.Model):
     def __str__(self) -> str:
         """Return the day."""
         return str(self.day)
+
+
+class ScheduleDefault(models.Model):
+    """An entry of the schedule as the code last had it; where the table differs, somebody changed it (`app.schedules`)."""
+
+    name = models.CharField(max_length=200, unique=True)
+    definition = models.JSONField()
+    removed = models.BooleanField(default=False)  # the code has it no more
+    disabled = models.BooleanField(default=False)  # for that reason, and not by an operator
+
+    def __str__(self) -> str:
+        """Return the name of the entry."""
+        return self.name
+
+
+class ApiToken(models.Model):
+    """What a program logs in to the API with, in place of a person (`app.tokens`); only its hash is kept."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    purpose = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """The youngest first, and by the name that people know."""
+
+        ordering = ("-pk",)
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        """Return whose it is, and what for."""
+        return f"{self.user}: {self.purpose}"
