@@ -8,6 +8,8 @@ import os
 from celery import Celery
 from celery.schedules import crontab
 
+from app import revocations
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "TimeOut.settings")
 
 app = Celery("TimeOut")
@@ -18,6 +20,9 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 
 # `tasks.py` of every installed app.
 app.autodiscover_tasks()
+
+# A worker knows what was revoked before it takes its first task.
+revocations.install(app)
 
 # ==================================================================================================
 # Periodic tasks
