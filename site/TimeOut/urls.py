@@ -3,12 +3,21 @@
 from django.contrib import admin
 from django.urls import path
 
-from app import views
+from app import console, views
 
 urlpatterns = [
     path("", views.home, name="home"),
     path("health/", views.health, name="health"),
     path("tasks/add/", views.enqueue_add, name="enqueue-add"),
-    path("tasks/<uuid:task_id>/", views.task_state, name="task-state"),
+    path("tasks/", console.run_list, name="runs"),
+    path("tasks/graphs/", console.graph_page, name="graphs"),
+    path("tasks/emails/", console.send_emails, name="emails"),
+    path("tasks/start/", console.choose_task, name="choose-task"),
+    path("tasks/start/<path:name>/", console.start_task, name="start-task"),
+    # A path, not a UUID: whoever sends a task may give it any id.
+    path("tasks/<path:run_id>/revoke/", console.revoke, {"terminate": False}, name="revoke"),
+    path("tasks/<path:run_id>/terminate/", console.revoke, {"terminate": True}, name="terminate"),
+    path("tasks/<path:run_id>/rerun/", console.rerun, name="rerun"),
+    path("tasks/<path:run_id>/", console.run, name="run"),
     path("admin/", admin.site.urls),
 ]

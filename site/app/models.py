@@ -99,7 +99,7 @@ class DailyReport(models.Model):
 
 
 class ScheduleDefault(models.Model):
-    """An entry of the schedule as the code last had it; where the table differs, somebody changed it (`app.schedules`)."""
+    """An entry of the schedule as the code last had it; what differs in the table was changed there (`app.schedules`)."""
 
     name = models.CharField(max_length=200, unique=True)
     definition = models.JSONField()
@@ -128,3 +128,20 @@ class ApiToken(models.Model):
     def __str__(self) -> str:
         """Return whose it is, and what for."""
         return f"{self.user}: {self.purpose}"
+
+
+class Sample(models.Model):
+    """One number that was measured, for one minute; the graphs are drawn from these (`app.samples`)."""
+
+    minute = models.DateTimeField()
+    series = models.CharField(max_length=255)
+    value = models.FloatField()
+
+    class Meta:
+        """One number a minute and series: a task that is delivered twice changes nothing."""
+
+        constraints = (models.UniqueConstraint(fields=("minute", "series"), name="app_sample_once_a_minute"),)
+
+    def __str__(self) -> str:
+        """Return what was measured and when."""
+        return f"{self.series} {self.minute:%F %R} {self.value:g}"
