@@ -4,6 +4,7 @@ Source: https://docs.celeryq.dev/en/stable/django/first-steps-with-django.html
 """
 
 import os
+from datetime import timedelta
 
 from celery import Celery
 from celery.schedules import crontab
@@ -35,4 +36,10 @@ app.conf.beat_schedule = {
         "task": "app.tasks.post_counter_update",
         "schedule": crontab(),  # every minute; `crontab(minute=0, hour=0)` is daily at midnight
     },
+    # Once a day, by the clock on the wall; not between two and three, which some nights do not have and some have
+    # twice.
+    "app-daily_report": {"task": "app.tasks.daily_report", "schedule": crontab(hour=6, minute=0)},
+    "app-clear_expired_sessions": {"task": "app.tasks.clear_expired_sessions", "schedule": crontab(hour=4, minute=30)},
+    # An interval does not care about clocks.
+    "app-prune_runs": {"task": "app.tasks.prune_runs", "schedule": timedelta(hours=1)},
 }
