@@ -10,6 +10,7 @@ from celery import Celery
 from celery.schedules import crontab
 
 from app import revocations
+from TimeOut import priorities
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "TimeOut.settings")
 
@@ -42,4 +43,10 @@ app.conf.beat_schedule = {
     "app-clear_expired_sessions": {"task": "app.tasks.clear_expired_sessions", "schedule": crontab(hour=4, minute=30)},
     # An interval does not care about clocks.
     "app-prune_runs": {"task": "app.tasks.prune_runs", "schedule": timedelta(hours=1)},
+    # Before everything that waits: what the graphs show is a matter of now, and worth nothing later.
+    "app-measure": {
+        "task": "app.tasks.measure",
+        "schedule": crontab(),
+        "options": {"priority": priorities.HIGHEST, "expires": 50},
+    },
 }

@@ -17,9 +17,9 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
-from app import catalogue, graphs, history, runs, samples, states
+from app import catalogue, graphs, history, mail, runs, samples, states
 from app.enqueue import BrokerAwayError
-from app.forms import StartForm
+from app.forms import EmailsForm, StartForm
 from app.runs import Revoked
 
 View = Callable[..., HttpResponseBase]
@@ -153,9 +153,10 @@ def live(request: Request, page: str, fragment: str, shown: Any, context: dict[s
 
     Args:
         request: from htmx it carries `seen`, which stood in the part that the browser has.
-        page, fragment: the templates.
+        page: the template of the whole.
+        fragment: the template of the part.
         shown: what the part shows: as long as that looks the same, the part is not sent again.
-        context: for both templates.
+        context: for both.
     """
     seen = hashlib.sha256(f"{get_language()} {shown!r}".encode(errors="replace")).hexdigest()[:16]
     if request.htmx and request.GET.get("seen") == seen:
@@ -230,8 +231,22 @@ def _start(request: Request, form: StartForm) -> tuple[str, int]:
 @staff_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def send_emails(request: Request) -> HttpResponse:
-    """Send 10 e-mails."""
-    raise Http404
+    """Show the form with ten addresses; take it, and answer before the first e-mail is sent."""
+    form = EmailsForm(request.POST if request.method == "POST" else None)
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "app/emails.html", {"form": form}, status=400 if form.errors else 200)
+    addresses = form.cleaned_data["addresses"]
+    try:
+        run_id = mail.start(addresses, by=request.user.get_username())
+    except catalogue.BadArgumentsError as error:
+        form.add_error("addresses", error.problems.get("addresses") or str(error))
+        return render(request, "app/emails.html", {"form": form}, status=400)
+    except BrokerAwayError:
+        form.add_error(None, _("The broker is away, nothing was started."))
+        return render(request, "app/emails.html", {"form": form}, status=503)
+    history.note(request.user, run_id, history.STARTED)
+    messages.success(request, _("The e-mails are on their way. This answer did not wait for them."))
+    return redirect("run", run_id)
 
 
 # ==================================================================================================

@@ -9,6 +9,7 @@ from django import forms
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from app import mail
 from app.catalogue import Parameter, Registered
 
 # What a parameter may be called is for the task to say, so its field has a name that no other field has.
@@ -69,6 +70,7 @@ class StartForm(forms.Form):
 
     def __init__(self, task: Registered, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         self.task = task
         own = {PREFIX + parameter.name: _field(parameter) for parameter in task.parameters}
         self.fields = {**own, **self.fields}
@@ -119,6 +121,25 @@ class StartForm(forms.Form):
             field = next((field for field in (PREFIX + parameter, name) if field in self.fields), None)
             where = f"{bracket}{index} " if field else f"{name} " if name else ""
             self.add_error(field, where + text)
+
+
+class EmailsForm(forms.Form):
+    """Where e-mails are sent to."""
+
+    addresses = forms.CharField(
+        label=_("Addresses"),
+        widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false"}),
+        help_text=_("One on each line. Those of example.org belong to nobody."),
+        initial="\n".join(mail.EXAMPLES),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+
+    def clean_addresses(self) -> list[str]:
+        """Return them one by one."""
+        return [line.strip() for line in self.cleaned_data["addresses"].splitlines() if line.strip()]
 
 
 def _field(parameter: Parameter) -> forms.Field:

@@ -166,12 +166,12 @@ def _bars(slug: str, title: str | Promise, labels: Labels, columns: Sequence[Val
 
 
 def _round_top(values: Iterable[float | None]) -> float:
-    """Return the next of 1, 2, 5, 10, 20 … at or above the greatest value."""
+    """Return the next round number at or above the greatest value, of which the half is round too."""
     greatest = max((value for value in values if value is not None), default=0)
     if greatest <= 1:
         return 1
     power: float = 10 ** math.floor(math.log10(greatest))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= greatest)
+    return next(step * power for step in (1, 1.6, 2, 3, 4, 6, 8, 10) if step * power >= greatest)
 
 
 def _x(number: float) -> str:

@@ -17,7 +17,7 @@ from celery import Task, shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from app import dispatch, mail, reports
+from app import dispatch, mail, reports, samples
 from app.callbacks import LoggedTask
 from app.models import Post
 
@@ -108,6 +108,12 @@ def clear_expired_sessions() -> None:
 def prune_runs() -> int:
     """Forget tasks that were sent too long ago, or are too many; return how many."""
     return dispatch.prune()
+
+
+@shared_task(name="app.tasks.measure", soft_time_limit=20, time_limit=30)
+def measure() -> int:
+    """Measure what the graphs of the console show; return how many numbers are new."""
+    return samples.take(timezone.now())
 
 
 # ==================================================================================================

@@ -58,11 +58,13 @@ def cut(text: str) -> str:
 
 @register.filter
 def duration(seconds: float | None) -> str:
-    """Return a time that something took: 0.04 s, 5.1 s, 2 min 5 s."""
+    """Return a time that something took: 40 ms, 5.1 s, 2 min 5 s."""
     if seconds is None:
         return ""
+    if seconds < 1:
+        return _("%s ms") % number_format(seconds * 1000, 0)
     if seconds < 60:
-        return _("%s s") % number_format(seconds, 1 if seconds >= 1 else 2)
+        return _("%s s") % number_format(seconds, 1)
     return _("%(minutes)s min %(seconds)s s") % {"minutes": int(seconds) // 60, "seconds": int(seconds) % 60}
 
 
