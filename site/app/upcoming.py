@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django_celery_beat.models import PeriodicTask
 
@@ -37,5 +37,7 @@ def upcoming(count: int = 5) -> list[Due]:
             logger.warning("It is not known when %s is due", entry.name, exc_info=True)
             continue
         if at is not None:
+            # Schedules count in parts of a second, and are a little early.
+            at = (at + timedelta(milliseconds=500)).replace(microsecond=0)
             due.append(Due(entry.name, entry.task, at))
     return sorted(due, key=lambda each: each.at)[:count]

@@ -1,6 +1,7 @@
 """How runs are written on pages: arguments, results, durations, states."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
@@ -30,8 +31,9 @@ def state(name: str) -> states.State:
 
 @register.filter
 def pretty(value: Any) -> str:
-    """Return a value as JSON in lines; what JSON cannot say (a date, a UUID) as text."""
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    """Return a value as JSON, a long one in lines; what JSON cannot say (a date, a UUID) as text."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHORT else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 @register.filter
@@ -48,6 +50,13 @@ def call(run: Run) -> str:
     parts = [json.dumps(value, ensure_ascii=False, default=str) for value in args]
     parts += [f"{name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in kwargs.items()]
     return Truncator(", ".join(parts)).chars(SHORT)
+
+
+@register.filter
+def breakable(name: str) -> SafeString:
+    """Return a dotted name that a narrow column may break behind a dot or an underscore."""
+    parts = re.split(r"(?<=[._])", name)
+    return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in parts))
 
 
 @register.filter
@@ -75,5 +84,5 @@ def moment(value: datetime | None) -> SafeString | str:
         return ""
     local = timezone.localtime(value)
     clock = f"{local:%H:%M:%S}"
-    text = clock if local.date() == timezone.localdate() else f"{date_format(local, 'j M')} {clock}"
+    text = clock if local.date() == timezone.localdate() else f"{date_format(local, 'j E')} {clock}"
     return format_html('<time datetime="{}">{}</time>', value.isoformat(), text)
