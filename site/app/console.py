@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls.converters import StringConverter
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -23,6 +24,12 @@ from app.forms import EmailsForm, StartForm
 from app.runs import Revoked
 
 View = Callable[..., HttpResponseBase]
+
+
+class TextConverter(StringConverter):
+    """Whatever a task or a run may be called: slashes too, but no NUL, which PostgreSQL does not take."""
+
+    regex = r"[^\x00]+"
 
 
 class Request(HttpRequest):
@@ -70,7 +77,8 @@ def staff_page(view: View) -> View:
 @vary_on_headers("HX-Request")
 def run_list(request: Request) -> HttpResponse:
     """List the runs, the youngest first; filtered by state and task, in pages."""
-    state, name, cursor = (request.GET.get(key, "") for key in ("state", "name", "cursor"))
+    # A NUL, which PostgreSQL does not take, is in no name.
+    state, name, cursor = (request.GET.get(key, "").replace("\0", "") for key in ("state", "name", "cursor"))
     context = {
         "states": states.STATES.values(),
         "tasks": catalogue.registered(),

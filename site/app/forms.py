@@ -106,11 +106,12 @@ class StartForm(forms.Form):
         """Whether the person said something: an empty field of a parameter with a default says nothing."""
         if parameter.required:
             return True
+        typed = self.data.get(PREFIX + parameter.name)
         if parameter.kind == "json":
-            return bool(self.data.get(PREFIX + parameter.name, "").strip())
+            return bool((typed or "").strip())
         # Where the default is text, an emptied field is the empty text.
         if parameter.kind == "str" and value == "":
-            return isinstance(parameter.default, str) and parameter.default != ""
+            return typed is not None and isinstance(parameter.default, str) and parameter.default != ""
         return value is not None and value != parameter.default
 
     def blame(self, problems: Mapping[str, str]) -> None:
