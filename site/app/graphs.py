@@ -257,7 +257,8 @@ def _number(value: float) -> str:
     """Return a number for a person, with two digits where it is small."""
     if value >= 10 or value == int(value):
         return number_format(round(value), 0, force_grouping=True)
-    return number_format(value, 2 if value < 1 else 1)
+    digits = 2 if value < 1 else 1
+    return number_format(round(value, digits), digits)  # which would cut it
 
 
 def _clock(moment: datetime) -> str:

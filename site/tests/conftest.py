@@ -4,8 +4,12 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
 
+import kombu.pools
 import pytest
+from celery import current_app
 
 from processes import RedisServer, Stack, Visitor, free_port, run, wait_for
 
@@ -32,6 +36,24 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
+    url = f"redis://:{quote(redis_server.password, safe='')}@127.0.0.1:{redis_server.port}/8"
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    forget_connections()
+    current_app.control.purge()
+    yield
+    forget_connections()
+
+
+def forget_connections() -> None:
+    """Let Celery read again where its broker is."""
+    kombu.pools.reset()
+    app: Any = current_app  # Celery's types do not know these
+    app._pool = app.amqp._producer_pool = None
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import unescape
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
-import kombu.pools
 import pytest
-from celery import current_app
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -18,7 +15,6 @@ from django_celery_results.models import TaskResult
 
 from app import catalogue, runs, states
 from app.models import Dispatch
-from processes import RedisServer
 
 pytestmark = pytest.mark.django_db
 
@@ -32,23 +28,6 @@ def staff(client: Client) -> Client:
     client.force_login(User.objects.create_user("anna", is_staff=True))
     client.defaults["HTTP_ACCEPT"] = HTML
     return client
-
-
-@pytest.fixture
-def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A broker for what is sent from this process; nobody takes it from there."""
-    url = f"redis://:{quote(redis_server.password, safe='')}@127.0.0.1:{redis_server.port}/8"
-    monkeypatch.setenv("CELERY_BROKER_URL", url)
-    forget_connections()
-    yield
-    forget_connections()
-
-
-def forget_connections() -> None:
-    """Let Celery read again where its broker is."""
-    kombu.pools.reset()
-    app: Any = current_app  # Celery's types do not know these
-    app._pool = app.amqp._producer_pool = None
 
 
 def a_run(state: str = "SUCCESS", **dispatch: Any) -> str:

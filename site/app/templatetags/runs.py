@@ -71,9 +71,9 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 1:
-        return _("%s ms") % number_format(seconds * 1000, 0)
+        return _("%s ms") % number_format(round(seconds * 1000), 0)
     if seconds < 60:
-        return _("%s s") % number_format(seconds, 1)
+        return _("%s s") % number_format(round(seconds, 1), 1)
     return _("%(minutes)s min %(seconds)s s") % {"minutes": int(seconds) // 60, "seconds": int(seconds) % 60}
 
 
