@@ -210,7 +210,7 @@ def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -
 def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
     """Keep a run from starting; with terminate, stop it also when it runs. Survives a killed worker.
 
-    It takes about a second: the workers are asked where the task is.
+    The workers are asked where the task is: that takes a second where one of them does not answer, and on RabbitMQ.
 
     Raises:
         UnknownRunError: nothing is known under that id.
