@@ -11,6 +11,7 @@ register_converter(console.TextConverter, "text")
 urlpatterns = [
     path("", views.home, name="home"),
     path("health/", views.health, name="health"),
+    path("favicon.ico", views.favicon),
     path("tasks/add/", views.enqueue_add, name="enqueue-add"),
     path("tasks/", console.run_list, name="runs"),
     path("tasks/graphs/", console.graph_page, name="graphs"),

@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -65,6 +66,12 @@ def health(request: HttpRequest) -> JsonResponse:
     """Say whether the database and the broker answer: 200, or 503 when one does not."""
     report = site_health.report()
     return JsonResponse(report, status=200 if set(report.values()) == {"ok"} else 503)
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Lead to the icon; browsers ask here on pages that name none, such as the admin's."""
+    return redirect(static("app/icon.svg"))
 
 
 @require_POST
