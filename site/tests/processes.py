@@ -181,6 +181,7 @@ class Visitor:
         """Take the address of the site."""
         self.url = url
         self.cookies = http.cookiejar.CookieJar()
+        self.headers: dict[str, str] = {}
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies), _NoRedirect)
 
     def ask(self, path: str, form: dict[str, Any] | None = None) -> Answer:
@@ -191,7 +192,8 @@ class Visitor:
             data = urllib.parse.urlencode({"csrfmiddlewaretoken": token, **form}).encode()
         start = time.monotonic()
         try:
-            response = self._opener.open(self.url + path, data, timeout=30)
+            request = urllib.request.Request(self.url + path, data, self.headers)
+            response = self._opener.open(request, timeout=30)
         except urllib.error.HTTPError as error:
             response = error  # an answer too
         with response:
