@@ -5,6 +5,7 @@ what became of it in the result backend, whichever that is.
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -228,8 +229,11 @@ def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
         where = revocations.revoke_in_workers(run_id, terminate=terminate)
     except OperationalError as error:
         raise BrokerAwayError(str(error)) from error
+    if where is revocations.Whereabouts.RUNS and not terminate:
+        return Revoked.RUNS_ON
     if where is revocations.Whereabouts.RUNS:
-        return Revoked.TERMINATED if terminate else Revoked.RUNS_ON
+        _wait_until_over(run_id)
+        return Revoked.TERMINATED
     now = find(run_id)
     if now.is_over and now.state != REVOKED:
         return Revoked.WAS_OVER
@@ -238,6 +242,13 @@ def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
     if now.state != REVOKED or not run.worker:
         revocations.mark_revoked(run_id, run.name)
     return Revoked.BEFORE_START
+
+
+def _wait_until_over(run_id: str) -> None:
+    """Wait a moment for the worker that was told to stop a task: it stores the new state as it does so."""
+    deadline = time.monotonic() + revocations.ANSWER_SECONDS
+    while not find(run_id).is_over and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def rerun(run_id: str, *, by: str = "") -> str:

@@ -3,7 +3,10 @@
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +14,7 @@ import kombu.pools
 import pytest
 from celery import current_app
 
-from processes import RedisServer, Stack, Visitor, free_port, run, wait_for
+from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, wait_for
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
@@ -54,6 +57,58 @@ def forget_connections() -> None:
     kombu.pools.reset()
     app: Any = current_app  # Celery's types do not know these
     app._pool = app.amqp._producer_pool = None
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+    """A running PostgreSQL cluster, without databases."""
+    # Not among pytest's folders: the account that runs it may not look into those, nor are they short enough.
+    with tempfile.TemporaryDirectory(prefix="site-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        server = PostgreSQLServer(Path(folder) / "cluster")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+    """A running RabbitMQ."""
+    server = RabbitMQServer(tmp_path_factory.mktemp("rabbitmq"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """The site's database, on each broker an empty queue, and no process yet: `start_worker` starts one.
+
+    With Redis it is a developer's SQLite, with RabbitMQ a host's PostgreSQL.
+    """
+    redis = request.getfixturevalue("redis_server")
+    if request.param == "redis":
+        redis_databases = request.getfixturevalue("redis_databases")
+        variables = {"CELERY_BROKER_URL": redis.url(next(redis_databases))}
+    else:
+        postgresql = request.getfixturevalue("postgresql_server")
+        rabbitmq = request.getfixturevalue("rabbitmq_server")
+        variables = {
+            "CELERY_BROKER_URL": rabbitmq.url,
+            "DATABASE_URL": postgresql.create(f"test_{uuid4().hex}"),
+        }
+        rabbitmq.forget("celery")
+    stack = Stack(tmp_path, redis, variables=variables)
+    migrate = stack.manage("migrate", "-v0")
+    assert migrate.returncode == 0, migrate.stderr
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_databases() -> Iterator[int]:
+    """Numbers of databases of the Redis server that nobody has used yet; 0 and 1 are the stack's."""
+    return iter(range(2, 16))
 
 
 @pytest.fixture(scope="session")
