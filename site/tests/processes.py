@@ -213,7 +213,7 @@ class RabbitMQServer:
 
 @dataclass
 class Stack:
-    """The site on a developer's computer: web, worker and beat, SQLite and Redis, unless the variables say otherwise."""
+    """The site: web, worker and beat, with SQLite and Redis as on a developer's computer, or what variables say."""
 
     folder: Path
     redis: RedisServer
