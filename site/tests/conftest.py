@@ -6,9 +6,9 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import kombu.pools
 import pytest
