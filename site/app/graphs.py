@@ -68,7 +68,7 @@ class Graph:
         slots: the parts of the day that have something to say.
         top, middle: the values at the upper edge and half way up.
         hours: the labels under it, left to right.
-        rows: of the table, an hour each: the hour, then a number for each series, "" for none.
+        rows: of the table, an hour each, the last one first: the hour, then a number for each series, "" for none.
         width, height: of the drawing.
     """
 
@@ -179,8 +179,8 @@ def _x(number: float) -> str:
 
 
 def _y(value: float, top: float) -> str:
-    # Two units are left at the upper edge, or half of the line would be cut off.
-    return f"{HEIGHT - value / top * (HEIGHT - 2):.1f}"
+    # One unit is left at each edge, or half of the line would be cut off.
+    return f"{HEIGHT - 1 - value / top * (HEIGHT - 2):.1f}"
 
 
 def _steps(values: Values, top: float) -> str:
@@ -230,15 +230,15 @@ def _graph(
         shape,
         series,
         slots,
-        _number(top),
-        _number(top / 2),
+        _mark(top),
+        _mark(top / 2),
         [start + hours * timedelta(hours=1) for hours in range(0, HOURS + 1, HOURS // 4)],
         [
             (
                 start + hour * timedelta(hours=1),
                 [_greatest(each.values[hour * an_hour : (hour + 1) * an_hour]) for each in series],
             )
-            for hour in range(HOURS)
+            for hour in reversed(range(HOURS))
         ],
     )
 
@@ -259,6 +259,11 @@ def _number(value: float) -> str:
         return number_format(round(value), 0, force_grouping=True)
     digits = 2 if value < 1 else 1
     return number_format(round(value, digits), digits)  # which would cut it
+
+
+def _mark(value: float) -> str:
+    """Return a number of the scale, which is round."""
+    return number_format(int(value) if value == int(value) else value, force_grouping=True)
 
 
 def _clock(moment: datetime) -> str:
