@@ -1,7 +1,7 @@
 """The API under /api/: start tasks, see what became of them, revoke them, run them again.
 
-Whoever asks is a member of staff: a program by its token (`Authorization: Bearer …`, `app.tokens`), a page by the
-session of its user, and then with the CSRF token (`X-CSRFToken`).
+Whoever asks is a member of staff: a program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a
+page by the session of its user, and then with the CSRF token (`X-CSRFToken`).
 
 An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter.
 """

@@ -99,7 +99,7 @@ class DailyReport(models.Model):
 
 
 class ScheduleDefault(models.Model):
-    """An entry of the schedule as the code last had it; what differs in the table was changed there (`app.schedules`)."""
+    """An entry of the schedule as the code last had it; what differs in its row was changed there (`app.schedules`)."""
 
     name = models.CharField(max_length=200, unique=True)
     definition = models.JSONField()

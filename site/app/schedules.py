@@ -130,7 +130,10 @@ def next_due(row: PeriodicTask) -> datetime | None:
         start: datetime = row.due_start_time(timezone.get_default_timezone())
         return start
     due, seconds = row.schedule.is_due(row.last_run_at or row.date_changed)
-    return now if due else now + timedelta(seconds=seconds)
+    if due:
+        return now
+    # To the second: the time that is left was counted a moment later than `now`.
+    return (now + timedelta(seconds=seconds, milliseconds=500)).replace(microsecond=0)
 
 
 def skips_an_hour(crontab: CrontabSchedule) -> bool:
