@@ -20,7 +20,7 @@ from app.runs import Run
 register = template.Library()
 
 # As many characters of arguments, results and errors stand in a list.
-SHORT = 80
+SHORT = 60
 
 
 @register.filter
@@ -57,6 +57,12 @@ def breakable(name: str) -> SafeString:
     """Return a dotted name that a narrow column may break behind a dot or an underscore."""
     parts = re.split(r"(?<=[._])", name)
     return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in parts))
+
+
+@register.filter
+def host(worker: str) -> str:
+    """Return where a worker runs: what stands behind the @ of its name."""
+    return worker.rpartition("@")[2]
 
 
 @register.filter
