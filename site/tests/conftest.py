@@ -88,8 +88,8 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     """
     redis = request.getfixturevalue("redis_server")
     if request.param == "redis":
-        redis_databases = request.getfixturevalue("redis_databases")
-        variables = {"CELERY_BROKER_URL": redis.url(next(redis_databases))}
+        redis.forget(7)
+        variables = {"CELERY_BROKER_URL": redis.url(7)}
     else:
         postgresql = request.getfixturevalue("postgresql_server")
         rabbitmq = request.getfixturevalue("rabbitmq_server")
@@ -103,12 +103,6 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     assert migrate.returncode == 0, migrate.stderr
     yield stack
     stack.stop()
-
-
-@pytest.fixture(scope="session")
-def redis_databases() -> Iterator[int]:
-    """Numbers of databases of the Redis server that nobody has used yet; 0 and 1 are the stack's."""
-    return iter(range(2, 16))
 
 
 @pytest.fixture(scope="session")

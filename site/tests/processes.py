@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection
+from redis import Redis
 
 SITE = Path(__file__).resolve().parent.parent
 
@@ -105,6 +106,11 @@ class RedisServer:
     def environment(self) -> dict[str, str]:
         """What the site needs in its environment to use this server."""
         return {"REDIS_PORT": str(self.port), "REDIS_PASSWORD": self.password}
+
+    def forget(self, database: int) -> None:
+        """Empty one of its databases."""
+        with Redis.from_url(self.url(database)) as client:
+            client.flushdb()
 
     def url(self, database: int) -> str:
         """Return the URL of one of its databases: 0 and 1 are the site's own."""
