@@ -29,9 +29,9 @@ revocations.install(app)
 # ==================================================================================================
 # Periodic tasks
 # ==================================================================================================
-# beat writes these into the database each time it starts; there the admin shows them beside those
-# made by hand. A `task` here must be the name under which the task is registered, or the worker
-# refuses the message.
+# These are defaults: beat merges them into the database when it begins to send (`app.schedules`), and
+# what was changed there in the admin stays. A `task` here must be the name under which the task is
+# registered, or the worker refuses the message.
 app.conf.beat_schedule = {
     "app-post_counter_update": {
         "task": "app.tasks.post_counter_update",

@@ -20,7 +20,7 @@ def test_a_file_that_is_named_for_the_reader_of_the_notes_is_there(path: str) ->
 def test_each_name_in_a_file_is_found_there() -> None:
     """`name` in `file`: the file has it."""
     named = re.findall(rf"`([\w.]+)` in `((?:{FOLDERS})/[\w./-]+)`", NOTES.read_text())
-    assert len(named) > 8
+    assert len(named) >= 8
     assert [(name, path) for name, path in named if name not in (ROOT / path).read_text()] == []
 
 
