@@ -8,6 +8,7 @@ import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from celery import Task, current_app
@@ -130,10 +131,16 @@ def task_named(name: str) -> "Task[Any, Any]":
 
 
 def _tasks() -> "Mapping[str, Task[Any, Any]]":
-    """Return all registered tasks. A web process has not imported every `tasks.py` before this."""
-    autodiscover_modules("tasks")
+    """Return all registered tasks."""
+    _import_all()
     tasks: Mapping[str, Task[Any, Any]] = current_app.tasks
     return tasks
+
+
+@cache
+def _import_all() -> None:
+    """Import every `tasks.py`, once: a worker has done it, a web process has not."""
+    autodiscover_modules("tasks")
 
 
 def _described(name: str, task: "Task[Any, Any]") -> Registered:
