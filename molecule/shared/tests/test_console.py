@@ -1,7 +1,7 @@
 """The site's console, through nginx, in a browser: what a person does, and what they see.
 
-Pictures are kept in the scenario's folder. CELERIAC_SCREENSHOTS names another folder for the three of the README:
-`CELERIAC_SCREENSHOTS=docs bin/test default-13`.
+Pictures are kept in `.cache/screenshots/`. CELERIAC_SCREENSHOTS names another folder of the repository for the three of
+the README: `CELERIAC_SCREENSHOTS=docs bin/test default-13`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ UNITS = ("gunicorn", "celery-worker", "celery-beat")
 
 pytestmark = pytest.mark.once
 
-PICTURES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "screenshots"
-README_PICTURES = Path(os.environ.get("CELERIAC_SCREENSHOTS") or PICTURES)
+ROOT = Path(__file__).resolve().parents[3]
+PICTURES = ROOT / ".cache/screenshots"  # the scenario's own folder goes with its machine
+README_PICTURES = ROOT / os.environ.get("CELERIAC_SCREENSHOTS", PICTURES)
 
 STATE = "#run .now .state"
 # A run's own line among the facts of its page.
