@@ -7,18 +7,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import kombu.pools
 import pytest
 from celery import current_app
 
+from messages import Queue
 from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, wait_for
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
+
+BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
 
 
 @pytest.fixture
@@ -44,12 +46,17 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
-    url = f"redis://:{quote(redis_server.password, safe='')}@127.0.0.1:{redis_server.port}/8"
-    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.url(BROKER_DATABASE))
     forget_connections()
     current_app.control.purge()
     yield
     forget_connections()
+
+
+@pytest.fixture
+def queue(broker: None, redis_server: RedisServer) -> Queue:
+    """What waits at that broker."""
+    return Queue(redis_server, BROKER_DATABASE)
 
 
 def forget_connections() -> None:

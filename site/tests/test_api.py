@@ -4,7 +4,6 @@ import json
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,17 +16,10 @@ from django_celery_results.models import TaskResult
 
 from app import tokens
 from app.models import ApiToken, Dispatch
-from messages import Queue, sent_to
-from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
+from messages import Queue
+from processes import Answer, Stack, Visitor, run, wait_for
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def queue(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    """An empty queue, at which no worker waits."""
-    with sent_to(redis_server, monkeypatch) as queue:
-        yield queue
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -14,14 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import catalogue, forms
-from messages import Queue, sent_to
-from processes import RedisServer
+from messages import Queue
 
 pytestmark = pytest.mark.django_db
 
 # One test is one transaction and one queue: each example empties what it has sent.
 lightly = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -86,13 +83,6 @@ def bodies(draw: st.DrawFn) -> Any:
     if draw(rarely):
         body[draw(st.sampled_from([*body, "more"]))] = draw(values)
     return body
-
-
-@pytest.fixture
-def queue(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    """An empty queue, at which no worker waits."""
-    with ExitStack() as stack:
-        yield stack.enter_context(sent_to(redis_server, monkeypatch))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The schedule in the admin: what an operator sees and may do there."""
 
-from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,8 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from app import schedules, tokens
 from app.models import ApiToken, Dispatch
-from messages import Queue, sent_to
-from processes import RedisServer
+from messages import Queue
 from TimeOut.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -30,13 +28,6 @@ def operator(client: Client) -> Client:
     """A superuser, `olga`, logged in."""
     client.force_login(User.objects.create_superuser("olga"))
     return client
-
-
-@pytest.fixture
-def queue(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    """An empty queue, at which no worker waits."""
-    with sent_to(redis_server, monkeypatch) as queue:
-        yield queue
 
 
 @pytest.fixture

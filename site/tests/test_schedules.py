@@ -5,7 +5,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +16,6 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from app import schedules
 from app.models import ScheduleDefault
-from processes import RedisServer
 from TimeOut.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -186,10 +184,8 @@ def test_the_stock_scheduler_still_writes_over_an_operators_change(begin: Begin)
 
 
 @pytest.fixture
-def sent(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sent]:
+def sent(broker: None) -> Iterator[Sent]:
     """When beat sent each entry, to a real broker, by the moved clock."""
-    url = f"redis://:{quote(redis_server.password, safe='')}@127.0.0.1:{redis_server.port}/9"
-    monkeypatch.setenv("CELERY_BROKER_URL", url)
     times = defaultdict(list)
 
     def note(headers: dict[str, Any], **_: Any) -> None:
