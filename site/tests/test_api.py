@@ -4,6 +4,7 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from django_celery_results.models import TaskResult
 from app import tokens
 from app.models import ApiToken, Dispatch
 from messages import Queue
-from processes import Answer, Stack, Visitor, run, wait_for
+from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -318,6 +319,28 @@ def test_what_json_cannot_say_is_shown_as_text(anna_api: Client) -> None:
         TaskResult.objects.create(task_id=task_id, task_name="app.tasks.add", status="SUCCESS", result=result)
     assert anna_api.get("/api/runs/nan").json()["result"] == "nan"
     assert anna_api.get("/api/runs/date").json()["result"].startswith("2026-03-29T02:30:00")
+
+
+AWAY = """
+import json
+from django.test import Client
+
+client = Client(SERVER_NAME="localhost", headers={{"Authorization": "Bearer {token}"}})
+answers = [client.get("/api/runs/1"), client.post("/api/runs/1/revoke", content_type="application/json")]
+print(json.dumps([[answer.status_code, answer.json()["error"]] for answer in answers]))
+"""
+
+
+def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Said in the answer, for a program to come again."""
+    stack = Stack(tmp_path, redis_server)
+    assert stack.manage("migrate", "-v0").returncode == 0
+    assert stack.manage("createsuperuser", "--noinput", "--username=anna", "--email=").returncode == 0
+    ask = AWAY.format(token=stack.manage("api_token", "anna", "tests").stdout.strip())
+    stack.variables = {"CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0"}
+    assert stack.ask(ask) == [[503, "The store of results is away."]] * 2
+    stack.variables = {"DATABASE_URL": "postgres://site@127.0.0.1:1/site"}
+    assert stack.ask(ask) == [[503, "The database is away."]] * 2
 
 
 # --------------------------------------------------------------------------------------------------

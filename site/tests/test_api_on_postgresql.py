@@ -1,4 +1,4 @@
-"""The API and the start form once more, on the database that a host has: it takes less than SQLite."""
+"""The API, the console and the start form once more, on the database that a host has: it takes less than SQLite."""
 
 import subprocess
 
@@ -9,7 +9,8 @@ def test_the_api_and_the_form_bear_the_same_on_postgresql(postgresql_server: Pos
     """A text with a NUL in it, a number too large for a column."""
     environment = bare_environment(DATABASE_URL=postgresql_server.create("api"))
     # Without what needs the running site, which has a database of its own.
-    tests = ("tests/test_api.py", "tests/test_fuzz.py", "-k", "not program")
+    files = ("api", "fuzz", "console", "graphs")
+    tests = (*(f"tests/test_{name}.py" for name in files), "-k", "not program and not away")
     command = ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout

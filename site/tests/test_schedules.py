@@ -283,7 +283,7 @@ def test_a_run_that_was_missed_is_made_up_for_within_the_hour(begin: Begin, sent
     """Beat comes back at 2:40: what was due at 2 is sent, once."""
     daily(0, 2, "UTC", last_run=JUNE + dt.timedelta(hours=2))
     since = JUNE + dt.timedelta(days=1, hours=2, minutes=40)
-    let_beat_run(begin, {}, since, since + dt.timedelta(hours=23), minutes=10)
+    let_beat_run(begin, {}, since, since + dt.timedelta(hours=23), minutes=30)
     assert sent["daily"] == [since]
 
 
@@ -291,7 +291,7 @@ def test_a_run_that_was_missed_long_ago_is_not_sent_at_some_other_hour(begin: Be
     """Beat comes back at 5:30; by default it would send at midnight, and again at 2."""
     daily(0, 2, "UTC", last_run=JUNE + dt.timedelta(hours=2))
     since = JUNE + dt.timedelta(days=1, hours=5, minutes=30)
-    let_beat_run(begin, {}, since, since + dt.timedelta(days=1), minutes=10)
+    let_beat_run(begin, {}, since, since + dt.timedelta(days=1), minutes=30)
     assert sent["daily"] == [JUNE + dt.timedelta(days=2, hours=2)]
 
 
