@@ -41,8 +41,9 @@ SELECT 'filler-' || n, 'app.tasks.add', '"(2, 3)"', '"{{}}"', CASE WHEN n % 10 =
   CASE WHEN n % 10 = 0 THEN '{{"exc_type": "ValueError", "exc_message": ["no"], "exc_module": "app"}}' ELSE '5' END,
   now(), now(), now(), '{{"children": []}}'
 FROM generate_series(1, {rows}) AS n;
-ANALYZE app_dispatch, django_celery_results_taskresult;
 """
+# What PostgreSQL would do in the next minute, beside the measurement.
+SETTLE = "VACUUM ANALYZE app_dispatch, django_celery_results_taskresult", "CHECKPOINT"
 
 # Inside the site, where its queries can be counted.
 COUNT = """
@@ -77,7 +78,7 @@ class Console:
 
     def fill(self, rows: int) -> None:
         """Let the database hold so many tasks with their results, and no others."""
-        self._psql(FILL.format(rows=rows))
+        self._psql(FILL.format(rows=rows), *SETTLE)
 
     def empty(self) -> None:
         """Take them away again."""
@@ -137,11 +138,10 @@ class Console:
         finally:
             connection.close()
 
-    def _psql(self, commands: str) -> None:
-        self.host.shell(
-            "runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 site"
-            f" --command={shlex.quote(commands)}"
-        )
+    def _psql(self, *commands: str) -> None:
+        """Run SQL, each command in a transaction of its own."""
+        words = shlex.join(f"--command={command}" for command in commands)
+        self.host.shell(f"runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 site {words}")
 
 
 def console(host: Host) -> Console:
