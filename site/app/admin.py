@@ -73,12 +73,18 @@ class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]
     def clean(self) -> Any:
         """Ask the catalogue, for beat would only log each time that the task was not sent."""
         data = super().clean()
-        try:
-            catalogue.check(data["task"], json.loads(data["args"]), json.loads(data["kwargs"]))
-        except catalogue.BadArgumentsError as error:
-            self.add_error("args", str(error))
-        except (KeyError, TypeError, catalogue.UnknownTaskError):
-            pass  # an error of another field, or a task of Celery's own
+        if self.errors:
+            return data
+        args, kwargs = json.loads(data["args"]), json.loads(data["kwargs"])
+        if not isinstance(args, list):
+            self.add_error("args", _('This is not a JSON list, such as [1, "two"].'))
+        elif not isinstance(kwargs, dict):
+            self.add_error("kwargs", _('This is not a JSON object, such as {"one": 1}.'))
+        elif catalogue.is_ours(data["task"]):
+            try:
+                catalogue.check(data["task"], args, kwargs)
+            except (catalogue.BadArgumentsError, catalogue.UnknownTaskError) as error:
+                self.add_error("task" if isinstance(error, catalogue.UnknownTaskError) else "args", str(error))
         return data
 
 
@@ -147,8 +153,8 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
     def run_tasks(self, request: HttpRequest, queryset: "QuerySet[Any]") -> None:
         """Send the chosen entries' tasks at once, in the name of who asks; their schedules stay as they are."""
         for entry in queryset:
-            args, kwargs = json.loads(entry.args or "[]"), json.loads(entry.kwargs or "{}")
             try:
+                args, kwargs = json.loads(entry.args or "[]"), json.loads(entry.kwargs or "{}")
                 if catalogue.is_ours(entry.task):
                     runs.start(entry.task, args, kwargs, priority=entry.priority, by=request.user.get_username())
                 else:
@@ -156,7 +162,8 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
             except BrokerAwayError:
                 messages.error(request, _("The broker is away, nothing was started."))
                 return
-            except (catalogue.UnknownTaskError, catalogue.BadArgumentsError, KeyError) as error:
+            # The last three: a row that was not made here may hold anything.
+            except (catalogue.UnknownTaskError, catalogue.BadArgumentsError, KeyError, TypeError, ValueError) as error:
                 messages.error(request, f"{entry.name}: {error}")
             else:
                 self.log_change(request, entry, "Run now.")

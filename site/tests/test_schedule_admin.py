@@ -100,12 +100,13 @@ def test_run_now_sends_the_task_in_the_name_of_who_asks(operator: Client, daily:
 
 def test_run_now_says_what_could_not_be_started(operator: Client, daily: Any, queue: Queue) -> None:
     """The others are started."""
-    entries = [by_hand("gone", "app.tasks.gone"), by_hand("wrong", args="[1]"), daily]
+    entries = [by_hand("gone", "app.tasks.gone"), by_hand("wrong", args="[1]"), by_hand("odd", args="5"), daily]
     page = operator.post(
         LIST, {"action": "run_tasks", "_selected_action": [entry.pk for entry in entries]}, follow=True
     )
     assert "gone: " in said(page)
     assert "wrong: y: is required" in said(page)
+    assert "odd: " in said(page)
     assert [message["args"] for message in queue.take()] == [[2, 3]]
 
 
@@ -136,13 +137,20 @@ def test_an_entry_made_by_hand_may_be_renamed_and_deleted(operator: Client) -> N
     assert not PeriodicTask.objects.filter(pk=mine.pk).exists()
 
 
-@pytest.mark.parametrize("change", [{"args": "[1]"}, {"args": '["1", 2]'}, {"priority": "10"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"args": "[1]"}, {"args": '["1", 2]'}, {"args": "5"}, {"args": "["}, {"args": '{"x": 1, "y": 2}'}),
+        *({"kwargs": "[]"}, {"kwargs": '{"z": 1}'}, {"task": "app.tasks.gone"}, {"priority": "10"}),
+    ],
+)
 def test_an_entry_that_could_not_be_sent_is_refused(change: dict[str, str], operator: Client) -> None:
     """Beat would only log it, each time."""
     mine = by_hand("mine")
     page = save(operator, mine, **change)
     assert "errorlist" in page.content.decode()
-    assert PeriodicTask.objects.get(pk=mine.pk).args == "[1, 1]"
+    saved = PeriodicTask.objects.get(pk=mine.pk)
+    assert (saved.task, saved.args, saved.kwargs, saved.priority) == ("app.tasks.add", "[1, 1]", "{}", None)
 
 
 @pytest.mark.parametrize(("zone", "warned"), [("Europe/Berlin", True), ("UTC", False)])
