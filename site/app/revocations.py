@@ -8,6 +8,7 @@ state becomes REVOKED. The same holds for one that comes back to the queue becau
 """
 
 import logging
+import time
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -16,6 +17,8 @@ from celery import Celery, bootsteps, current_app
 from celery.app.task import Context
 from celery.exceptions import OperationalError
 from django.conf import settings
+from django.db.utils import InterfaceError
+from django.db.utils import OperationalError as DatabaseOperationalError
 from django.utils import timezone
 from kombu import Connection
 from kombu.transport import virtual
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # How long the workers may take to say whether they have the task. They answer in milliseconds; nobody else does.
 ANSWER_SECONDS = 1.0
+# How long a worker that starts waits for the database: as long as a restart of it takes.
+DATABASE_SECONDS = 30.0
 
 
 class Whereabouts(Enum):
@@ -43,13 +48,26 @@ def install(app: Celery) -> None:
 class BeforeTheFirstTask(bootsteps.StartStopStep):
     """Reads the revocations while the worker starts.
 
-    Celery starts the consumer after all other steps of a worker. When the database is away, the worker ends with the
-    error instead of starting what was revoked; whoever looks after it starts it again.
+    Celery starts the consumer after all other steps of a worker. While the database is away, the worker waits, and in
+    the end gives up instead of starting what was revoked; whoever looks after it starts it again.
     """
 
     def start(self, worker: Any) -> None:
         """Read them."""
-        _load()
+        from celery.worker.state import maybe_shutdown
+
+        deadline = time.monotonic() + DATABASE_SECONDS
+        while True:
+            maybe_shutdown()  # a signal while it waits
+            try:
+                _load()
+            except (DatabaseOperationalError, InterfaceError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("The database is away, and with it what was revoked: %s", error)
+                time.sleep(1)
+            else:
+                return
 
 
 class AfterAGap(bootsteps.StartStopStep):

@@ -1,8 +1,8 @@
 """The site's tasks: thin, so that the work itself can be called and tested without Celery.
 
 A task is delivered at least once. One that is not safe to run twice says so.
-Each is registered under its module path, which is also how the schedule names it. Each has limits of its own: what
-should take seconds must not hold a process for the half hour that the settings allow.
+Each is registered under its module path, which is also how the schedule names it. What takes seconds has limits of
+its own, and does not hold a process for the half hour that the settings allow; what grows with the tables has theirs.
 """
 
 import logging
@@ -91,20 +91,20 @@ def send_email(self: "Task[Any, Any]", address: str, subject: str, text: str) ->
     mail.send(address, subject, text, number=str(self.request.id))
 
 
-@shared_task(name="app.tasks.daily_report", soft_time_limit=60, time_limit=120)
+@shared_task(name="app.tasks.daily_report")
 def daily_report() -> str | None:
     """Keep the report of yesterday and send it; return its text, nothing if it was there already."""
     report = reports.keep(timezone.localdate() - timedelta(days=1))
     return report.text if report else None
 
 
-@shared_task(name="app.tasks.clear_expired_sessions", soft_time_limit=270, time_limit=300)
+@shared_task(name="app.tasks.clear_expired_sessions")
 def clear_expired_sessions() -> None:
     """Delete the sessions of visitors whose time is over; Django itself never does."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
-@shared_task(name="app.tasks.prune_runs", soft_time_limit=270, time_limit=300)
+@shared_task(name="app.tasks.prune_runs")
 def prune_runs() -> int:
     """Forget tasks that were sent too long ago, or are too many; return how many."""
     return dispatch.prune()

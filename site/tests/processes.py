@@ -140,6 +140,14 @@ class PostgreSQLServer:
     def create(self, database: str) -> str:
         """Make a database; return its URL, as DATABASE_URL takes it."""
         self._run("createdb", "-U", "site", database, data=False)
+        return self.url(database)
+
+    def rename(self, database: str, name: str) -> None:
+        """Give a database another name."""
+        self._run("psql", "-qU", "site", "-c", f"ALTER DATABASE {database} RENAME TO {name}", "postgres", data=False)
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database, as DATABASE_URL takes it."""
         return f"postgres://site@/{self.folder}/{database}"
 
     def _run(self, program: str, *arguments: str, data: bool = True) -> None:

@@ -1,8 +1,11 @@
 """Revoking: what is revoked does not run, whatever happens to the workers. On both brokers."""
 
+from pathlib import Path
 from typing import Any
 
-from processes import Stack, wait_for
+import pytest
+
+from processes import PostgreSQLServer, RedisServer, Stack, wait_for
 
 # At the beginning of what is done inside the project: one process does a whole step, for each takes a second to start.
 PRELUDE = """
@@ -99,6 +102,54 @@ def test_a_running_task_is_terminated_and_its_worker_goes_on(worker_stack: Stack
     assert shown == again == ["REVOKED", "TaskRevokedError: terminated", None]
     assert after == ["SUCCESS", "", "HELLO"]
     assert f"app.tasks.add[{run_id}] succeeded" not in worker_stack.log("worker")
+
+
+@pytest.mark.parametrize("worker_stack", ["redis"], indirect=True)
+def test_what_is_revoked_while_a_worker_has_no_broker_is_known_when_it_has_one_again(
+    worker_stack: Stack, tmp_path: Path
+) -> None:
+    """Nobody could tell it: the broadcast went to those who listened."""
+    broker = RedisServer(tmp_path / "broker")
+    broker.folder.mkdir()
+    broker.start()
+    worker_stack.variables["CELERY_BROKER_URL"] = broker.url(0)
+    # Idle: with a task in its hands Celery's worker ends when Redis does, and is a new one then.
+    worker_stack.start_worker("--concurrency=1")
+    try:
+        broker.stop()
+        # As `runs.revoke` does first, and can do no more.
+        run_id = ask(worker_stack, "runs.Revocation.objects.create(task_id='8a0c').task_id")
+        broker.start()
+        wait_for(lambda: "1 revoked task(s) will not be started" in worker_stack.log("worker"), 30, "it reads again")
+        shown = ask(
+            worker_stack,
+            "from app.tasks import simple_function\n"
+            f"simple_function.apply_async(['never'], task_id='{run_id}')\n"
+            f"show(wait_for('{run_id}', 'REVOKED'))",
+        )
+        assert shown == ["REVOKED", "TaskRevokedError: revoked", None]
+    finally:
+        worker_stack.kill("worker")
+        broker.stop()
+
+
+def test_a_worker_waits_for_the_database_before_it_takes_a_task(
+    tmp_path: Path, redis_server: RedisServer, postgresql_server: PostgreSQLServer
+) -> None:
+    """It cannot know what was revoked. When the database is there, it goes on by itself."""
+    redis_server.forget(7)
+    variables = {"CELERY_BROKER_URL": redis_server.url(7), "DATABASE_URL": postgresql_server.url("not_yet")}
+    stack = Stack(tmp_path, redis_server, variables=variables)
+    try:
+        stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=1")
+        wait_for(lambda: "The database is away" in stack.log("worker"), 20, "it says so")
+        assert " ready." not in stack.log("worker")
+        stack.variables["DATABASE_URL"] = postgresql_server.create("almost")
+        assert stack.manage("migrate", "-v0").returncode == 0
+        postgresql_server.rename("almost", "not_yet")
+        wait_for(lambda: " ready." in stack.log("worker"), 20, "it is ready")
+    finally:
+        stack.stop()
 
 
 def hand_out_again(stack: Stack) -> None:
