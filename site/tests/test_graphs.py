@@ -12,7 +12,7 @@ from django_celery_results.models import TaskResult
 
 from app import graphs, samples
 from app.models import Sample
-from app.tasks import add
+from processes import Stack
 
 pytestmark = pytest.mark.django_db
 
@@ -31,12 +31,20 @@ def numbers(series: str) -> dict[datetime, float]:
     return dict(Sample.objects.filter(series=series).values_list("minute", "value"))
 
 
-def test_tasks_in_the_queue_are_counted(broker: None) -> None:
-    """Of each priority, for they are one queue."""
-    assert samples.queue_lengths() == {"celery": 0}
-    for priority in (0, 5, 9):
-        add.apply_async((1, 2), priority=priority)
-    assert samples.queue_lengths() == {"celery": 3}
+COUNT = """
+from app.samples import queue_lengths
+from app.tasks import add
+print(queue_lengths())
+for priority in (0, 5, 9):
+    add.apply_async((1, 2), priority=priority)
+print(queue_lengths())
+"""
+
+
+def test_tasks_in_the_queue_are_counted(worker_stack: Stack) -> None:
+    """Of each priority, for they are one queue; and none where the queue does not exist yet."""
+    counted = worker_stack.manage("shell", "-v0", "-c", COUNT)
+    assert counted.stdout.splitlines() == ["{'celery': 0}", "{'celery': 3}"], counted.stderr
 
 
 def test_ended_tasks_are_counted_by_the_minute(broker: None) -> None:
