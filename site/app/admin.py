@@ -16,7 +16,7 @@ from kombu.utils import json
 
 from app import catalogue, runs, schedules
 from app.enqueue import BrokerAwayError, enqueue
-from app.models import ApiToken, Post, ScheduleDefault
+from app.models import ApiToken, DailyReport, Post, ScheduleDefault
 
 admin.site.site_header = "TimeOut"
 admin.site.site_title = "TimeOut"
@@ -191,3 +191,18 @@ def _is_in_code(entry: Any) -> bool:
 def _warn(request: HttpRequest, crontab: CrontabSchedule | None) -> None:
     if crontab is not None and schedules.skips_an_hour(crontab):
         messages.warning(request, f"{SKIPS % crontab} {INSTEAD}")
+
+
+@admin.register(DailyReport)
+class DailyReportAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Shows the reports; they are what they were."""
+
+    list_display = ("day", "text")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Leave writing to the task."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: DailyReport | None = None) -> bool:
+        """Leave them as they are."""
+        return False

@@ -211,7 +211,8 @@ class RabbitMQServer:
     def forget(self, queue: str) -> None:
         """Delete a queue with what waits in it."""
         with Connection(self.url) as connection:
-            connection.default_channel.queue_delete(queue)
+            channel: Any = connection.default_channel
+            channel.queue_delete(queue)
 
     @property
     def url(self) -> str:

@@ -137,7 +137,7 @@ def test_a_report_is_made_once_a_day_and_sent_after_it_is_kept(
     assert report.day == timezone.localdate() - timedelta(days=1)
     assert report.text == text
     assert "7 view(s)" in text
-    sent = [json.loads(each.args) for each in Dispatch.objects.order_by("pk")]
+    sent = [json.loads(each.args or "") for each in Dispatch.objects.order_by("pk")]
     assert sent == [[to, f"Report of {report.day}", text] for to in settings.DAILY_REPORT_TO]
     with django_capture_on_commit_callbacks() as waiting:
         assert tasks.daily_report() is None
