@@ -31,6 +31,9 @@ from TimeOut import priorities
 # filtered by state.
 LOOKED_AT = 1000
 
+# How long RabbitMQ lets a consumer hold a message, unless its own configuration says otherwise.
+RABBITMQ_CONSUMER_SECONDS = 30 * 60
+
 
 class UnknownRunError(LookupError):
     """No task was sent under that id, as far as is known here."""
@@ -303,15 +306,16 @@ def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, s
 def longest_countdown(name: str) -> int:
     """Return for how many seconds a task may be put off.
 
-    A worker takes such a task at once and holds it. Redis takes it for lost after the visibility timeout and gives it
-    to a second worker, so that waiting and running have to fit in there. Without such a time-out it is a day.
+    A worker takes such a task at once and holds it. After the visibility timeout Redis takes it for lost, after its
+    consumer timeout RabbitMQ takes the worker for stuck, and either gives it to a second one: waiting and running have
+    to fit in there.
+
+    Source: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
 
     Raises:
         app.catalogue.UnknownTaskError: there is no such task.
     """
-    visibility = current_app.conf.broker_transport_options.get("visibility_timeout")
-    if visibility is None:
-        return 24 * 3600
+    visibility = current_app.conf.broker_transport_options.get("visibility_timeout", RABBITMQ_CONSUMER_SECONDS)
     limit = catalogue.task_named(name).time_limit or current_app.conf.task_time_limit
     return max(0, int(visibility - limit - current_app.conf.worker_soft_shutdown_timeout))
 

@@ -43,8 +43,8 @@ class Messages:
     def take(self) -> Any:
         """Return the next message, which is gone then; None if there is none."""
         with current_app.connection_for_read() as connection:
-            queue: Any = Queue
-            return queue("celery")(connection.default_channel).get(no_ack=True, accept=["json"])
+            queue: Any = Queue("celery")
+            return queue(connection.default_channel).get(no_ack=True, accept=["json"])
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def task() -> Iterator[Any]:
 
     def register(function: Any, **options: Any) -> Any:
         names.append(f"tests.{function.__name__}")
-        made = shared_task(name=names[-1], **options)(function)
-        return current_app.tasks[made.name]
+        decorate: Any = shared_task(name=names[-1], **options)
+        return current_app.tasks[decorate(function).name]
 
     yield register
     for name in names:
@@ -236,6 +236,12 @@ def test_a_countdown_of_nothing_is_at_once(queue: Messages) -> None:
     runs.start("app.tasks.add", [1, 2], countdown=0)
     assert not queue.take().headers["eta"]
     assert runs.find(runs.start("app.tasks.add", [1, 2], countdown=1800)).eta is not None
+
+
+def test_on_rabbitmq_a_countdown_has_to_fit_into_its_consumer_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an hour, less the 60 s that `add` may run and 30 to stop."""
+    monkeypatch.setitem(current_app.conf, "broker_transport_options", {"confirm_publish": True})
+    assert runs.longest_countdown("app.tasks.add") == 1710
 
 
 def test_old_and_too_many_are_forgotten_with_their_revocations(settings: LazySettings) -> None:
