@@ -111,8 +111,9 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
     except runs.ResultsAwayError:
         return render(request, "app/run.html", {"run_id": run_id}, status=503)
     reruns = runs.reruns(run_id)
-    context = {"run": found, "run_id": run_id, "reruns": reruns, "tasks": catalogue.registered()}
-    return live(request, "app/run.html", "app/_run.html", (found, reruns), context)
+    done = history.entries(run_id)
+    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done}
+    return live(request, "app/run.html", "app/_run.html", (found, reruns, len(done)), context)
 
 
 @never_cache
@@ -282,6 +283,8 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
         )
     else:
         messages.success(request, REVOKED[done])
+        if done is Revoked.WAS_OVER:
+            return redirect("run", run_id)
     history.note(request.user, run_id, history.TERMINATED if terminate else history.REVOKED)
     return redirect("run", run_id)
 

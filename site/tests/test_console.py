@@ -342,6 +342,15 @@ def test_the_list_takes_seven_queries_however_many_runs(
         staff.get("/tasks/?state=FAILURE&name=app.tasks.add")
 
 
+def test_the_page_of_a_run_takes_eight_queries_at_most(staff: Client, django_assert_max_num_queries: Any) -> None:
+    """However often it was run again."""
+    run_id = a_run()
+    for _ in range(20):
+        a_run(parent=run_id)
+    with django_assert_max_num_queries(8):
+        staff.get(f"/tasks/{run_id}/")
+
+
 def test_what_has_not_changed_is_not_sent_again(staff: Client) -> None:
     """204, so that nothing is taken from under the reader; and all of it once something happened."""
     run_id = a_run("STARTED")
@@ -432,8 +441,8 @@ def test_a_button_that_destroys_asks_first(staff: Client, action: str) -> None:
     assert not LogEntry.objects.exists()
 
 
-def test_a_revoke_is_done_and_written_into_the_admins_log(staff: Client, broker: None, admin_client: Client) -> None:
-    """Where the admin shows it, with who did it."""
+def test_a_revoke_is_done_and_written_into_the_admins_log(staff: Client, broker: None) -> None:
+    """With who did it; the page of the run shows that, too."""
     run_id = a_run("PENDING")
     answer = staff.post(f"/tasks/{run_id}/revoke/", follow=True)
     assert "it will not start" in text(answer)
@@ -442,14 +451,18 @@ def test_a_revoke_is_done_and_written_into_the_admins_log(staff: Client, broker:
     assert (entry.user.username, entry.object_repr) == ("anna", f"app.tasks.add[{run_id}]")
     assert entry.change_message == "Revoked."
     assert entry.object_id == str(Dispatch.objects.get(task_id=run_id).pk)
+    assert "anna: Revoked." in text(staff.get(f"/tasks/{run_id}/"))
 
 
 def test_what_has_ended_can_only_be_run_again(staff: Client) -> None:
-    """And says why."""
-    page = text(staff.get(f"/tasks/{a_run()}/"))
+    """And says why. Who had the question open already gets the answer, and nothing is written down as done."""
+    run_id = a_run()
+    page = text(staff.get(f"/tasks/{run_id}/"))
     assert "nothing left to revoke" in page
     assert "Terminate at once" not in page
     assert "Run again with the same arguments" in page
+    assert "It had ended before" in text(staff.post(f"/tasks/{run_id}/terminate/", follow=True))
+    assert not LogEntry.objects.exists()
 
 
 def test_a_rerun_has_equal_arguments_and_knows_its_parent(staff: Client, broker: None) -> None:
