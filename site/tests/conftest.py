@@ -14,13 +14,23 @@ import pytest
 from celery import current_app
 
 from messages import Queue
-from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, wait_for
+from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, tail, wait_for
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
 
 BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Iterator[None]:
+    """Show with a failure what the processes that it used have said last."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    for stack in item.funcargs.values() if report.failed else ():
+        if isinstance(stack, Stack):
+            report.sections += [(f"The end of {log.name}", tail(log)) for log in sorted(stack.folder.glob("*.log"))]
 
 
 @pytest.fixture

@@ -63,6 +63,11 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     return pytest.fail(f"{what}: not within {seconds} seconds")
 
 
+def tail(log: Path) -> str:
+    """Return the last lines of a file."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+
+
 def free_port() -> int:
     """Return a TCP port on which nothing listens."""
     with socket.socket() as listener:
@@ -111,6 +116,11 @@ class RedisServer:
         """Empty one of its databases."""
         with Redis.from_url(self.url(database)) as client:
             client.flushdb()
+
+    def is_idle(self) -> bool:
+        """Say whether no worker has taken a message that it has not acknowledged."""
+        with Redis.from_url(self.url(0)) as client:
+            return not client.hlen("unacked")
 
     def url(self, database: int) -> str:
         """Return the URL of one of its databases: 0 and 1 are the site's own."""
