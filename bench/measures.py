@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stack.load import failures, percentile
 from stack.releases import Release
 
+from bench import ledger as ledgers
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
 from bench.timing import Row, Run, side_by_side, tell
@@ -139,3 +140,9 @@ def deploy_p99(lab: Lab) -> Row:
     ratios = ", ".join(f"{ratio:.2f}" for ratio in sorted(row.ratios()))
     row.notes += [f"each deploy: {ratios}", f"requests failed: {len(failed)} of {requests}", *failed[:5]]
     return row
+
+
+@measure("ledger")
+def ledger(lab: Lab) -> Row:
+    """A task in a busy worker, with and without the dispatch ledger; and its enqueueing."""
+    return ledgers.ledger(lab.rounds or 3)

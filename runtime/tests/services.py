@@ -113,11 +113,15 @@ class PostgreSQL:
         """Make an empty cluster."""
         self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8")
 
-    def start(self) -> None:
-        """Start it and wait until it answers. Does nothing while it runs."""
+    def start(self, *, fsync: bool = False) -> None:
+        """Start it and wait until it answers. Does nothing while it runs.
+
+        Args:
+            fsync: it waits for the disk; tests are faster without.
+        """
         if self._runs():
             return
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off"
+        options = f"-k {self.directory} -c listen_addresses= -c fsync={'on' if fsync else 'off'}"
         log = str(self.directory / "log")
         self._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}", f"--log={log}")
 

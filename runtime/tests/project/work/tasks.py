@@ -26,6 +26,11 @@ def sleep(name: str, seconds: float) -> str:
     return name
 
 
+@shared_task(ignore_result=True)
+def nothing() -> None:
+    """Do nothing, as fast as can be."""
+
+
 @shared_task(rate_limit="1/h")
 def once_an_hour(name: str) -> None:
     """Say that it ran."""
