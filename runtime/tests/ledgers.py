@@ -139,6 +139,19 @@ class Project:
         """Return how many rows have not ended."""
         return len(self.rows("WHERE ended_at IS NULL"))
 
+    @contextmanager
+    def unheard(self, task_id: str) -> Iterator[None]:
+        """Let no word of a task come to its row until the block ends; what waits then is lost."""
+        with postgresql_session(self._environment) as session:
+            session.execute("BEGIN")
+            query = "SELECT 1 FROM celeriac_ledger_dispatch WHERE task_id = %s FOR UPDATE"
+            session.execute(query, [task_id])
+            yield
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+
     def end(self) -> None:
         """End it."""
         self.process.kill()

@@ -21,10 +21,14 @@ START_TIMEOUT_SECONDS = 20
 
 
 @contextmanager
-def redis_server() -> Iterator["Redis"]:
-    """Run a redis-server that keeps nothing on disk, on a free port of the loopback address."""
+def redis_server(*, on_disk: bool = False) -> Iterator["Redis"]:
+    """Run a redis-server on a free port of the loopback address.
+
+    Args:
+        on_disk: it keeps everything on disk, as that of a host does.
+    """
     with tempfile.TemporaryDirectory(prefix="redis-") as directory:
-        server = Redis(Path(directory), free_port())
+        server = Redis(Path(directory), free_port(), on_disk)
         server.start()
         try:
             yield server
@@ -135,10 +139,12 @@ class Redis:
     Attributes:
         directory: where it runs.
         port: where it listens, on 127.0.0.1; the same one over a restart.
+        on_disk: whether it keeps anything over a restart.
     """
 
     directory: Path
     port: int
+    on_disk: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -147,23 +153,34 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty, and wait until it answers. Does nothing while it runs."""
+        """Start it, and wait until it answers. Does nothing while it runs."""
         if self._process is not None:
             return
         program = _program("redis-server", "redis-server")
         log = (self.directory / "log").open("ab")
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        kept = ["--appendonly", "yes" if self.on_disk else "no"]
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
         self._process = subprocess.Popen(
             [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
         )
         _wait(lambda: _answers(self.port), f"redis-server on port {self.port}")
 
     def stop(self) -> None:
-        """Stop it at once, and with it forget everything. Does nothing while it is stopped."""
+        """Kill it; it forgets what is not on disk. Does nothing while it is stopped."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing until the block ends."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @dataclass

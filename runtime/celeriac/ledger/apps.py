@@ -17,6 +17,7 @@ class LedgerConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect to the signals, once there are models."""
+        import celeriac.tasks  # noqa: F401  (the ping, which says that it is not to be noted)
         from celeriac.ledger import publishing, settings, worker
 
         if settings.enabled():

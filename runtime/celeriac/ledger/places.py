@@ -20,6 +20,9 @@ LONGEST = 200_000
 # Of the oldest messages of a list, so many are looked at to learn how old they are.
 HEAD = 100
 
+# Task id and retries. A retry has the id of the attempt before it, which may be somewhere, too.
+Attempt = tuple[str, int]
+
 
 class Places:
     """The broker's Redis, as the ledger reads it.
@@ -51,10 +54,10 @@ class Places:
     def head(self, name: str) -> list[str]:
         """Return the task ids of the messages of a list that come next."""
         messages = self._redis.lrange(self._prefix + name, -HEAD, -1)
-        return [_id(json.loads(message)) for message in messages]
+        return [_attempt(json.loads(message))[0] for message in messages]
 
-    def present(self, queues: Iterable[str]) -> set[str]:
-        """Return the task ids of all messages in these queues, held by workers, and parked.
+    def present(self, queues: Iterable[str]) -> set[Attempt]:
+        """Return what all messages are that are in these queues, held by workers, or parked.
 
         A message that goes from a queue to a worker in the meantime is seen in ``unacked``
         afterwards, one that comes back before that was seen there in the beginning. Only one that
@@ -75,18 +78,21 @@ class Places:
         if receipts:
             self._redis.zrem(self._prefix + RECEIPTS, *receipts)
 
-    def _unacked(self) -> set[str]:
+    def _unacked(self) -> set[Attempt]:
         key = self._prefix + self._channel.unacked_key
-        return {_id(json.loads(kept)[0]) for _, kept in self._redis.hscan_iter(key, count=SLICE)}
+        return {
+            _attempt(json.loads(kept)[0]) for _, kept in self._redis.hscan_iter(key, count=SLICE)
+        }
 
-    def _list(self, name: str) -> Iterator[str]:
+    def _list(self, name: str) -> Iterator[Attempt]:
         """Yield what is in a list, from the end where it grows: so nothing is missed."""
         start = 0
         while found := self._redis.lrange(self._prefix + name, start, start + SLICE - 1):
-            yield from (_id(json.loads(message)) for message in found)
+            yield from (_attempt(json.loads(message)) for message in found)
             start += SLICE
 
 
-def _id(message: dict[str, Any]) -> str:
-    """Return the id of the task in a message, as kombu keeps it; empty for something else."""
-    return str(message.get("headers", {}).get("id") or "")
+def _attempt(message: dict[str, Any]) -> Attempt:
+    """Return the task id and the attempt of a message, as kombu keeps it."""
+    headers = message.get("headers", {})
+    return str(headers.get("id")), headers.get("retries") or 0

@@ -76,18 +76,19 @@ class Sweep:
         """Look once; return the ids of the tasks that were sent again."""
         now = timezone.now()
         rows = {row.task_id: row for row in self._candidates(now)}
-        present: set[str] = set()
+        present: set[places.Attempt] = set()
         if rows:
             present = self._places.present({row.queue for row in rows.values()})
         # After the places, so that what was acknowledged meanwhile has its receipt.
         receipts = self._read_receipts(rows)
         # Before the verdicts, so that what was revoked meanwhile is known.
-        revoked = _revoked({task_id for task_id in rows if task_id not in present})
+        missing = {row.task_id for row in rows.values() if _attempt(row) not in present}
+        revoked = _revoked(missing)
         found: dict[Verdict, list[Dispatch]] = {each: [] for each in Verdict}
         early = timedelta(seconds=settings.look_seconds() * EARLY)
         for row in rows.values():
             task_id = row.task_id
-            seen = Seen(task_id in present, receipts.get(task_id), task_id in revoked)
+            seen = Seen(task_id not in missing, receipts.get(task_id), task_id in revoked)
             found[verdict(_noted(row), seen, now, settings.bound(), early)].append(row)
         return self._do(found, now)
 
@@ -240,6 +241,10 @@ def _revoked(task_ids: set[str]) -> set[str]:
         return set()
     of_worker = {task_id for task_id in task_ids if task_id in state.revoked}
     return of_worker | settings.revoked_of_project()(task_ids)
+
+
+def _attempt(row: Dispatch) -> places.Attempt:
+    return row.task_id, row.retries
 
 
 def _noted(row: Dispatch) -> Noted:

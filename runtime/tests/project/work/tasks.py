@@ -78,6 +78,14 @@ def once(name: str, seconds: float) -> None:
     _record("ended", name)
 
 
+@shared_task
+def once_with_file(name: str) -> None:
+    """Do the same, and take until there is a file of this name."""
+    while not (Path(os.environ["SCRATCH"]) / name).exists():
+        time.sleep(0.1)
+    once(name, 0)
+
+
 def send_in_transaction(name: str, fails: bool) -> list[str]:
     """Send two tasks in a transaction, one of them on commit; return their ids."""
     sent = []
