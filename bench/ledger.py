@@ -26,7 +26,7 @@ from environment import empty_database, process_environment
 from services import Redis, postgresql_server, redis_server
 from workers import worker
 
-TASKS = 6000
+TASKS = 4000
 # Measured between these parts of the queue: the worker runs, and does not yet run dry.
 FROM, TO = 0.9, 0.1
 WITHIN_SECONDS = 120

@@ -68,14 +68,16 @@ def _note(
     Source: https://docs.celeryq.dev/en/stable/userguide/signals.html#before-task-publish
     """
     headers.pop(NOTED, None)  # a retry has what the attempt before it had
-    task = _task(sender)
-    if "id" not in headers or not getattr(task, "ledger", True):
+    if "id" not in headers:
         return
-    # Of a task that is not registered here nobody knows whether its arguments may be kept.
-    keep = task is not None and getattr(task, "keep_arguments", True)
-    if task is not None and not keep:
-        headers.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)
     try:
+        task = _task(sender)
+        if not getattr(task, "ledger", True):
+            return
+        # Of a task that is not registered here nobody knows whether its arguments may be kept.
+        keep = task is not None and getattr(task, "keep_arguments", True)
+        if task is not None and not keep:
+            headers.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)
         row = Dispatch(
             task_id=headers["id"],
             retries=headers.get("retries") or 0,
@@ -159,6 +161,12 @@ _OF_AN_ATTEMPT = (
 )  # fmt: skip
 
 
+# For this one transaction the server does not wait for its disk. What it forgets, should it crash in
+# the next half second, is a row whose task would have to be lost in that moment, too.
+# https://www.postgresql.org/docs/current/wal-async-commit.html
+_UNAWAITED = " RETURNING set_config('synchronous_commit', 'off', true)"
+
+
 def _upsert(connection: Any, row: Dispatch) -> None:
     # Not through the ORM, which knows no condition here, and makes three round trips of it.
     fields = [field for field in Dispatch._meta.concrete_fields if not field.primary_key]
@@ -176,9 +184,11 @@ def _upsert(connection: Any, row: Dispatch) -> None:
         # A savepoint: a failure here must not spoil what the caller does next.
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute(statement, values)
-    else:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, values)
+        return
+    if connection.vendor == "postgresql":
+        statement += _UNAWAITED
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
 
 
 def _count(failed: int) -> None:

@@ -29,31 +29,22 @@ def _install(instance: Any, **_: Any) -> None:
 
 
 class Noting(bootsteps.StartStopStep):
-    """Notes what the worker starts and ends.
+    """Lets the requests of the worker's tasks be noted.
 
-    It comes before the pool, so that it is stopped after it.
+    Celery starts the consumer, which asks for their classes, after all other steps of a worker.
     """
 
-    requires = ("celery.worker.components:Hub",)
-    last = False
-
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._ledger = Ledger(worker.hostname)
+        worker.celeriac_ledger = self._ledger = Ledger(worker.hostname)
 
     def start(self, worker: Any) -> None:
-        """Begin; the tasks get their requests before the consumer asks for them."""
+        """Begin."""
         requests.install(worker.app.tasks, self._ledger)
         self._ledger.start()
 
-    def stop(self, worker: Any) -> None:
-        """Write what is left."""
-        self._ledger.stop(STOP_SECONDS)
-
-    terminate = stop
-
 
 class Sweeping(bootsteps.StartStopStep):
-    """Looks for lost tasks."""
+    """Looks for lost tasks, and in the end waits for what is being written and sent."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -74,6 +65,10 @@ class Sweeping(bootsteps.StartStopStep):
             self._aside.stop()
 
     def shutdown(self, consumer: Any) -> None:
-        """Wait for a send that may be under way: cut off, the task would come a bound later."""
+        """Write what is left: the pool has ended.
+
+        A send that may be under way is waited for. Cut off, it would come a bound later.
+        """
+        consumer.controller.celeriac_ledger.stop(STOP_SECONDS)
         if self._aside is not None and self._aside.is_alive():
             self._aside.join(2 * TIMEOUT_SECONDS)
