@@ -161,7 +161,7 @@ _OF_AN_ATTEMPT = (
 )  # fmt: skip
 
 
-# For this one transaction the server does not wait for its disk. What it forgets, should it crash in
+# For this one transaction the server does not wait for its disk. What it forgets, if it crashes in
 # the next half second, is a row whose task would have to be lost in that moment, too.
 # https://www.postgresql.org/docs/current/wal-async-commit.html
 _UNAWAITED = " RETURNING set_config('synchronous_commit', 'off', true)"
