@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import redis as redis_client
 from environment import postgresql_session
 from services import Redis
+from supervised import Supervised
 from workers import record
 
 # For so many seconds a task must be nowhere, in these tests.
@@ -181,7 +183,30 @@ def everything(broker: Redis) -> dict[str, int]:
         return {**{key: client.llen(key) for key in lists}, "unacked": client.hlen("unacked")}
 
 
+def freezable(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a worker that waits at the broker for long, to be frozen there."""
+    options = {"visibility_timeout": 3600, "polling_interval": 60, "socket_timeout": 120}
+    return with_ledger(environment, CELERY_BROKER_TRANSPORT_OPTIONS=options)
+
+
+def freeze(workers: list[Supervised], broker: Redis) -> None:
+    """Freeze all workers of a broker, each while it waits for a message.
+
+    Args:
+        workers: all of them, and `freezable`.
+        broker: theirs.
+    """
+    with redis_client.Redis.from_url(broker.url) as client:
+        for each in workers:
+            each.told("READY=1", within=60)
+        workers[0].waits(
+            lambda: client.info("clients")["blocked_clients"] == len(workers), "waiting workers"
+        )
+    for each in workers:
+        each.process.send_signal(signal.SIGSTOP)
+
+
 def kill(process: "subprocess.Popen[bytes]") -> None:
     """Kill a process and its children, as a host does that loses its power."""
-    os.killpg(process.pid, 9)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
-from ledgers import BOUND, Project, ended, everything, kill, running, with_ledger
+from ledgers import BOUND, Project, ended, everything, freezable, freeze, kill, running, with_ledger
 from services import Redis, redis_server
 from supervised import Supervised
 from workers import messages, record, worker
@@ -21,8 +21,7 @@ WITHIN = BOUND * 3 + 15
 
 def taken_by_a_frozen_worker(frozen: Supervised, redis: Redis, project: Project, task: str) -> str:
     """Freeze a worker, and send a task that it takes and cannot note; return the id."""
-    frozen.told("READY=1")
-    frozen.process.send_signal(signal.SIGSTOP)
+    freeze([frozen], redis)
     sent = project.send("it", *([0] if task == "once" else []), task=task)
     frozen.waits(lambda: everything(redis) == {"unacked": 0}, "taken message")
     return sent
@@ -31,7 +30,8 @@ def taken_by_a_frozen_worker(frozen: Supervised, redis: Redis, project: Project,
 def test_a_frozen_worker_that_wakes_after_the_task_was_executed_drops_it(
     ledger_environment: dict[str, str], redis: Redis
 ) -> None:
-    with running(ledger_environment) as project, worker(ledger_environment, ONE) as frozen:
+    environment = freezable(ledger_environment)
+    with running(ledger_environment) as project, worker(environment, ONE) as frozen:
         sent = taken_by_a_frozen_worker(frozen, redis, project, "once")
         with worker(ledger_environment, ONE) as healthy:
             healthy.waits(lambda: project.row(sent)["ended_at"] is not None, "resend", WITHIN)
@@ -51,7 +51,8 @@ def test_a_frozen_worker_that_wakes_after_the_task_was_executed_drops_it(
 def test_a_frozen_worker_that_wakes_while_the_task_runs_runs_it_too_and_is_counted(
     ledger_environment: dict[str, str], redis: Redis
 ) -> None:
-    with running(ledger_environment) as project, worker(ledger_environment, ONE) as frozen:
+    environment = freezable(ledger_environment)
+    with running(ledger_environment) as project, worker(environment, ONE) as frozen:
         sent = taken_by_a_frozen_worker(frozen, redis, project, "once_with_file")
         with worker(ledger_environment, ONE) as healthy:
             healthy.waits(lambda: project.row(sent)["starts"] == 1, "resent task", WITHIN)

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 import redis as redis_client
 from environment import postgresql_session
-from ledgers import BOUND, Project, ended, everything, kill, running, with_ledger
+from ledgers import (
+    BOUND,
+    Project,
+    ended,
+    everything,
+    freezable,
+    freeze,
+    kill,
+    running,
+    with_ledger,
+)
 from services import RabbitMQ, Redis
 from supervised import Supervised
 from workers import messages, record, worker
@@ -55,14 +65,9 @@ def test_what_a_killed_worker_took_and_did_not_note_is_executed(
     """The worker is frozen while it waits for a message, gets one, and is killed: ten times."""
     with running(ledger_environment) as project:
         with ExitStack() as stack:
-            frozen = [
-                stack.enter_context(worker(ledger_environment, ONE, "--pool=threads"))
-                for _ in range(10)
-            ]
-            for each in frozen:
-                each.told("READY=1", within=60)
-            for each in frozen:
-                each.process.send_signal(signal.SIGSTOP)
+            environment = freezable(ledger_environment)
+            frozen = [stack.enter_context(worker(environment, ONE)) for _ in range(10)]
+            freeze(frozen, redis)
             project.send_many([(f"{number}", 0) for number in range(10)])
             frozen[0].waits(lambda: everything(redis) == {"unacked": 0}, "taken messages")
             for each in frozen:
