@@ -143,12 +143,13 @@ def test_what_waits_is_not_sent_again(ledger_environment: dict[str, str], redis:
 def test_what_was_put_back_behind_a_long_queue_is_not_sent_again(
     ledger_environment: dict[str, str], redis: Redis
 ) -> None:
-    """It is older than all that is before it: it is looked for, and found at the other end."""
+    """It is older than all that is before it: it is looked for, and found in the middle."""
     with running(ledger_environment) as project:
         old = project.send("old", 0, queue="paused")
-        project.send_many([()] * 2500, task="nothing", queue="paused")
+        project.send_many([()] * 1250, task="nothing", queue="paused")
         with redis_client.Redis.from_url(redis.url) as client:
             client.lpush("paused", client.rpop("paused"))
+        project.send_many([()] * 1250, task="nothing", queue="paused")
         with worker(ledger_environment) as healthy:
             healthy.told("READY=1")
             time.sleep(BOUND)
