@@ -6,6 +6,8 @@ computer does meets both.
 
 from __future__ import annotations
 
+import os
+import statistics
 import time
 from collections.abc import Callable
 
@@ -13,6 +15,7 @@ from stack.load import failures, percentile
 from stack.releases import Release
 
 from bench import ledger as ledgers
+from bench.console import FEW, LIST, MANY, PAGES, console
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
 from bench.timing import Row, Run, side_by_side, tell
@@ -139,6 +142,35 @@ def deploy_p99(lab: Lab) -> Row:
         failed, requests = failures(load.answers()), len(load.answers())
     ratios = ", ".join(f"{ratio:.2f}" for ratio in sorted(row.ratios()))
     row.notes += [f"each deploy: {ratios}", f"requests failed: {len(failed)} of {requests}", *failed[:5]]
+    return row
+
+
+@measure("site")
+def site(lab: Lab) -> Row:
+    """The console's list over 50,000 tasks, against over 50; also other lists, and starting a task."""
+    browser = console(lab.converged)
+    others: dict[str, dict[int, list[float]]] = {}
+    queries: dict[int, dict[str, int]] = {}
+
+    def look(tasks: int) -> Run:
+        browser.fill(tasks)
+        queries[tasks] = browser.queries()  # and warms the database up
+        load = os.getloadavg()[0]
+        for name, path in PAGES.items():
+            others.setdefault(name, {}).setdefault(tasks, []).append(browser.seconds_of_page(path))
+        starting = browser.seconds_of_enqueueing()
+        others.setdefault("starting a task", {}).setdefault(tasks, []).append(starting)
+        return Run(others[LIST][tasks][-1], load, "")
+
+    try:
+        row = side_by_side(lab.rounds or 3, lambda: look(MANY), lambda: look(FEW))
+    finally:
+        browser.empty()
+    row.unit = "ms"
+    for name, seconds in others.items():
+        many, few = statistics.median(seconds[MANY]), statistics.median(seconds[FEW])
+        asked = f", {queries[MANY][name]} queries, and {queries[FEW][name]}" if name in PAGES else ""
+        row.notes.append(f"{name}: {many * 1000:.1f} ms, against {few * 1000:.1f} ms: {many / few:.2f}{asked}")
     return row
 
 

@@ -27,7 +27,8 @@ import signal
 import time
 from typing import Any
 
-from celery import signals
+from celery import Celery, signals
+from celery.utils.imports import load_extension_class_names, symbol_by_name
 from celery.utils.log import get_logger
 from django.db import Error, connections, router
 from django_celery_beat import schedulers
@@ -43,6 +44,9 @@ STATUS_INTERVAL_SECONDS = 1.0
 # How soon a free lease is found, and how soon a database that is back.
 STANDBY_SECONDS = 0.1
 NO_DATABASE_SECONDS = 1.0
+
+# Where Celery itself looks up short names of schedulers, such as `django`.
+_ALIASES = "celery.beat_schedulers"
 
 _log = get_logger(__name__)
 
@@ -70,6 +74,18 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     _ready = False
     _reported: Standby | type[BeatStatus] | None = None
     _reported_at = 0.0  # time.monotonic()
+
+    def __new__(cls, app: Celery, **_: Any) -> "DatabaseScheduler":
+        """Put the project's own scheduler under this one, if it is made from django-celery-beat's.
+
+        Its ``setup_schedule`` runs when this beat takes over, and not when it only stands by.
+        """
+        own = symbol_by_name(app.conf.beat_scheduler, dict(load_extension_class_names(_ALIASES)))
+        of_its_kind = isinstance(own, type) and issubclass(own, schedulers.DatabaseScheduler)
+        if of_its_kind and not issubclass(cls, own):
+            cls = type(cls.__name__, (cls, own), {})
+        made: DatabaseScheduler = super().__new__(cls)
+        return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -108,6 +108,20 @@ def test_the_server_gives_a_host_up_that_vanished(bare_environment: dict[str, st
     assert 0 < int(unconfirmed) <= 10_000  # milliseconds
 
 
+def test_the_projects_own_scheduler_lies_under_ours(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    """It does things the project's way once it has the lease, and leaves the table alone before."""
+    own = {"CELERY_BEAT_SCHEDULER": "work.schedulers:Renaming"}
+    with arrivals(redis) as sends, beat(with_schedule(environment, schedule(HOURLY))) as old:
+        old.told("last tick")
+        with beat(with_schedule(environment, schedule(1), **own)) as new:
+            new.told(STANDBY, times=2)
+            assert list(runs(environment)) == ["entry 0"]
+            old.stop()
+            arrived(sends, new, "ours entry 0", 2)
+
+
 def two_speeds() -> dict[str, Any]:
     """Return a beat_schedule with one entry every second, and one every five."""
     return {**schedule(1), "slow": {"task": "celeriac.ping", "schedule": 5}}

@@ -4,9 +4,13 @@ Source: https://docs.celeryq.dev/en/stable/django/first-steps-with-django.html
 """
 
 import os
+from datetime import timedelta
 
 from celery import Celery
 from celery.schedules import crontab
+
+from app import revocations
+from TimeOut import priorities
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "TimeOut.settings")
 
@@ -19,15 +23,30 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 # `tasks.py` of every installed app.
 app.autodiscover_tasks()
 
+# A worker knows what was revoked before it takes its first task.
+revocations.install(app)
+
 # ==================================================================================================
 # Periodic tasks
 # ==================================================================================================
-# beat writes these into the database each time it starts; there the admin shows them beside those
-# made by hand. A `task` here must be the name under which the task is registered, or the worker
-# refuses the message.
+# These are defaults: beat merges them into the database when it begins to send (`app.schedules`), and
+# what was changed there in the admin stays. A `task` here must be the name under which the task is
+# registered, or the worker refuses the message.
 app.conf.beat_schedule = {
     "app-post_counter_update": {
         "task": "app.tasks.post_counter_update",
         "schedule": crontab(),  # every minute; `crontab(minute=0, hour=0)` is daily at midnight
+    },
+    # Once a day, by the clock on the wall; not between two and three, which some nights do not have and some have
+    # twice.
+    "app-daily_report": {"task": "app.tasks.daily_report", "schedule": crontab(hour=6, minute=0)},
+    "app-clear_expired_sessions": {"task": "app.tasks.clear_expired_sessions", "schedule": crontab(hour=4, minute=30)},
+    # An interval does not care about clocks.
+    "app-prune_runs": {"task": "app.tasks.prune_runs", "schedule": timedelta(hours=1)},
+    # Before everything that waits: what the graphs show is a matter of now, and worth nothing later.
+    "app-measure": {
+        "task": "app.tasks.measure",
+        "schedule": crontab(),
+        "options": {"priority": priorities.HIGHEST, "expires": 50},
     },
 }

@@ -13,7 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+
+from TimeOut import priorities
 
 env = environ.Env()
 
@@ -104,17 +107,37 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "csp",  # checks the policy below
+    "ninja",  # the page of the API, with scripts and styles from the site's own static files
+    "django_htmx",  # lists and pages of runs that stay live
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
 ]
+
+# A page runs no script and loads no style that is not a file of this site: text that a task returned stays text,
+# whatever is in it.
+# https://django-csp.readthedocs.io/en/latest/configuration.html
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+    },
+}
 
 ROOT_URLCONF = "TimeOut.urls"
 WSGI_APPLICATION = "TimeOut.wsgi.application"
@@ -128,6 +151,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "app.context.links",
             ],
         },
     },
@@ -143,14 +167,33 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Where the home page says Flower is; empty for no link.
+# Where pages say Flower is; empty for no link.
 FLOWER_URL = env.str("FLOWER_URL", default="/flower/" if ON_HOST else "http://127.0.0.1:5555/")
+
+# ==================================================================================================
+# E-mail
+# ==================================================================================================
+
+# `smtp+tls://user:password@mail.example.org:587`; signs such as / and @ in the password as %2F and %40. Unless it is
+# set, e-mails are written to the log and not sent.
+# https://django-environ.readthedocs.io/en/latest/types.html#environ-env-email-url
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+# Seconds after which a mail server that does not answer is an error, and the task is tried again later.
+# https://docs.djangoproject.com/en/5.2/ref/settings/#email-timeout
+EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=10)
+# https://docs.djangoproject.com/en/5.2/ref/settings/#default-from-email
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
+# Who gets the daily report; without any it is only kept.
+DAILY_REPORT_TO = env.list("DAILY_REPORT_TO", default=[])
 
 # ==================================================================================================
 # Language and time
 # ==================================================================================================
 
+# A browser gets the one that it asks for, and English when it asks for none of these.
+# https://docs.djangoproject.com/en/5.2/topics/i18n/translation/#how-django-discovers-language-preference
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ru", "Русский")]
 USE_I18N = True
 
 # The zone of times on pages and of crontab schedules. Stored times are UTC whatever it is.
@@ -313,6 +356,8 @@ _REDIS_TRANSPORT_OPTIONS = {
     "health_check_interval": 10,
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
+    # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
+    "priority_steps": priorities.REDIS_STEPS,
 }
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#broker-transport-options
 CELERY_BROKER_TRANSPORT_OPTIONS = (
@@ -357,6 +402,15 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 # worker is free.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#worker-prefetch-multiplier
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# Priorities go from 0 to 9, 9 is first: `apply_async(priority=9)`. A RabbitMQ queue is declared with its highest one,
+# and for good: another number here needs another queue.
+# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-queue-max-priority
+CELERY_TASK_QUEUE_MAX_PRIORITY = priorities.HIGHEST
+# Without one a task is in the middle, and not behind all others. A route and not `task_default_priority`, which
+# only a task knows that is registered where it is sent: `celery call`, Flower and `send_task` go by name.
+# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-routes
+CELERY_TASK_ROUTES = {"*": {"priority": priorities.DEFAULT}}
 
 # JSON only: what a stranger puts into a pickle runs as code in the worker.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#accept-content
@@ -410,19 +464,25 @@ CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-expires
 CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 
+# What is known of a task that was sent (its arguments, who sent it, whether it was revoked) is kept as long as its
+# result, and for so many tasks at most. `app.tasks.prune_runs` deletes the rest.
+RUNS_EXPIRE = CELERY_RESULT_EXPIRES
+RUNS_MAX = env.int("RUNS_MAX", default=100_000)
+
 # ==================================================================================================
 # Celery: beat
 # ==================================================================================================
 
-# The schedule is in the database.
-# https://django-celery-beat.readthedocs.io/
-CELERY_BEAT_SCHEDULER = env.str("CELERY_BEAT_SCHEDULER", default="django_celery_beat.schedulers:DatabaseScheduler")
+# The schedule is in the database, and the entries of the code are its defaults: django-celery-beat's own class,
+# `django_celery_beat.schedulers:DatabaseScheduler`, writes them over what was changed in the admin at each start.
+# https://docs.celeryq.dev/en/stable/userguide/configuration.html#beat-scheduler
+CELERY_BEAT_SCHEDULER = env.str("CELERY_BEAT_SCHEDULER", default="app.schedules:DatabaseScheduler")
 
 # Each run is written down at once; by default beat forgets up to three minutes of them when it is
 # killed.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#beat-sync-every
-CELERY_BEAT_SYNC_EVERY = 1
+CELERY_BEAT_SYNC_EVERY = env.int("CELERY_BEAT_SYNC_EVERY", default=1)
 
-# A crontab run that was missed is made up for within an hour, not at any time of the next day.
+# A crontab run that was missed is made up for within so many seconds, not at any time of the next day.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#beat-cron-starting-deadline
-CELERY_BEAT_CRON_STARTING_DEADLINE = 3600
+CELERY_BEAT_CRON_STARTING_DEADLINE = env.int("CELERY_BEAT_CRON_STARTING_DEADLINE", default=3600)

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import current_app
+from celery.backends.base import DisabledBackend
 from django.apps import AppConfig
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
+from django_celery_results.backends.database import DatabaseBackend
+
+from app.catalogue import keeps_arguments
 
 
 @checks.register
@@ -44,3 +48,26 @@ def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
                 )
             )
     return errors
+
+
+@checks.register
+def arguments_never_stored(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Refuse a task whose arguments must not be stored where results in Redis store them.
+
+    In the database a result has only what the message says about them, which `app.dispatch` takes out. Redis gets
+    the true ones, as long as results are extended.
+
+    Source: https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-extended
+    """
+    autodiscover_modules("tasks")
+    if not current_app.conf.result_extended or isinstance(current_app.backend, DatabaseBackend | DisabledBackend):
+        return []
+    return [
+        checks.Error(
+            f"Task {name}: keep_arguments=False, but the results keep them in {type(current_app.backend).__name__}.",
+            hint="Set CELERY_RESULT_EXTENDED to false, or ignore_result=True in the task's decorator.",
+            id="app.E003",
+        )
+        for name, task in sorted(current_app.tasks.items())
+        if not keeps_arguments(task) and not task.ignore_result
+    ]

@@ -1,10 +1,14 @@
 """The one way in which a request sends a task to the workers."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Task
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult, denied_join_result
+from celery.utils import uuid
+
+from app import dispatch
 
 # A request gives up on a dead broker at once; waiting out its restart is for beat, which has time.
 QUICK_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
@@ -20,10 +24,22 @@ def enqueue(task: "Task[Any, Any]", *args: Any, **kwargs: Any) -> "AsyncResult[A
     Raises BrokerAwayError: at once when nothing listens there, after the socket timeout of the
     settings when the broker is frozen.
     """
+    return send(task, args, kwargs)
+
+
+def send(task: "Task[Any, Any]", args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any) -> "AsyncResult[Any]":
+    """Do the same with options of `apply_async`, such as priority and countdown.
+
+    Raises BrokerAwayError: as `enqueue` does.
+    """
+    run_id = uuid()
     # Nobody waits here, so nobody subscribes: with results in Redis that would be a round trip for
     # each task, and twenty seconds of trying when it is away.
     with denied_join_result():
         try:
-            return task.apply_async(args=args, kwargs=kwargs, retry_policy=QUICK_RETRY)
+            return task.apply_async(
+                args=tuple(args), kwargs=dict(kwargs), task_id=run_id, retry_policy=QUICK_RETRY, **options
+            )
         except OperationalError as error:
+            dispatch.forget(run_id)
             raise BrokerAwayError(str(error)) from error

@@ -1,7 +1,9 @@
 """What the site keeps."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F
+from django.utils import timezone
 
 
 class PostQuerySet(models.QuerySet["Post"]):
@@ -34,3 +36,112 @@ class Post(models.Model):
     def __str__(self) -> str:
         """Return the title."""
         return self.title
+
+
+class Dispatch(models.Model):
+    """A task that was sent, with what it was sent with; `app.dispatch` writes it.
+
+    What became of it is the result backend's to say, under the same task id. Nothing else here refers to it, so that
+    this table can be kept elsewhere one day.
+    """
+
+    task_id = models.CharField(max_length=255, unique=True)
+    name = models.CharField(max_length=255)
+    # As kombu's JSON has them, dates and all; null where they are not to be kept.
+    args = models.TextField(null=True)
+    kwargs = models.TextField(null=True)
+    priority = models.PositiveSmallIntegerField(null=True)
+    eta = models.DateTimeField(null=True)
+    parent = models.CharField(max_length=255, blank=True, db_index=True)  # the id of the run that this one repeats
+    sent_by = models.CharField(max_length=150, blank=True)
+    sent_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        """The youngest first, as in every list of them."""
+
+        ordering = ("-pk",)
+        verbose_name_plural = "dispatches"
+        indexes = (models.Index(fields=("name", "-id"), name="dispatch_name"),)
+
+    def __str__(self) -> str:
+        """Return name and id, as Celery's log has them."""
+        return f"{self.name}[{self.task_id}]"
+
+
+class Revocation(models.Model):
+    """A task that must not start any more. Workers read these before they consume (`app.revocations`)."""
+
+    task_id = models.CharField(max_length=255, unique=True)
+    terminate = models.BooleanField(default=False)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    revoked_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        """Return the id of the task."""
+        return self.task_id
+
+
+class DailyReport(models.Model):
+    """What happened on the site in a day."""
+
+    day = models.DateField(unique=True)
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """The youngest first."""
+
+        ordering = ("-day",)
+
+    def __str__(self) -> str:
+        """Return the day."""
+        return str(self.day)
+
+
+class ScheduleDefault(models.Model):
+    """An entry of the schedule as the code last had it; what differs in its row was changed there (`app.schedules`)."""
+
+    name = models.CharField(max_length=200, unique=True)
+    definition = models.JSONField()
+    removed = models.BooleanField(default=False)  # the code has it no more
+    disabled = models.BooleanField(default=False)  # for that reason, and not by an operator
+
+    def __str__(self) -> str:
+        """Return the name of the entry."""
+        return self.name
+
+
+class ApiToken(models.Model):
+    """What a program logs in to the API with, in place of a person (`app.tokens`); only its hash is kept."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    purpose = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """The youngest first, and by the name that people know."""
+
+        ordering = ("-pk",)
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        """Return whose it is, and what for."""
+        return f"{self.user}: {self.purpose}"
+
+
+class Sample(models.Model):
+    """One number that was measured, for one minute; the graphs are drawn from these (`app.samples`)."""
+
+    minute = models.DateTimeField()
+    series = models.CharField(max_length=255)
+    value = models.FloatField()
+
+    class Meta:
+        """One number a minute and series: a task that is delivered twice changes nothing."""
+
+        constraints = (models.UniqueConstraint(fields=("minute", "series"), name="app_sample_once_a_minute"),)
+
+    def __str__(self) -> str:
+        """Return what was measured and when."""
+        return f"{self.series} {self.minute:%F %R} {self.value:g}"

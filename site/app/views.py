@@ -5,22 +5,22 @@ import math
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
-from uuid import UUID
 
-from celery import current_app
-from celery.states import FAILURE, SUCCESS
-from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
 
 from app import health as site_health
+from app import runs
+from app.console import Request, is_staff, live
 from app.enqueue import BrokerAwayError, enqueue
 from app.models import Post
 from app.tasks import add
+from app.upcoming import upcoming
 
 
 class BadInputError(ValueError):
@@ -37,8 +37,7 @@ def staff_only(
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        user = request.user
-        if isinstance(user, AnonymousUser) or not (user.is_active and user.is_staff):
+        if not is_staff(request):
             return JsonResponse({"error": "Log in as a member of staff."}, status=403)
         return view(request, *args, **kwargs)
 
@@ -47,13 +46,18 @@ def staff_only(
 
 @require_safe
 @never_cache
-def home(request: HttpRequest) -> HttpResponse:
-    """Show the posts and how often each was viewed."""
-    return render(
-        request,
-        "app/home.html",
-        {"posts": Post.objects.all(), "flower_url": settings.FLOWER_URL},
-    )
+@vary_on_headers("HX-Request")
+def home(request: Request) -> HttpResponse:
+    """Show the posts, what runs now and what is due next; what tasks were given and returned is not for strangers."""
+    try:
+        running = runs.page(state="STARTED", size=5).runs
+    except runs.ResultsAwayError:
+        running = None
+    context = {"posts": Post.objects.all(), "upcoming": upcoming(), "running": running}
+    if not is_staff(request):
+        # Only for staff is the page kept live: it is open to everybody, and each look at the tasks is a query.
+        return render(request, "app/home.html", context)
+    return live(request, "app/home.html", "app/_running.html", running, context)
 
 
 @require_safe
@@ -62,6 +66,12 @@ def health(request: HttpRequest) -> JsonResponse:
     """Say whether the database and the broker answer: 200, or 503 when one does not."""
     report = site_health.report()
     return JsonResponse(report, status=200 if set(report.values()) == {"ok"} else 503)
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Lead to the icon; browsers ask here on pages that name none, such as the admin's."""
+    return redirect(static("app/icon.svg"))
 
 
 @require_POST
@@ -81,39 +91,8 @@ def enqueue_add(request: HttpRequest) -> JsonResponse:
         result = enqueue(add, *numbers)
     except BrokerAwayError:
         return JsonResponse({"error": "The broker is away, nothing was started."}, status=503)
-    url = reverse("task-state", args=[result.id])
+    url = reverse("run", args=[result.id])
     return JsonResponse({"id": result.id, "url": url}, status=202, headers={"Location": url})
-
-
-@require_GET
-@never_cache
-@staff_only
-def task_state(request: HttpRequest, task_id: UUID) -> JsonResponse:
-    """Return a task's state, with its result or its error once it has ended.
-
-    A task that Celery never heard of is PENDING too: it keeps no list of what was sent.
-    """
-    backend = current_app.backend
-    # Redis's errors; a database that is away has failed before this, when the user was looked up.
-    away = getattr(backend, "connection_errors", ())
-    try:
-        # One read, so that state and result belong together.
-        meta = backend.get_task_meta(str(task_id))
-    except away:
-        return JsonResponse({"error": "The result store is away."}, status=503)
-    state, outcome = meta["status"], meta["result"]
-    return JsonResponse(
-        {
-            "id": str(task_id),
-            # The two result backends call it differently.
-            "name": meta.get("name") or meta.get("task_name"),
-            "state": state,
-            "result": outcome if state == SUCCESS else None,
-            "error": f"{type(outcome).__name__}: {outcome}" if state == FAILURE else None,
-        },
-        # A result can hold what plain JSON cannot, such as a date.
-        json_dumps_params={"default": str},
-    )
 
 
 def _object(request: HttpRequest) -> Mapping[str, Any]:

@@ -3,15 +3,24 @@
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import kombu.pools
 import pytest
+from celery import current_app
 
-from processes import RedisServer, Stack, Visitor, free_port, run, wait_for
+from messages import Queue
+from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, wait_for
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
+
+BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
 
 
 @pytest.fixture
@@ -32,6 +41,75 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.url(BROKER_DATABASE))
+    forget_connections()
+    current_app.control.purge()
+    yield
+    forget_connections()
+
+
+@pytest.fixture
+def queue(broker: None, redis_server: RedisServer) -> Queue:
+    """What waits at that broker."""
+    return Queue(redis_server, BROKER_DATABASE)
+
+
+def forget_connections() -> None:
+    """Let Celery read again where its broker is."""
+    kombu.pools.reset()
+    app: Any = current_app  # Celery's types do not know these
+    app._pool = app.amqp._producer_pool = None
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+    """A running PostgreSQL cluster, without databases."""
+    # Not among pytest's folders: the account that runs it may not look into those, nor are they short enough.
+    with tempfile.TemporaryDirectory(prefix="site-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        server = PostgreSQLServer(Path(folder) / "cluster")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+    """A running RabbitMQ."""
+    server = RabbitMQServer(tmp_path_factory.mktemp("rabbitmq"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """The site's database, on each broker an empty queue, and no process yet: `start_worker` starts one.
+
+    With Redis it is a developer's SQLite, with RabbitMQ a host's PostgreSQL.
+    """
+    redis = request.getfixturevalue("redis_server")
+    if request.param == "redis":
+        redis.forget(7)
+        variables = {"CELERY_BROKER_URL": redis.url(7)}
+    else:
+        postgresql = request.getfixturevalue("postgresql_server")
+        rabbitmq = request.getfixturevalue("rabbitmq_server")
+        variables = {
+            "CELERY_BROKER_URL": rabbitmq.url,
+            "DATABASE_URL": postgresql.create(f"test_{uuid4().hex}"),
+        }
+        rabbitmq.forget("celery")
+    stack = Stack(tmp_path, redis, variables=variables)
+    migrate = stack.manage("migrate", "-v0")
+    assert migrate.returncode == 0, migrate.stderr
+    yield stack
+    stack.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import contextlib
 import http.cookiejar
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
+from redis import Redis
 
 SITE = Path(__file__).resolve().parent.parent
 
@@ -104,16 +107,135 @@ class RedisServer:
         """What the site needs in its environment to use this server."""
         return {"REDIS_PORT": str(self.port), "REDIS_PASSWORD": self.password}
 
+    def forget(self, database: int) -> None:
+        """Empty one of its databases."""
+        with Redis.from_url(self.url(database)) as client:
+            client.flushdb()
+
+    def url(self, database: int) -> str:
+        """Return the URL of one of its databases: 0 and 1 are the site's own."""
+        return f"redis://:{urllib.parse.quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+
+@dataclass
+class PostgreSQLServer:
+    """A PostgreSQL cluster of our own, on a Unix socket only. It refuses to run as root, and is postgres then."""
+
+    folder: Path
+    _user: str | None = field(default_factory=lambda: "postgres" if os.geteuid() == 0 else None)
+
+    def start(self) -> None:
+        """Make it and start it; return when it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._user:
+            shutil.chown(self.folder, self._user)
+        self._run("initdb", "--auth=trust", "--username=site", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8")
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off"
+        self._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}", f"--log={self.folder / 'log'}")
+
+    def stop(self) -> None:
+        """End it."""
+        self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
+
+    def create(self, database: str) -> str:
+        """Make a database; return its URL, as DATABASE_URL takes it."""
+        self._run("createdb", "-U", "site", database, data=False)
+        return self.url(database)
+
+    def rename(self, database: str, name: str) -> None:
+        """Give a database another name."""
+        self._run("psql", "-qU", "site", "-c", f"ALTER DATABASE {database} RENAME TO {name}", "postgres", data=False)
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database, as DATABASE_URL takes it."""
+        return f"postgres://site@/{self.folder}/{database}"
+
+    def _run(self, program: str, *arguments: str, data: bool = True) -> None:
+        versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+        if not versions:
+            pytest.fail("PostgreSQL is not installed: apt install postgresql")
+        newest = max(versions, key=lambda path: int(path.parent.name))
+        where = [f"--pgdata={self.folder / 'data'}"] if data else [f"--host={self.folder}"]
+        # Others may not look into the folders of a root that runs the tests, so it runs in its own.
+        subprocess.run(
+            [newest / program, *where, *arguments],
+            check=True,
+            user=self._user,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@dataclass
+class RabbitMQServer:
+    """A RabbitMQ of our own, with its own port mapper and cookie: nothing of it is shared or left behind."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    _processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it; return when it answers, which takes it some seconds."""
+        program = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the PATH insists on an account
+        if not program.exists():
+            pytest.fail("rabbitmq-server is not installed: apt install rabbitmq-server")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = bare_environment(
+            HOME=str(self.folder),
+            ERL_EPMD_PORT=str(free_port()),
+            ERL_EPMD_ADDRESS="127.0.0.1",
+            RABBITMQ_NODENAME=f"test{self.port}@localhost",
+            RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
+            RABBITMQ_NODE_PORT=str(self.port),
+            RABBITMQ_DIST_PORT=str(free_port()),
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
+            RABBITMQ_MNESIA_BASE=str(self.folder / "mnesia"),
+            RABBITMQ_LOG_BASE=str(self.folder / "log"),
+            RABBITMQ_PID_FILE=str(self.folder / "pid"),
+            RABBITMQ_ENABLED_PLUGINS_FILE=str(self.folder / "plugins"),
+            RABBITMQ_CONFIG_FILE=str(self.folder / "rabbitmq"),
+            RABBITMQ_CONF_ENV_FILE=str(self.folder / "rabbitmq-env.conf"),
+        )
+        for command in ("epmd", program):
+            self._processes.append(
+                subprocess.Popen([command], env=environment, stdout=subprocess.DEVNULL, cwd=self.folder)
+            )
+        wait_for(self._answers, 60, "RabbitMQ answers")
+
+    def stop(self) -> None:
+        """End it."""
+        for process in reversed(self._processes):
+            process.terminate()
+            process.wait(30)
+
+    def forget(self, queue: str) -> None:
+        """Delete a queue with what waits in it."""
+        with Connection(self.url) as connection:
+            channel: Any = connection.default_channel
+            channel.queue_delete(queue)
+
+    @property
+    def url(self) -> str:
+        """What to give to CELERY_BROKER_URL."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
+            client.sendall(b"AMQP\0\0\x09\x01")
+            return bool(client.recv(1))
+        return False
+
 
 @dataclass
 class Stack:
-    """The site on a developer's computer: web, worker and beat, SQLite and Redis."""
+    """The site: web, worker and beat, with SQLite and Redis as on a developer's computer, or what variables say."""
 
     folder: Path
     redis: RedisServer
     url: str = ""
     migrated: str = ""
-    _processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    _processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -121,25 +243,51 @@ class Stack:
         return {
             "DATABASE_URL": f"sqlite:///{self.folder / 'db.sqlite3'}",
             **self.redis.environment,
+            **self.variables,
         }
+
+    def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `manage.py`; return what it said and its code."""
+        return run("python3", "manage.py", *arguments, **self.environment)
+
+    def ask(self, code: str) -> Any:
+        """Return what a Python program inside the project prints as its last line, as JSON."""
+        done = self.manage("shell", "-v0", "-c", code)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def start_worker(self, *options: str) -> None:
+        """Start a worker, and wait until it consumes."""
+        self.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", *options)
+        wait_for(lambda: " ready." in self.log("worker"), 20, "the worker is ready")
+
+    def kill(self, name: str) -> None:
+        """Kill a process with its children, as a power cut would."""
+        process = self._processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    def end(self, name: str) -> None:
+        """Ask a process to end, and wait until it has."""
+        process = self._processes.pop(name)
+        process.terminate()
+        process.wait(20)
 
     def spawn(self, name: str, *command: str, **variables: str) -> None:
         """Start a process in `site/`; its output goes to a file that `log` reads."""
         with (self.folder / f"{name}.log").open("wb") as log:
-            self._processes.append(
-                subprocess.Popen(
-                    command,
-                    cwd=SITE,
-                    env=bare_environment(**{**self.environment, **variables}),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            self._processes[name] = subprocess.Popen(
+                command,
+                cwd=SITE,
+                env=bare_environment(**{**self.environment, **variables}),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def stop(self) -> None:
         """End all processes, children too; the pool of a worker is in its group."""
-        for process in self._processes:
+        for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
@@ -181,6 +329,7 @@ class Visitor:
         """Take the address of the site."""
         self.url = url
         self.cookies = http.cookiejar.CookieJar()
+        self.headers: dict[str, str] = {}
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies), _NoRedirect)
 
     def ask(self, path: str, form: dict[str, Any] | None = None) -> Answer:
@@ -191,7 +340,8 @@ class Visitor:
             data = urllib.parse.urlencode({"csrfmiddlewaretoken": token, **form}).encode()
         start = time.monotonic()
         try:
-            response = self._opener.open(self.url + path, data, timeout=30)
+            request = urllib.request.Request(self.url + path, data, self.headers)
+            response = self._opener.open(request, timeout=30)
         except urllib.error.HTTPError as error:
             response = error  # an answer too
         with response:

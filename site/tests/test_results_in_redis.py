@@ -13,16 +13,6 @@ except BrokerAwayError:
     print("away")
 """
 
-ASK = """
-from uuid import uuid4
-from django.contrib.auth.models import User
-from django.test import RequestFactory
-from app.views import task_state
-request = RequestFactory().get("/")
-request.user = User(is_staff=True)
-print(task_state(request, task_id=uuid4()).status_code)
-"""
-
 
 def answer_without_redis(code: str) -> str:
     """Return what the code prints, which has to come soon."""
@@ -39,8 +29,3 @@ def answer_without_redis(code: str) -> str:
 def test_starting_a_task_fails_soon() -> None:
     """And does not try for twenty seconds to subscribe to a result that nobody waits for."""
     assert answer_without_redis(ENQUEUE) == "away"
-
-
-def test_asking_for_a_state_is_an_answer_and_not_an_error() -> None:
-    """503, with a sentence."""
-    assert answer_without_redis(ASK) == "503"

@@ -1,12 +1,15 @@
 """What stands in the environment is what Django and Celery use."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.app.defaults import DEFAULTS as DEFAULTS_OF_CELERY
 
-from processes import HOST_SECRET_KEY, host_environment, run
+from app import setting_names
+from processes import HOST_SECRET_KEY, SITE, host_environment, run
 
 # The settings of the notes' block, each with a value that is nobody's default, and what Celery
 # then holds under its own name.
@@ -23,6 +26,8 @@ CELERY_SETTINGS: dict[str, tuple[str, Any]] = {
     "CELERY_TASK_TIME_LIMIT": ("700", 700),
     "CELERY_TASK_SOFT_TIME_LIMIT": ("600", 600),
     "CELERY_BEAT_SCHEDULER": ("celery.beat:PersistentScheduler", "celery.beat:PersistentScheduler"),
+    "CELERY_BEAT_CRON_STARTING_DEADLINE": ("7200", 7200),
+    "CELERY_BEAT_SYNC_EVERY": ("7", 7),
     "CELERY_TASK_ALWAYS_EAGER": ("true", True),
     "CELERY_TASK_TRACK_STARTED": ("false", False),
     "CELERY_RESULT_EXTENDED": ("false", False),
@@ -42,7 +47,9 @@ DEFAULTS: dict[str, Any] = {
     "CELERY_TASK_EAGER_PROPAGATES": True,
     "CELERY_TASK_TIME_LIMIT": 30 * 60,
     "CELERY_TASK_SOFT_TIME_LIMIT": 27 * 60,
-    "CELERY_BEAT_SCHEDULER": "django_celery_beat.schedulers:DatabaseScheduler",
+    "CELERY_BEAT_SCHEDULER": "app.schedules:DatabaseScheduler",
+    "CELERY_BEAT_CRON_STARTING_DEADLINE": 3600,
+    "CELERY_BEAT_SYNC_EVERY": 1,
     "CELERY_TASK_ALWAYS_EAGER": False,
     "CELERY_TASK_TRACK_STARTED": True,
     "CELERY_RESULT_EXTENDED": True,
@@ -61,8 +68,6 @@ ALSO = (
     "worker_cancel_long_running_tasks_on_connection_loss",
     "worker_send_task_events",
     "worker_hijack_root_logger",
-    "beat_sync_every",
-    "beat_cron_starting_deadline",
 )
 
 
@@ -145,10 +150,8 @@ def test_a_task_survives_its_worker(default: dict[str, Any]) -> None:
     assert default["worker_prefetch_multiplier"] == 1
 
 
-def test_beat_writes_down_each_run_and_makes_up_for_an_hour(default: dict[str, Any]) -> None:
-    """And workers tell Flower what they do, and leave the logs as they are set."""
-    assert default["beat_sync_every"] == 1
-    assert default["beat_cron_starting_deadline"] == 3600
+def test_workers_tell_flower_what_they_do_and_leave_the_logs_alone(default: dict[str, Any]) -> None:
+    """Their own log would be a second one."""
     assert default["worker_send_task_events"] is True
     assert default["worker_hijack_root_logger"] is False
 
@@ -313,3 +316,62 @@ def test_the_deployment_checks_still_warn(variable: str, value: str, warning: st
     )
     assert result.returncode != 0
     assert warning in result.stderr
+
+
+# A name of each kind that is wrong, and what is said of it.
+WRONG = {
+    "CELERY_TASK_TIMELIMIT": "did you mean CELERY_TASK_TIME_LIMIT?",
+    "CELERY_BROKER": "did you mean CELERY_BROKER_",
+    "CELERY_EAGER_PROPAGATES_EXCEPTIONS": "is called CELERY_TASK_EAGER_PROPAGATES now",  # of the notes
+    "CELERYD_CONCURRENCY": "is called CELERY_WORKER_CONCURRENCY now",
+    "CELERY_XYZZY": "Celery has no setting CELERY_XYZZY.",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("python3", "manage.py", "check"),
+        ("celery", "-A", "TimeOut", "worker"),
+        ("celery", "-A", "TimeOut", "beat"),
+        ("gunicorn", "--preload", "--bind=127.0.0.1:0", "TimeOut.wsgi:application"),
+    ],
+    ids=lambda command: command[0] + command[-1],
+)
+def test_a_misspelt_setting_of_celery_stops_every_process(command: tuple[str, ...], tmp_path: Path) -> None:
+    """It says which, what it should be, and in which file; Celery itself would say nothing."""
+    file = tmp_path / "misspelt.py"
+    file.write_text("from TimeOut.settings import *\n" + "".join(f"{name} = 1\n" for name in WRONG))
+    result = run(*command, DJANGO_SETTINGS_MODULE="misspelt", PYTHONPATH=str(tmp_path))
+    assert result.returncode != 0
+    said = result.stdout + result.stderr
+    assert f"{file}: " in said
+    for name, hint in WRONG.items():
+        assert name in said
+        assert hint in said
+
+
+def test_each_name_of_celerys_configuration_is_known() -> None:
+    """As `CELERY_…`; what does not look like Celery's is not our business."""
+    for name in DEFAULTS_OF_CELERY:
+        assert setting_names.problem(f"CELERY_{name.upper()}") == "", name
+    for name in ("CELERIAC_RELEASE", "TIME_ZONE", "DJANGO_CELERY_BEAT_TZ_AWARE", "REDIS_HOST"):
+        assert setting_names.problem(name) == ""
+
+
+def test_an_inventory_sets_any_of_them(tmp_path: Path) -> None:
+    """What is in `site_environment` of the inventory reaches Celery, through the file that systemd reads."""
+    values = {name: value for name, (value, _) in CELERY_SETTINGS.items()}
+    template = SITE.parent / "roles" / "site_host" / "templates" / "environment.j2"
+    # As roles/site_host has it: what is derived, and `site_environment` over it.
+    variables = {"__site_host_environment": "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"}
+    written = run(
+        *("ansible", "localhost", "--connection=local", "--module-name=ansible.builtin.template"),
+        f"--args=src={template} dest={tmp_path / 'environment'}",
+        f"--extra-vars={json.dumps({**variables, 'site_environment': values})}",
+    )
+    assert written.returncode == 0, written.stdout
+    lines = (line for line in (tmp_path / "environment").read_text().splitlines() if not line.startswith("#"))
+    environment = {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines if line)}
+    assert environment == values
+    assert configuration(**environment)["task_time_limit"] == 700

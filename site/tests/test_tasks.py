@@ -1,14 +1,20 @@
 """The tasks themselves, and what is checked about tasks."""
 
+import inspect
+import json
 import time
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 from celery import current_app
 from celery.schedules import crontab
+from django.conf import LazySettings
+from django.contrib.sessions.models import Session
+from django.utils import timezone
 
-from app import checks, tasks
-from app.models import Post
+from app import checks, reports, tasks
+from app.models import DailyReport, Dispatch, Post
 from processes import run
 from TimeOut.celery import app
 
@@ -57,9 +63,11 @@ def test_a_missing_post_is_no_error() -> None:
 
 def test_every_task_is_registered_under_its_module_path() -> None:
     """So the schedule, the logs and the code call it the same."""
-    for task in (tasks.add, tasks.post_counter_update):
-        assert app.tasks[task.name].run.__qualname__ == task.name.rpartition(".")[2]
-        assert task.name.rpartition(".")[0] == task.run.__module__
+    ours = [task for name, task in app.tasks.items() if name.startswith("app.")]
+    assert len(ours) > 10
+    for task in ours:
+        assert inspect.unwrap(task.run).__qualname__ == task.name.rpartition(".")[2]
+        assert task.name.rpartition(".")[0] == inspect.unwrap(task.run).__module__
 
 
 def test_the_schedule_names_registered_tasks() -> None:
@@ -104,3 +112,62 @@ def test_a_task_with_limits_that_would_run_it_twice_is_refused(
     """The default limits are 1620 and 1800 s, and the visibility timeout is 1890 s."""
     celery_task(**limits)
     assert [error.id for error in checks.task_time_limits(None)] == ([identity] if identity else [])
+
+
+def test_the_projects_tasks_pass_where_an_operator_allows_little() -> None:
+    """A task with a limit of its own that is far above that of the settings would stop the deployment."""
+    done = run("python3", "manage.py", "check", CELERY_TASK_TIME_LIMIT="10")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.django_db
+def test_a_report_is_made_once_a_day_and_sent_after_it_is_kept(
+    settings: LazySettings, django_capture_on_commit_callbacks: Any, broker: None
+) -> None:
+    """Delivered twice, the task neither writes nor sends again."""
+    settings.DAILY_REPORT_TO = ["boss@example.org", "chef@example.org"]
+    Post.objects.filter(pk=1).update(view_count=7)
+    with django_capture_on_commit_callbacks() as waiting:
+        text = tasks.daily_report()
+    assert Dispatch.objects.count() == 0, "sent before the report is kept"
+    assert len(waiting) == 2
+    for send in waiting:
+        send()
+    report = DailyReport.objects.get()
+    assert report.day == timezone.localdate() - timedelta(days=1)
+    assert report.text == text
+    assert "7 view(s)" in text
+    sent = [json.loads(each.args or "") for each in Dispatch.objects.order_by("pk")]
+    assert sent == [[to, f"Report of {report.day}", text] for to in settings.DAILY_REPORT_TO]
+    with django_capture_on_commit_callbacks() as waiting:
+        assert tasks.daily_report() is None
+    assert (waiting, DailyReport.objects.count()) == ([], 1)
+
+
+@pytest.mark.django_db
+def test_the_report_counts_the_day_of_the_sites_zone(settings: LazySettings) -> None:
+    """From midnight to midnight there."""
+    with timezone.override("Pacific/Auckland"):
+        day = date(2026, 7, 1)
+        for number, at in enumerate(["2026-06-30T11:59", "2026-06-30T12:00", "2026-07-01T11:59", "2026-07-01T12:00"]):
+            Dispatch.objects.create(task_id=f"{number}", name="x", sent_at=datetime.fromisoformat(f"{at}+00:00"))
+        assert "2 task(s) sent" in reports.write(day)
+
+
+@pytest.mark.django_db
+def test_only_sessions_that_are_over_are_deleted() -> None:
+    """Nobody who is logged in is thrown out."""
+    now = timezone.now()
+    Session.objects.create(session_key="old", session_data="", expire_date=now - timedelta(seconds=1))
+    Session.objects.create(session_key="new", session_data="", expire_date=now + timedelta(hours=1))
+    tasks.clear_expired_sessions()
+    assert [session.session_key for session in Session.objects.all()] == ["new"]
+
+
+@pytest.mark.django_db
+def test_old_runs_are_forgotten_by_the_task_of_the_schedule() -> None:
+    """Those that are kept longer than their results."""
+    Dispatch.objects.create(task_id="old", name="x", sent_at=timezone.now() - timedelta(days=8))
+    Dispatch.objects.create(task_id="new", name="x")
+    assert tasks.prune_runs() == 1
+    assert [row.task_id for row in Dispatch.objects.all()] == ["new"]

@@ -1,0 +1,307 @@
+"""The console: the pages on which staff start tasks, watch them, call them back and run them again."""
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls.converters import StringConverter
+from django.utils.translation import get_language, gettext_lazy
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.middleware import HtmxDetails
+
+from app import catalogue, graphs, history, mail, runs, samples, states
+from app.enqueue import BrokerAwayError
+from app.forms import EmailsForm, StartForm
+from app.runs import Revoked
+
+View = Callable[..., HttpResponseBase]
+
+
+class TextConverter(StringConverter):
+    """Whatever a task or a run may be called: slashes too, but no NUL, which PostgreSQL does not take."""
+
+    regex = r"[^\x00]+"
+
+
+class Request(HttpRequest):
+    """A request that has passed django-htmx's middleware."""
+
+    htmx: HtmxDetails
+
+
+# What a revoke has done, in words for a page.
+REVOKED = {
+    Revoked.BEFORE_START: gettext_lazy("Revoked: it will not start."),
+    Revoked.TERMINATED: gettext_lazy("It ran, and was stopped at once."),
+    Revoked.RUNS_ON: gettext_lazy("It runs already, and a revoke alone does not stop it: terminate does."),
+    Revoked.WAS_OVER: gettext_lazy("It had ended before."),
+}
+
+
+def is_staff(request: HttpRequest) -> bool:
+    """Whether whoever asks may use the console."""
+    user = request.user
+    return bool(user.is_active and user.is_authenticated and user.is_staff)
+
+
+def staff_page(view: View) -> View:
+    """Show the log-in page to everybody else, and come back here after it."""
+    guarded = staff_member_required(never_cache(view), login_url="admin:login")
+
+    @wraps(view)
+    def wrapper(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # A page that stays live while its log-in ends: the whole page is loaded again, not a form put into it.
+        if request.htmx and not is_staff(request):
+            return HttpResponseClientRefresh()
+        return guarded(request, *args, **kwargs)
+
+    return wrapper
+
+
+# ==================================================================================================
+# Watching
+# ==================================================================================================
+
+
+@staff_page
+@require_safe
+@vary_on_headers("HX-Request")
+def run_list(request: Request) -> HttpResponse:
+    """List the runs, the youngest first; filtered by state and task, in pages."""
+    # A NUL, which PostgreSQL does not take, is in no name.
+    state, name, cursor = (request.GET.get(key, "").replace("\0", "") for key in ("state", "name", "cursor"))
+    context = {
+        "states": states.STATES.values(),
+        "tasks": catalogue.registered(),
+        "state": state,
+        "name": name,
+        "filters": _query(request, "state", "name"),
+    }
+    try:
+        page = runs.page(state=state, name=name, cursor=cursor)
+    except runs.ResultsAwayError:
+        return render(request, "app/runs.html", context, status=503)
+    return live(request, "app/runs.html", "app/_runs.html", page, {**context, "page": page, "cursor": cursor})
+
+
+def run(request: Request, run_id: str) -> HttpResponseBase:
+    """Show one run with its whole life: a page to a browser, JSON to a program."""
+    if request.htmx or request.get_preferred_type(["application/json", "text/html"]) == "text/html":
+        return _run_page(request, run_id)
+    return _run_json(request, run_id)
+
+
+@staff_page
+@require_safe
+@vary_on_headers("HX-Request", "Accept")
+def _run_page(request: Request, run_id: str) -> HttpResponse:
+    try:
+        found = runs.find(run_id)
+    except runs.UnknownRunError as error:
+        raise Http404 from error
+    except runs.ResultsAwayError:
+        return render(request, "app/run.html", {"run_id": run_id}, status=503)
+    reruns = runs.reruns(run_id)
+    done = history.entries(run_id)
+    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done}
+    return live(request, "app/run.html", "app/_run.html", (found, reruns, len(done)), context)
+
+
+@never_cache
+@require_safe
+@vary_on_headers("Accept")
+def _run_json(request: Request, run_id: str) -> JsonResponse:
+    """Answer a program; it gets an answer and not the log-in page.
+
+    A task that Celery never heard of is PENDING here too. More than this is under `/api/`.
+    """
+    if not is_staff(request):
+        return JsonResponse({"error": "Log in as a member of staff."}, status=403)
+    try:
+        found = runs.find(run_id)
+    except runs.UnknownRunError:
+        found = runs.Run(run_id, "", "PENDING")
+    except runs.ResultsAwayError:
+        return JsonResponse({"error": "The result store is away."}, status=503)
+    return JsonResponse(
+        {
+            "id": found.id,
+            "name": found.name or None,
+            "state": found.state,
+            "result": found.result if found.state == "SUCCESS" else None,
+            "error": found.error if found.state == "FAILURE" else None,
+        },
+        # A result can hold what plain JSON cannot, such as a date.
+        json_dumps_params={"default": str},
+    )
+
+
+@staff_page
+@require_safe
+@vary_on_headers("HX-Request")
+def graph_page(request: Request) -> HttpResponse:
+    """Show queue length, ended tasks and run time of the last day."""
+    drawn = graphs.last_day()
+    context = {"graphs": drawn, "results_are_counted": samples.results_are_in_the_database()}
+    return live(request, "app/graphs.html", "app/_graphs.html", drawn, context)
+
+
+def live(request: Request, page: str, fragment: str, shown: Any, context: dict[str, Any]) -> HttpResponse:
+    """Return the whole page; to htmx, which asks again and again, the part that changes, or nothing if it did not.
+
+    A part that is put in again without need would take away what the reader has just marked.
+
+    Args:
+        request: from htmx it carries `seen`, which stood in the part that the browser has.
+        page: the template of the whole.
+        fragment: the template of the part.
+        shown: what the part shows: as long as that looks the same, the part is not sent again.
+        context: for both.
+    """
+    seen = hashlib.sha256(f"{get_language()} {shown!r}".encode(errors="replace")).hexdigest()[:16]
+    if request.htmx and request.GET.get("seen") == seen:
+        return HttpResponse(status=204)
+    query = request.GET.copy()
+    query["seen"] = seen
+    live = {"live_url": f"{request.path}?{query.urlencode()}"}
+    return render(request, fragment if request.htmx else page, {**context, **live})
+
+
+def _query(request: Request, *names: str) -> str:
+    """Return these parts of the query, to be followed by others; "" without any."""
+    query = request.GET.copy()
+    for name in [name for name in query if name not in names or not query[name]]:
+        del query[name]
+    return f"{query.urlencode()}&" if query else ""
+
+
+# ==================================================================================================
+# Starting
+# ==================================================================================================
+
+
+@staff_page
+@require_safe
+def choose_task(request: Request) -> HttpResponse:
+    """List the registered tasks, each with a link to the form that starts it."""
+    return render(request, "app/choose.html", {"tasks": catalogue.registered()})
+
+
+@staff_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def start_task(request: Request, name: str) -> HttpResponse:
+    """Show the form that starts a task; take it, and go to the page of the run."""
+    try:
+        task = catalogue.find(name)
+    except catalogue.UnknownTaskError as error:
+        raise Http404 from error
+    if request.method != "POST":
+        return render(request, "app/start.html", {"task": task, "form": StartForm(task)})
+    form = StartForm(task, request.POST)
+    run_id, status = _start(request, form)
+    if run_id:
+        return redirect("run", run_id)
+    return render(request, "app/start.html", {"task": task, "form": form}, status=status)
+
+
+def _start(request: Request, form: StartForm) -> tuple[str, int]:
+    """Start what the form says; return the id of the run, or "" and the status of the answer that shows why not."""
+    if not form.is_valid():
+        return "", 400
+    args, kwargs = form.call()
+    try:
+        run_id = runs.start(
+            form.task.name,
+            args,
+            kwargs,
+            priority=form.cleaned_data["priority"],
+            countdown=form.cleaned_data["countdown"],
+            by=request.user.get_username(),
+        )
+    except catalogue.BadArgumentsError as error:
+        form.blame(error.problems)
+        return "", 400
+    except BrokerAwayError:
+        form.add_error(None, _("The broker is away, nothing was started."))
+        return "", 503
+    history.note(request.user, run_id, history.STARTED)
+    return run_id, 302
+
+
+@staff_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def send_emails(request: Request) -> HttpResponse:
+    """Show the form with ten addresses; take it, and answer before the first e-mail is sent."""
+    form = EmailsForm(request.POST if request.method == "POST" else None)
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "app/emails.html", {"form": form}, status=400 if form.errors else 200)
+    addresses = form.cleaned_data["addresses"]
+    try:
+        run_id = mail.start(addresses, by=request.user.get_username())
+    except catalogue.BadArgumentsError as error:
+        form.add_error("addresses", error.problems.get("addresses") or str(error))
+        return render(request, "app/emails.html", {"form": form}, status=400)
+    except BrokerAwayError:
+        form.add_error(None, _("The broker is away, nothing was started."))
+        return render(request, "app/emails.html", {"form": form}, status=503)
+    history.note(request.user, run_id, history.STARTED)
+    messages.success(request, _("The e-mails are on their way. This answer did not wait for them."))
+    return redirect("run", run_id)
+
+
+# ==================================================================================================
+# Calling back, running again
+# ==================================================================================================
+
+
+@staff_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
+    """Ask first; then keep a run from starting or, with terminate, stop it at once."""
+    if request.method != "POST":
+        try:
+            found = runs.find(run_id)
+        except (runs.UnknownRunError, runs.ResultsAwayError) as error:
+            raise Http404 from error
+        return render(request, "app/confirm.html", {"run": found, "terminate": terminate})
+    try:
+        done = runs.revoke(run_id, terminate=terminate, by=request.user.get_username())
+    except runs.UnknownRunError as error:
+        raise Http404 from error
+    except BrokerAwayError:
+        messages.warning(
+            request, _("The broker is away. It is noted: workers that start will know, those that run do not yet.")
+        )
+    else:
+        messages.success(request, REVOKED[done])
+        if done is Revoked.WAS_OVER:
+            return redirect("run", run_id)
+    history.note(request.user, run_id, history.TERMINATED if terminate else history.REVOKED)
+    return redirect("run", run_id)
+
+
+@staff_page
+@require_POST
+def rerun(request: Request, run_id: str) -> HttpResponse:
+    """Send the same task with the same arguments again, and go to the page of the new run."""
+    try:
+        new_id = runs.rerun(run_id, by=request.user.get_username())
+    except runs.UnknownRunError as error:
+        raise Http404 from error
+    except runs.NotRerunnableError as error:
+        messages.error(request, _("It cannot be run again: %s") % error)
+        return redirect("run", run_id)
+    except BrokerAwayError:
+        messages.error(request, _("The broker is away, nothing was started."))
+        return redirect("run", run_id)
+    history.note(request.user, new_id, history.RERUN)
+    return redirect("run", new_id)

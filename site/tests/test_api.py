@@ -1,0 +1,387 @@
+"""The API: who may, what it answers, and what it sends."""
+
+import json
+import logging
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.utils import uuid
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django_celery_results.models import TaskResult
+
+from app import tokens
+from app.models import ApiToken, Dispatch
+from messages import Queue
+from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def token() -> str:
+    """A token of a member of staff, `anna`."""
+    return tokens.create(User.objects.create_user("anna", is_staff=True), "tests")
+
+
+@pytest.fixture
+def anna_api(token: str) -> Client:
+    """A program that has the token."""
+    return Client(headers={"Authorization": f"Bearer {token}"})
+
+
+def post(client: Client, path: str, body: Any = None, **more: Any) -> Any:
+    """POST a JSON body."""
+    return client.post(path, json.dumps(body) if body is not None else "", content_type="application/json", **more)
+
+
+ADD = {"task": "app.tasks.add", "args": [2, 3]}
+
+
+# --------------------------------------------------------------------------------------------------
+# Who may
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("get", "/api/tasks"),
+        ("get", "/api/runs"),
+        ("get", "/api/runs/1"),
+        ("post", "/api/runs"),
+        ("post", "/api/runs/1/revoke"),
+        ("post", "/api/runs/1/rerun"),
+    ],
+)
+def test_a_stranger_may_nothing(method: str, path: str, client: Client, queue: Queue) -> None:
+    """Neither without a token, nor with a wrong one."""
+    token = tokens.create(User.objects.create_user("anna", is_staff=True), "tests")
+    number = token.partition(".")[0]
+    wrong = ["", "Bearer", "Bearer x", f"Bearer {number}.wrong", f"Bearer {token}x", "Bearer 99.x", "Basic YTpi"]
+    for header in [*wrong, f"Token {token}", f"Bearer {'9' * 30}.x", "Bearer ².x"]:
+        answer = getattr(client, method)(path, headers={"Authorization": header} if header else {})
+        assert answer.status_code == 401, header
+        assert answer["WWW-Authenticate"] == "Bearer"
+        assert set(answer.json()) == {"error"}
+    assert queue.take() == []
+
+
+@pytest.mark.parametrize(("is_staff", "is_active", "status"), [(False, True, 403), (True, False, 401)])
+def test_a_token_is_worth_what_its_user_is(is_staff: bool, is_active: bool, status: int, queue: Queue) -> None:
+    """403 for one who is no member of staff, 401 for one who may not log in any more."""
+    token = tokens.create(User.objects.create_user("ben", is_staff=is_staff, is_active=is_active), "tests")
+    answer = post(Client(headers={"Authorization": f"Bearer {token}"}), "/api/runs", ADD)
+    assert answer.status_code == status
+    assert queue.take() == []
+
+
+def test_a_deleted_token_is_no_token(token: str) -> None:
+    """As the admin deletes it."""
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    assert client.get("/api/tasks").status_code == 200
+    ApiToken.objects.all().delete()
+    assert client.get("/api/tasks").status_code == 401
+
+
+def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> None:
+    """A page of somebody else, open in the same browser, has none."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_user("anna", is_staff=True))
+    assert client.get("/api/tasks").status_code == 200
+    assert post(client, "/api/runs", ADD).status_code == 403
+    assert queue.take() == []
+    client.get("/api/")  # the page with the documentation carries one
+    answer = post(client, "/api/runs", ADD, headers={"X-CSRFToken": client.cookies["csrftoken"].value})
+    assert answer.status_code == 202
+    assert [message["args"] for message in queue.take()] == [[2, 3]]
+
+
+def test_a_session_of_somebody_who_is_no_member_of_staff_may_nothing(client: Client) -> None:
+    """403: to log in would not help."""
+    client.force_login(User.objects.create_user("ben"))
+    assert client.get("/api/tasks").status_code == 403
+
+
+def test_a_wrong_token_beside_a_session_is_a_wrong_token(client: Client) -> None:
+    """A program that sends one does not want to be taken for somebody else."""
+    client.force_login(User.objects.create_user("anna", is_staff=True))
+    assert client.get("/api/tasks", headers={"Authorization": "Bearer 1.x"}).status_code == 401
+
+
+def test_only_a_hash_of_the_token_is_kept_and_nothing_of_it_is_logged(
+    token: str, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    """Neither a right one, nor one that is sent in a wrong way while DEBUG is on."""
+    settings.DEBUG = True
+    secret = token.partition(".")[2]
+    caplog.set_level(logging.DEBUG)
+    for header in (f"Bearer {token}", f"Token {token}", f"Bearer {token}x"):
+        Client(headers={"Authorization": header}).get("/api/tasks")
+    assert secret not in caplog.text
+    assert secret not in str(ApiToken.objects.values())
+
+
+def test_the_command_makes_a_token_of_a_member_of_staff_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints the token and nothing else."""
+    User.objects.create_user("anna", is_staff=True)
+    User.objects.create_user("ben")
+    call_command("api_token", "anna", "backup")
+    printed = capsys.readouterr().out
+    assert tokens.user_of(printed.strip()) == User.objects.get(username="anna")
+    for name in ("ben", "nobody"):
+        with pytest.raises(CommandError):
+            call_command("api_token", name, "backup")
+    assert ApiToken.objects.count() == 1
+
+
+def test_the_documentation_is_for_members_of_staff(client: Client, token: str) -> None:
+    """A stranger gets to the log-in; its scripts are files of the site."""
+    for path in ("/api/", "/api/openapi.json"):
+        assert client.get(path).status_code == 302
+    client.force_login(User.objects.get(username="anna"))
+    page = client.get("/api/").content.decode()
+    assert "/static/ninja/swagger-ui-bundle.js" in page
+    assert "//cdn" not in page
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert {"/api/tasks", "/api/runs", "/api/runs/{run_id}", "/api/runs/{run_id}/rerun"} <= set(paths)
+
+
+# --------------------------------------------------------------------------------------------------
+# What it does
+# --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_sent_with_what_was_asked_for(anna_api: Client, queue: Queue) -> None:
+    """202, with the address where to see what becomes of it."""
+    body = {"task": "app.tasks.add", "args": [2], "kwargs": {"y": 3.5}, "priority": 9, "countdown": 60}
+    answer = post(anna_api, "/api/runs", body)
+    assert answer.status_code == 202
+    run_id = answer.json()["id"]
+    assert answer["Location"] == answer.json()["url"] == f"/api/runs/{run_id}"
+    (message,) = queue.take()
+    assert (message["id"], message["task"], message["args"], message["kwargs"]) == (
+        *(run_id, "app.tasks.add", [2], {"y": 3.5}),
+    )
+    shown = anna_api.get(answer["Location"]).json()
+    assert (shown["state"], shown["args"], shown["kwargs"], shown["priority"]) == ("PENDING", [2], {"y": 3.5}, 9)
+    assert (shown["sent_by"], shown["result"], shown["error"]) == ("anna", None, "")
+    assert shown["eta"] > shown["sent_at"]
+    assert LogEntry.objects.get().get_change_message() == "Started."
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "about"),
+    [
+        ({"task": "app.tasks.nothing"}, 404, None),
+        ({"task": "celery.backend_cleanup"}, 404, None),
+        ({"task": "app.tasks.add", "args": [2]}, 422, "y"),
+        ({"task": "app.tasks.add", "args": ["2", 3]}, 422, "x"),
+        ({"task": "app.tasks.add", "args": [2, 3, 4]}, 422, ""),
+        ({"task": "app.tasks.add", "args": [2, 3], "kwargs": {"z": 4}}, 422, "z"),
+        ({**ADD, "priority": 10}, 422, "priority"),
+        ({**ADD, "priority": True}, 422, "body.body.priority"),
+        ({**ADD, "countdown": -1}, 422, "countdown"),
+        ({**ADD, "countdown": 10**9}, 422, "countdown"),
+        ({"task": "app.tasks.add", "arguments": [2, 3]}, 422, "body.body.arguments"),
+        ({"task": "app.tasks.add", "args": "23"}, 422, "body.body.args"),
+        ({"task": "app.tasks.add", "args": {"0": 2, "1": 3}}, 422, "body.body.args"),
+        ([], 422, None),
+        ({}, 422, "body.body.task"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_the_reason(
+    body: Any, status: int, about: str | None, anna_api: Client, queue: Queue
+) -> None:
+    """By the name of the argument, and nothing is sent."""
+    answer = post(anna_api, "/api/runs", body)
+    assert answer.status_code == status, answer.content
+    assert answer.json()["error"]
+    if about is not None:
+        assert list(answer.json()["problems"]) == [about]
+    assert queue.take() == []
+    assert not Dispatch.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 400),
+        (b"\xff", 400),
+        (b'{"task": "app.tasks.add", "args": [NaN, 1]}', 400),
+        (b'{"task": "app.tasks.add", "args": [1e999, 1]}', 422),
+        (b"[" * 100_000, 400),
+        (b'{"task": "app.tasks.send_emails", "args": [' + b"[" * 400 + b"]" * 400 + b"]}", 422),
+        (b'{"task": "' + b"a" * 3_000_000 + b'"}', 413),
+    ],
+)
+def test_a_body_that_is_no_json_or_too_large_is_refused(
+    body: bytes, status: int, anna_api: Client, queue: Queue
+) -> None:
+    """As JSON, with the reason."""
+    answer = anna_api.post("/api/runs", body, content_type="application/json")
+    assert answer.status_code == status, answer.content[:300]
+    assert answer.json()["error"]
+    assert queue.take() == []
+
+
+def test_a_run_is_sent_again_with_the_same_arguments(anna_api: Client, queue: Queue) -> None:
+    """Under a new id, which names the first one."""
+    first = post(anna_api, "/api/runs", {**ADD, "priority": 7}).json()["id"]
+    answer = post(anna_api, f"/api/runs/{first}/rerun")
+    assert answer.status_code == 202
+    second = answer.json()["id"]
+    assert [(each["id"], each["args"]) for each in queue.take()] == [(first, [2, 3]), (second, [2, 3])]
+    assert anna_api.get(answer["Location"]).json()["parent"] == first
+
+
+def test_a_run_of_which_nothing_was_kept_is_not_run_again(anna_api: Client, queue: Queue) -> None:
+    """409 with the reason; 404 where nothing is known at all."""
+    TaskResult.objects.create(task_id="old", task_name="app.tasks.add", task_args="(2, 3)", status="SUCCESS")
+    answer = post(anna_api, "/api/runs/old/rerun")
+    assert answer.status_code == 409
+    assert answer.json()["error"] == anna_api.get("/api/runs/old").json()["not_rerunnable"] != ""
+    assert post(anna_api, f"/api/runs/{uuid()}/rerun").status_code == 404
+    assert queue.take() == []
+
+
+def test_a_run_is_revoked(anna_api: Client, queue: Queue) -> None:
+    """It says what that did, and the state is the true one at once."""
+    run_id = post(anna_api, "/api/runs", ADD).json()["id"]
+    answer = post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": True})
+    assert (answer.status_code, answer.json()["done"]) == (200, "BEFORE_START")
+    assert anna_api.get(f"/api/runs/{run_id}").json()["state"] == "REVOKED"
+    assert post(anna_api, f"/api/runs/{run_id}/revoke").json()["done"] == "WAS_OVER"
+    assert post(anna_api, "/api/runs/unknown/revoke").status_code == 404
+    assert post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": "no"}).status_code == 422
+
+
+def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
+    """Each run once, the youngest first."""
+    ids = [post(anna_api, "/api/runs", ADD).json()["id"] for _ in range(5)]
+    post(anna_api, "/api/runs", {"task": "app.tasks.daily_report"})
+    cursor: str | None = ""
+    found: list[str] = []
+    while cursor is not None:
+        page = anna_api.get(f"/api/runs?name=app.tasks.add&size=2&cursor={cursor}").json()
+        found += [each["id"] for each in page["runs"]]
+        cursor = page["older"]
+    assert found == ids[::-1]
+    assert anna_api.get("/api/runs", {"state": "SUCCESS"}).json()["runs"] == []
+    assert len(queue.take()) == 6
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"size": 0}, {"size": 101}, {"size": "x"}, {"name": "\x00"}, {"state": "\x00"}, {"cursor": "\x00"}],
+)
+def test_a_list_that_cannot_be_is_refused(query: dict[str, Any], anna_api: Client) -> None:
+    """With the name of what is wrong."""
+    answer = anna_api.get("/api/runs", query)
+    assert (answer.status_code, list(answer.json()["problems"])) == (422, [f"query.{next(iter(query))}"])
+
+
+def test_the_tasks_are_listed_with_what_they_take(anna_api: Client) -> None:
+    """So that a program can make a form of it."""
+    tasks = {task["name"]: task for task in anna_api.get("/api/tasks").json()}
+    assert "celery.backend_cleanup" not in tasks
+    assert tasks["app.tasks.post_counter_update"]["parameters"] == [
+        {"name": "pk", "kind": "int", "required": False, "default": 1, "variadic": ""}
+    ]
+    assert tasks["app.tasks.add"]["description"]
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/runs/1/nothing"])
+def test_an_address_that_there_is_not(path: str, anna_api: Client) -> None:
+    """404: for the second one because there is no run of that id."""
+    assert anna_api.get(path).status_code == 404
+
+
+def test_the_broker_being_away_is_a_503(anna_api: Client) -> None:
+    """And nothing is noted as sent. Without a queue the broker of these tests listens nowhere."""
+    answer = post(anna_api, "/api/runs", ADD)
+    assert (answer.status_code, answer.json()) == (503, {"error": "The broker is away, nothing was started."})
+    assert not Dispatch.objects.exists()
+
+
+def test_what_json_cannot_say_is_shown_as_text(anna_api: Client) -> None:
+    """A result may be whatever Celery's serializer carries, or NaN."""
+    for task_id, result in (
+        ("nan", "NaN"),
+        ("date", '{"__type__": "datetime", "__value__": "2026-03-29T02:30:00+00:00"}'),
+    ):
+        TaskResult.objects.create(task_id=task_id, task_name="app.tasks.add", status="SUCCESS", result=result)
+    assert anna_api.get("/api/runs/nan").json()["result"] == "nan"
+    assert anna_api.get("/api/runs/date").json()["result"].startswith("2026-03-29T02:30:00")
+
+
+AWAY = """
+import json
+from django.test import Client
+
+client = Client(SERVER_NAME="localhost", headers={{"Authorization": "Bearer {token}"}})
+answers = [client.get("/api/runs/1"), client.post("/api/runs/1/revoke", content_type="application/json")]
+print(json.dumps([[answer.status_code, answer.json()["error"]] for answer in answers]))
+"""
+
+
+def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Said in the answer, for a program to come again."""
+    stack = Stack(tmp_path, redis_server)
+    assert stack.manage("migrate", "-v0").returncode == 0
+    assert stack.manage("createsuperuser", "--noinput", "--username=anna", "--email=").returncode == 0
+    ask = AWAY.format(token=stack.manage("api_token", "anna", "tests").stdout.strip())
+    stack.variables = {"CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0"}
+    assert stack.ask(ask) == [[503, "The store of results is away."]] * 2
+    stack.variables = {"DATABASE_URL": "postgres://site@127.0.0.1:1/site"}
+    assert stack.ask(ask) == [[503, "The database is away."]] * 2
+
+
+# --------------------------------------------------------------------------------------------------
+# With a worker, over HTTP
+# --------------------------------------------------------------------------------------------------
+
+
+def ask(stack: Stack, token: str, path: str, body: Any = None) -> Answer:
+    """GET a path of the running site, or POST a body to it, as a program would."""
+    request = urllib.request.Request(
+        stack.url + path,
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        return Answer(response.status, response.headers, response.read().decode(), 0)
+
+
+def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visitor) -> None:
+    """By its token; run again it gives the same, and a running one is stopped."""
+    made = run("python3", "manage.py", "api_token", "anna", "tests", **stack.environment)
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    first = ask(stack, token, "/api/runs", ADD)
+    assert first.status == 202, first.text
+    long = ask(stack, token, "/api/runs", {"task": "app.tasks.exceeds_time_limit"})
+
+    def shown(answer: Answer) -> Any:
+        return ask(stack, token, answer.headers["Location"]).json
+
+    wait_for(lambda: shown(long)["state"] == "STARTED", 20, "the long task runs")
+    stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
+    assert stopped.json["done"] == "TERMINATED", stopped.text
+    wait_for(lambda: shown(long)["state"] == "REVOKED", 20, "it is stopped")
+    wait_for(lambda: shown(first)["state"] == "SUCCESS", 20, "the task has ended")
+    again = ask(stack, token, f"{first.headers['Location']}/rerun", {})
+    assert again.status == 202
+    wait_for(lambda: shown(again)["state"] == "SUCCESS", 20, "the second one has ended")
+    assert shown(first)["result"] == shown(again)["result"] == 5
+    assert token.partition(".")[2] not in stack.log("web") + stack.log("worker")

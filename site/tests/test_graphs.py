@@ -1,0 +1,152 @@
+"""What is measured once a minute, and how it is drawn."""
+
+import re
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django_celery_results.models import TaskResult
+
+from app import graphs, samples
+from app.models import Sample
+from processes import Stack
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 3, 29, 12, 39, 56, tzinfo=UTC)
+MINUTE = NOW.replace(second=0)
+
+
+def ended(status: str, done: datetime, seconds: float = 1) -> None:
+    """Put the result of a task that ended at a time into the database."""
+    row = TaskResult.objects.create(task_id=f"{status} {done} {seconds}", status=status, task_name="app.tasks.add")
+    TaskResult.objects.filter(pk=row.pk).update(date_done=done, date_started=done - timedelta(seconds=seconds))
+
+
+def numbers(series: str) -> dict[datetime, float]:
+    """Return what was measured of a series, by minute."""
+    return dict(Sample.objects.filter(series=series).values_list("minute", "value"))
+
+
+COUNT = """
+from app.samples import queue_lengths
+from app.tasks import add
+print(queue_lengths())
+for priority in (0, 5, 9):
+    add.apply_async((1, 2), priority=priority)
+print(queue_lengths())
+"""
+
+
+def test_tasks_in_the_queue_are_counted(worker_stack: Stack) -> None:
+    """Of each priority, for they are one queue; and none where the queue does not exist yet."""
+    counted = worker_stack.manage("shell", "-v0", "-c", COUNT)
+    assert counted.stdout.splitlines() == ["{'celery': 0}", "{'celery': 3}"], counted.stderr
+
+
+def test_ended_tasks_are_counted_by_the_minute(broker: None) -> None:
+    """Whole minutes only, and each once; an error is not a result."""
+    first = MINUTE - timedelta(minutes=2)
+    ended("SUCCESS", first, 1)
+    ended("SUCCESS", first + timedelta(seconds=59), 3)
+    ended("FAILURE", MINUTE - timedelta(seconds=1), 8)
+    ended("SUCCESS", MINUTE + timedelta(seconds=1))  # this minute is not over
+    ended("STARTED", first)
+    samples.take(NOW)
+    succeeded = numbers("succeeded")
+    assert (succeeded[first], succeeded[MINUTE - timedelta(minutes=1)]) == (2, 0)
+    assert sum(succeeded.values()) == 2
+    assert sum(numbers("failed").values()) == 1
+    assert numbers("seconds-mean")[first] == pytest.approx(2)
+    assert numbers("seconds-max") == {first: pytest.approx(3), MINUTE - timedelta(minutes=1): pytest.approx(8)}
+    assert numbers("queue:celery") == {MINUTE: 0}
+
+
+def test_measuring_twice_in_a_minute_changes_nothing(broker: None) -> None:
+    """A task is delivered at least once."""
+    samples.take(NOW)
+    before = list(Sample.objects.values_list("minute", "series", "value"))
+    samples.take(NOW + timedelta(seconds=2))
+    assert list(Sample.objects.values_list("minute", "series", "value")) == before
+
+
+def test_minutes_without_a_free_worker_are_counted_later(broker: None) -> None:
+    """The results are still there; how long the queue was then, nobody knows."""
+    samples.take(NOW - timedelta(minutes=5))
+    ended("SUCCESS", MINUTE - timedelta(minutes=3))
+    samples.take(NOW)
+    assert numbers("succeeded")[MINUTE - timedelta(minutes=3)] == 1
+    assert sorted(numbers("queue:celery")) == [MINUTE - timedelta(minutes=5), MINUTE]
+
+
+def test_a_day_is_kept(broker: None) -> None:
+    """And an hour, so that the oldest slot is whole."""
+    for hours in (24, 26):
+        Sample.objects.create(minute=MINUTE - timedelta(hours=hours), series="queue:celery", value=1)
+    samples.take(NOW)
+    assert MINUTE - timedelta(hours=24) in numbers("queue:celery")
+    assert MINUTE - timedelta(hours=26) not in numbers("queue:celery")
+
+
+def a_day() -> None:
+    """Put a day of samples into the database, with a gap of an hour."""
+    Sample.objects.bulk_create(
+        Sample(minute=MINUTE - timedelta(minutes=minutes), series=series, value=value)
+        for minutes in range(1440)
+        if not 300 <= minutes < 360
+        for series, value in (("queue:celery", minutes % 7), ("succeeded", 12), ("failed", 0.5), ("seconds-max", 1.25))
+    )
+
+
+def test_a_day_is_drawn_in_one_query(django_assert_num_queries: Any) -> None:
+    """However many samples there are."""
+    a_day()
+    with django_assert_num_queries(1):
+        queue, ended_, seconds = graphs.last_day(NOW)
+    assert [graph.is_empty for graph in (queue, ended_, seconds)] == [False, False, False]
+    assert queue.series[0].path.count("M") == 2, "the line is broken where nothing was measured"
+    assert ended_.series[0].path.count("Z") == graphs.SLOTS - 6
+    assert [len(graph.rows) for graph in (queue, ended_, seconds)] == [24, 24, 24]
+
+
+def test_nothing_is_drawn_outside_of_the_drawing() -> None:
+    """The greatest value touches the upper edge at most."""
+    a_day()
+    Sample.objects.create(minute=MINUTE - timedelta(minutes=400), series="queue:other", value=98765)
+    for graph in graphs.last_day(NOW):
+        for series in graph.series:
+            for command, values in re.findall(r"([MHV])([\d. ]+)", series.path):
+                x, y = {"M": values.split(), "H": [values, "0"], "V": ["0", values]}[command]
+                assert 0 <= float(x) <= graphs.WIDTH
+                assert 0 <= float(y) <= graphs.HEIGHT
+
+
+@pytest.mark.parametrize(
+    ("greatest", "top"), [(0, 1), (0.3, 1), (1, 1), (1.1, 1.6), (7, 8), (10, 10), (11, 16), (99, 100), (850, 1000)]
+)
+def test_the_scale_ends_at_a_round_number(greatest: float, top: float) -> None:
+    """At or above the greatest value."""
+    assert graphs._round_top([None, greatest, 0]) == pytest.approx(top)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_the_page_has_each_graph_as_a_drawing_and_as_a_table(client: Client, language: str) -> None:
+    """Named and described for those who do not see it, and well-formed where numbers have a comma."""
+    Sample.objects.create(minute=datetime.now(UTC).replace(second=0, microsecond=0), series="seconds-max", value=1.26)
+    client.force_login(User.objects.create_user("anna", is_staff=True))
+    page = client.get("/tasks/graphs/", headers={"accept-language": language}).content.decode()
+    assert ("1,3" if language == "ru" else "1.3") in page
+    (drawing,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    svg = ET.fromstring(drawing)
+    assert svg.get("role") == "img"
+    labels = (svg.get("aria-labelledby") or "").split()
+    assert {element.get("id") for element in svg if element.text and element.get("id")} >= set(labels)
+    for path in svg.iter("path"):
+        assert re.fullmatch(r"[MHVZ\d. ]*", path.get("d") or "")
+    for rectangle in svg.iter("rect"):
+        assert float(rectangle.get("x") or "") >= 0
+    assert page.count("<tbody>") == 1
+    assert page.count("<figure") == 3

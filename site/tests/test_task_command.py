@@ -1,0 +1,171 @@
+"""`manage.py task`, as a script would use it: output, exit codes, and what can happen to a task on both backends."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from app import runs
+from app.management.commands.task import parsed
+from processes import RedisServer, Stack, free_port, run, wait_for
+
+
+@pytest.fixture(params=["django-db", "redis"], scope="module")
+def backend_stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+) -> Iterator[Stack]:
+    """A worker, with results in the database and in Redis."""
+    redis_server.forget(6)
+    variables = {"CELERY_BROKER_URL": redis_server.url(6), "CELERY_RESULT_BACKEND": request.param}
+    stack = Stack(tmp_path_factory.mktemp("backend"), redis_server, variables=variables)
+    migrate = stack.manage("migrate", "-v0")
+    assert migrate.returncode == 0, migrate.stderr
+    stack.start_worker("--concurrency=4")
+    yield stack
+    stack.stop()
+
+
+def test_a_task_is_run_and_run_again_from_a_script(backend_stack: Stack) -> None:
+    """An object with the result; then the same once more, under another id."""
+    first = backend_stack.manage("task", "run", "app.tasks.simple_function", "text=one two", "--wait", "--json")
+    assert first.returncode == 0, first.stderr
+    one = json.loads(first.stdout)
+    assert (one["state"], one["result"], one["kwargs"]) == ("SUCCESS", "ONE TWO", {"text": "one two"})
+    again = backend_stack.manage("task", "rerun", one["id"], "--wait", "--json")
+    two = json.loads(again.stdout)
+    assert (two["state"], two["result"], two["kwargs"]) == ("SUCCESS", "ONE TWO", one["kwargs"])
+    assert two["parent"] == one["id"] != two["id"]
+    assert two["sent_by"].endswith("(terminal)")
+    shown = backend_stack.manage("task", "show", two["id"], "--json")
+    assert json.loads(shown.stdout) == two
+    listed = json.loads(backend_stack.manage("task", "list", "--json", "--state", "SUCCESS", "--size", "2").stdout)
+    assert [each["id"] for each in listed] == [two["id"], one["id"]]
+    assert listed[0]["worker"].startswith("celery@")
+
+
+WHAT_CAN_HAPPEN = """
+import json, time
+from app import runs
+ids = [runs.start(f"app.tasks.{name}", args) for name, args in [
+    ("always_fails", ["why"]), ("exceeds_soft_limit", []), ("exceeds_time_limit", []), ("succeeds_later", [1, 1.5]),
+    ("simple_function", ["x", True]),
+]]
+seen = {run_id: set() for run_id in ids}
+deadline = time.monotonic() + 30
+while not all(runs.find(run_id).is_over for run_id in ids):
+    assert time.monotonic() < deadline
+    for run_id in ids:
+        seen[run_id].add(runs.find(run_id).state)
+    time.sleep(0.05)
+found = [runs.find(run_id) for run_id in ids]
+print(json.dumps([[run.state, run.error, run.result, sorted(seen[run.id]), bool(run.traceback)] for run in found]))
+"""
+
+
+def test_what_can_happen_to_a_task_is_shown_as_what_it_is(backend_stack: Stack) -> None:
+    """There is no state TIMEOUT: both are FAILURE, with what was exceeded."""
+    failed, soft, hard, later, called_back = backend_stack.ask(WHAT_CAN_HAPPEN)
+    assert failed[:3] == ["FAILURE", "RuntimeError: why", None]
+    assert failed[4], "the traceback is kept"
+    assert soft[0] == "FAILURE"
+    assert soft[1].startswith("SoftTimeLimitExceeded: ")
+    assert hard[0] == "FAILURE"
+    assert hard[1].startswith("TimeLimitExceeded: ")
+    assert later[:3] == ["SUCCESS", "", 2]
+    assert {"STARTED", "RETRY"} & {*hard[3], *later[3]} == {"STARTED", "RETRY"}
+    assert called_back[:2] == ["FAILURE", "ValueError: was asked to fail with 'x'"]
+
+
+def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
+    """With the arguments that Celery gives, or the log would have a TypeError instead."""
+    code = (
+        "import json\nfrom app import runs\n"
+        "print(json.dumps([runs.start('app.tasks.simple_function', [str(fail), fail]) for fail in (False, True)]))"
+    )
+    good, bad = backend_stack.ask(code)
+
+    def logged(line: str) -> bool:
+        return line in backend_stack.log("worker")
+
+    wait_for(
+        lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), 10, "on_success"
+    )
+    failure = f"app.callbacks: Task app.tasks.simple_function[{bad}] failed: ValueError: was asked to fail with 'True'"
+    wait_for(lambda: logged(failure), 10, "on_failure")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("run", "app.tasks.always_fails", "--wait"), 1, ""),
+        (("run", "app.tasks.add", "2"), 2, "y: is required"),
+        (("run", "app.tasks.add", "2", "three"), 2, "y: is not a number"),
+        (("run", "app.tasks.add", "2", "3", "--priority", "10"), 2, "priority"),
+        (("run",), 2, "required"),
+        (("dance",), 2, "invalid choice"),
+        (("run", "app.tasks.nothing"), 3, "no task"),
+        (("show", "nobody"), 3, "nobody"),
+        (("rerun", "nobody"), 3, "nobody"),
+        (("revoke", "nobody"), 3, "nobody"),
+        (("run", "app.tasks.add", "2", "3", "--countdown", "60", "--wait", "--timeout", "0.3"), 5, "PENDING"),
+    ],
+)
+@pytest.mark.parametrize("backend_stack", ["django-db"], indirect=True)
+def test_the_exit_code_says_what_happened(
+    arguments: tuple[str, ...], code: int, said: str, backend_stack: Stack
+) -> None:
+    """And a sentence on standard error says it to a person."""
+    done = backend_stack.manage("task", *arguments)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broker_that_is_away_is_4_and_soon(tmp_path: Any) -> None:
+    """Nothing was sent, and nothing is noted."""
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}", "REDIS_PORT": str(free_port())}
+    assert run("python3", "manage.py", "migrate", "-v0", **environment).returncode == 0
+    began = time.monotonic()
+    done = run("python3", "manage.py", "task", "run", "app.tasks.add", "1", "2", **environment)
+    assert (done.returncode, "broker is away" in done.stderr) == (4, True), done.stderr
+    assert time.monotonic() - began < 8
+    assert run("python3", "manage.py", "task", "list", **environment).stdout == ""
+
+
+@pytest.mark.django_db
+def test_a_revoke_that_did_not_help_is_1(broker: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second one finds that it had ended; the first one kept it from starting."""
+    run_id = runs.start("app.tasks.add", [1, 2], countdown=60)
+    call_command("task", "revoke", run_id)
+    assert capsys.readouterr().out == f"{run_id}: it will not start\n"
+    with pytest.raises(SystemExit) as caught:
+        call_command("task", "revoke", run_id, "--json")
+    assert caught.value.code == 1
+    assert json.loads(capsys.readouterr().out) == {"id": run_id, "done": "WAS_OVER", "text": "it had ended before"}
+
+
+@pytest.mark.django_db
+def test_the_registered_tasks_are_listed_with_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """For a person and for a program."""
+    call_command("task", "list", "--tasks")
+    assert "app.tasks.add(x, y)  Return the sum" in capsys.readouterr().out
+    call_command("task", "list", "--tasks", "--json")
+    assert "app.tasks.add" in [each["name"] for each in json.loads(capsys.readouterr().out)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "args", "kwargs"),
+    [
+        (["2", "3.5", "true", "null", "[1]", '{"a": 1}'], [2, 3.5, True, None, [1], {"a": 1}], {}),
+        (["two words", '"2"', "nul", "[1", ""], ["two words", "2", "nul", "[1", ""], {}),
+        (["x=1", "y=a=b", "z="], [], {"x": 1, "y": "a=b", "z": ""}),
+        (["1=2", "a-b=3", "=x", "http://x/?a=b"], ["1=2", "a-b=3", "=x", "http://x/?a=b"], {}),
+    ],
+)
+def test_each_argument_is_json_where_it_parses_and_else_a_text(
+    typed: list[str], args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    """What has a name before an equals sign is given by that name."""
+    assert parsed(typed) == (args, kwargs)
