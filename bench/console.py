@@ -30,9 +30,11 @@ PAGES = {
 
 # A tenth of them has failed. The oldest was sent as many seconds ago as there are.
 FILL = """
-TRUNCATE app_dispatch, django_celery_results_taskresult;
-INSERT INTO app_dispatch (task_id, name, args, kwargs, priority, parent, sent_by, sent_at)
-SELECT 'filler-' || n, 'app.tasks.add', '[2, 3]', '{{}}', 5, '', '', now() - interval '1 second' * ({rows} - n)
+TRUNCATE celeriac_ledger_dispatch, django_celery_results_taskresult;
+INSERT INTO celeriac_ledger_dispatch (task_id, name, args, kwargs, priority, parent, sent_by, sent_at,
+  queued_at, ended_at, retries, queue, resent, worker, starts, acked, lost)
+SELECT 'filler-' || n, 'app.tasks.add', '[2, 3]', '{{}}', 5, '', '', now() - interval '1 second' * ({rows} - n),
+  now(), now(), 0, 'celery', 0, 'celery@host', 1, false, false
 FROM generate_series(1, {rows}) AS n;
 INSERT INTO django_celery_results_taskresult (task_id, task_name, task_args, task_kwargs, status, worker, content_type,
   content_encoding, result, date_created, date_started, date_done, meta)
@@ -43,7 +45,7 @@ SELECT 'filler-' || n, 'app.tasks.add', '"(2, 3)"', '"{{}}"', CASE WHEN n % 10 =
 FROM generate_series(1, {rows}) AS n;
 """
 # What PostgreSQL would do in the next minute, beside the measurement.
-SETTLE = "VACUUM ANALYZE app_dispatch, django_celery_results_taskresult", "CHECKPOINT"
+SETTLE = "VACUUM ANALYZE celeriac_ledger_dispatch, django_celery_results_taskresult", "CHECKPOINT"
 
 # Inside the site, where its queries can be counted.
 COUNT = """
@@ -82,7 +84,7 @@ class Console:
 
     def empty(self) -> None:
         """Take them away again."""
-        self._psql("TRUNCATE app_dispatch, django_celery_results_taskresult")
+        self._psql("TRUNCATE celeriac_ledger_dispatch, django_celery_results_taskresult")
 
     def queries(self) -> dict[str, int]:
         """Return how many queries each page takes."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from stack.load import failures, percentile
 from stack.releases import Release
 
+from bench import ledger as ledgers
 from bench.console import FEW, LIST, MANY, PAGES, console
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
@@ -171,3 +172,9 @@ def site(lab: Lab) -> Row:
         asked = f", {queries[MANY][name]} queries, and {queries[FEW][name]}" if name in PAGES else ""
         row.notes.append(f"{name}: {many * 1000:.1f} ms, against {few * 1000:.1f} ms: {many / few:.2f}{asked}")
     return row
+
+
+@measure("ledger")
+def ledger(lab: Lab) -> Row:
+    """A task in a busy worker, with and without the dispatch ledger; and its enqueueing."""
+    return ledgers.ledger(lab.rounds or 3)

@@ -9,6 +9,8 @@ request                                       answer, JSON
 ``GET /-/celeriac/status``             200    ``{"release": …, "unapplied_migrations": […]}``
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
                                               "executed": 20}}, "queues": {"celery": 7}}``
+``GET /-/celeriac/ledger``             200    ``{"sent_again": 0, …}``: `celeriac.ledger.report`;
+                                              404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
 
@@ -26,6 +28,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from django.apps import apps
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 from kombu import Connection
@@ -84,6 +87,8 @@ def _route(path: str) -> tuple[str, Callable[[Celery], Answer]] | None:
         return "GET", _status
     if path == "workers":
         return "GET", _workers
+    if path == "ledger" and apps.is_installed("celeriac.ledger"):
+        return "GET", _ledger
     if match := re.fullmatch(r"ping/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", path):
         return "GET", lambda app: _read_ping(app, match[1])
     return None
@@ -155,6 +160,13 @@ def _workers(app: Celery) -> Answer:
         }
         queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, PARKED]}
     return HTTPStatus.OK, {"workers": workers, "queues": queues}
+
+
+def _ledger(_: Celery) -> Answer:
+    """Report what the dispatch ledger has counted, and what it finds missing."""
+    from celeriac.ledger.report import report  # has models, which a project may not have
+
+    return HTTPStatus.OK, report()
 
 
 def _waiting(broker: Connection, queue: str) -> int:

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from environment import PROJECT, empty_database, process_environment
-from services import PostgreSQL, Redis, postgresql_server, redis_server
+from ledgers import with_ledger
+from services import (
+    PostgreSQL,
+    RabbitMQ,
+    Redis,
+    postgresql_server,
+    rabbitmq_server,
+    redis_server,
+)
 
 # For the tests that call our code in their own process. No such test connects to a broker.
 os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"
@@ -78,6 +86,42 @@ def environment(bare_environment: dict[str, str], migrated: Path, redis: Redis) 
     """The environment of a process of the project, with a migrated SQLite database and Redis."""
     shutil.copy(migrated, bare_environment["SQLITE"])
     return {**bare_environment, "BROKER_URL": redis.url}
+
+
+@pytest.fixture(scope="session")
+def database_with_ledger(
+    postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The name of a PostgreSQL database with the schema of the project and the ledger, to copy."""
+    postgresql_of_the_run.start()
+    environment = process_environment(tmp_path_factory.mktemp("ledger"), PROJECT)
+    database = empty_database(postgresql_of_the_run, "with-ledger")
+    subprocess.run(
+        [sys.executable, "-m", "django", "migrate", "-v0"],
+        env={**environment, **database, "MORE_APPS": "celeriac.ledger"},
+        check=True,
+    )
+    return database["PGDATABASE"]
+
+
+@pytest.fixture
+def ledger_environment(
+    bare_environment: dict[str, str],
+    postgresql: PostgreSQL,
+    redis: Redis,
+    scratch: Path,
+    database_with_ledger: str,
+) -> dict[str, str]:
+    """The environment of a process of the project with the ledger, on PostgreSQL and Redis."""
+    database = empty_database(postgresql, scratch.name, template=database_with_ledger)
+    return with_ledger({**bare_environment, **database, "BROKER_URL": redis.url})
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """One RabbitMQ for all tests; each takes a queue of its own."""
+    with rabbitmq_server() as server:
+        yield server
 
 
 @pytest.fixture

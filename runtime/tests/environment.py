@@ -35,10 +35,18 @@ def process_environment(scratch: Path, project: Path) -> dict[str, str]:
     }
 
 
-def empty_database(postgresql: PostgreSQL, name: str) -> dict[str, str]:
-    """Make a database; return what a process needs in its environment to use it."""
+def empty_database(
+    postgresql: PostgreSQL, name: str, template: str = "template1"
+) -> dict[str, str]:
+    """Make a database; return what a process needs in its environment to use it.
+
+    Args:
+        postgresql: where.
+        name: of the database.
+        template: the name of another, which it is a copy of.
+    """
     with postgresql_session(postgresql.environment) as session:
-        session.execute(f'CREATE DATABASE "{name}"')
+        session.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     return {**postgresql.environment, "PGDATABASE": name}
 
 

@@ -7,12 +7,13 @@ installed is an error, which names the package to install.
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,14 @@ START_TIMEOUT_SECONDS = 20
 
 
 @contextmanager
-def redis_server() -> Iterator["Redis"]:
-    """Run a redis-server that keeps nothing on disk, on a free port of the loopback address."""
+def redis_server(*, on_disk: bool = False) -> Iterator["Redis"]:
+    """Run a redis-server on a free port of the loopback address.
+
+    Args:
+        on_disk: it keeps everything on disk, as that of a host does.
+    """
     with tempfile.TemporaryDirectory(prefix="redis-") as directory:
-        server = Redis(Path(directory), free_port())
+        server = Redis(Path(directory), free_port(), on_disk)
         server.start()
         try:
             yield server
@@ -51,6 +56,82 @@ def postgresql_server() -> Iterator["PostgreSQL"]:
             server.stop()
 
 
+@contextmanager
+def rabbitmq_server() -> Iterator["RabbitMQ"]:
+    """Run a RabbitMQ with nothing in it, on free ports of the loopback address."""
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-") as directory:
+        server = RabbitMQ(Path(directory), free_port(), free_port(), free_port())
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass
+class RabbitMQ:
+    """A RabbitMQ of one test run.
+
+    Attributes:
+        directory: where it runs.
+        port: where it listens, on 127.0.0.1.
+        distribution_port: where other nodes of Erlang would find it.
+        names_port: of the Erlang daemon that knows that, which otherwise stays for ever.
+    """
+
+    directory: Path
+    port: int
+    distribution_port: int
+    names_port: int
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL of its virtual host ``/``, for Celery."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),  # of the cookie
+            "ERL_EPMD_PORT": str(self.names_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "celeriac@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+        }
+        # Not the program on the PATH, which goes over to the user of Debian's package.
+        server = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        if not server.exists():
+            raise RuntimeError(f"{server} is not installed: apt-get install rabbitmq-server")
+        for program in (_program("epmd", "rabbitmq-server"), str(server)):
+            self._processes.append(
+                subprocess.Popen(
+                    [program],
+                    env=environment,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+        _wait(lambda: _greets(self.port), f"rabbitmq-server on port {self.port}", 60)
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        for process in reversed(self._processes):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+
 @dataclass
 class Redis:
     """A redis-server of one test run.
@@ -58,10 +139,12 @@ class Redis:
     Attributes:
         directory: where it runs.
         port: where it listens, on 127.0.0.1; the same one over a restart.
+        on_disk: whether it keeps anything over a restart.
     """
 
     directory: Path
     port: int
+    on_disk: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -70,23 +153,34 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty, and wait until it answers. Does nothing while it runs."""
+        """Start it, and wait until it answers. Does nothing while it runs."""
         if self._process is not None:
             return
         program = _program("redis-server", "redis-server")
         log = (self.directory / "log").open("ab")
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        kept = ["--appendonly", "yes" if self.on_disk else "no"]
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
         self._process = subprocess.Popen(
             [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
         )
         _wait(lambda: _answers(self.port), f"redis-server on port {self.port}")
 
     def stop(self) -> None:
-        """Stop it at once, and with it forget everything. Does nothing while it is stopped."""
+        """Kill it; it forgets what is not on disk. Does nothing while it is stopped."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing until the block ends."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @dataclass
@@ -113,11 +207,15 @@ class PostgreSQL:
         """Make an empty cluster."""
         self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8")
 
-    def start(self) -> None:
-        """Start it and wait until it answers. Does nothing while it runs."""
+    def start(self, *, fsync: bool = False) -> None:
+        """Start it and wait until it answers. Does nothing while it runs.
+
+        Args:
+            fsync: it waits for the disk; tests are faster without.
+        """
         if self._runs():
             return
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off"
+        options = f"-k {self.directory} -c listen_addresses= -c fsync={'on' if fsync else 'off'}"
         log = str(self.directory / "log")
         self._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}", f"--log={log}")
 
@@ -170,9 +268,19 @@ def _answers(port: int) -> bool:
         return client.recv(16).startswith(b"+PONG")
 
 
-def _wait(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+def _greets(port: int) -> bool:
+    """Return whether RabbitMQ refuses an unknown protocol: it listens before it can do that."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        if client.connect_ex(("127.0.0.1", port)) != 0:
+            return False
+        client.sendall(b"NONSENSE")
+        return client.recv(16).startswith(b"AMQP")
+
+
+def _wait(ready: Callable[[], bool], what: str, seconds: float = START_TIMEOUT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not start in {START_TIMEOUT_SECONDS} s")
+            raise TimeoutError(f"{what} did not start in {seconds} s")
         time.sleep(0.02)

@@ -12,7 +12,7 @@ class AppConfiguration(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself by being imported; stop at a misspelt setting of Celery."""
-        from app import checks, dispatch, setting_names  # noqa: F401
+        from app import checks, setting_names  # noqa: F401
 
         # Here and not in a system check: neither gunicorn nor beat runs those.
         setting_names.refuse_unknown(dir(settings), settings.SETTINGS_MODULE)

@@ -8,8 +8,6 @@ from celery.exceptions import OperationalError
 from celery.result import AsyncResult, denied_join_result
 from celery.utils import uuid
 
-from app import dispatch
-
 # A request gives up on a dead broker at once; waiting out its restart is for beat, which has time.
 QUICK_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
@@ -41,5 +39,4 @@ def send(task: "Task[Any, Any]", args: Sequence[Any], kwargs: Mapping[str, Any],
                 args=tuple(args), kwargs=dict(kwargs), task_id=run_id, retry_policy=QUICK_RETRY, **options
             )
         except OperationalError as error:
-            dispatch.forget(run_id)
             raise BrokerAwayError(str(error)) from error

@@ -1,13 +1,12 @@
 """Who did what to a run: in Django's admin log, which the admin shows."""
 
+from celeriac.ledger.models import Dispatch
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import CharField
 from django.db.models.functions import Cast
 from django.utils.translation import gettext_noop
-
-from app.models import Dispatch
 
 # What the log says was done.
 STARTED = gettext_noop("Started.")

@@ -38,36 +38,6 @@ class Post(models.Model):
         return self.title
 
 
-class Dispatch(models.Model):
-    """A task that was sent, with what it was sent with; `app.dispatch` writes it.
-
-    What became of it is the result backend's to say, under the same task id. Nothing else here refers to it, so that
-    this table can be kept elsewhere one day.
-    """
-
-    task_id = models.CharField(max_length=255, unique=True)
-    name = models.CharField(max_length=255)
-    # As kombu's JSON has them, dates and all; null where they are not to be kept.
-    args = models.TextField(null=True)
-    kwargs = models.TextField(null=True)
-    priority = models.PositiveSmallIntegerField(null=True)
-    eta = models.DateTimeField(null=True)
-    parent = models.CharField(max_length=255, blank=True, db_index=True)  # the id of the run that this one repeats
-    sent_by = models.CharField(max_length=150, blank=True)
-    sent_at = models.DateTimeField(default=timezone.now, db_index=True)
-
-    class Meta:
-        """The youngest first, as in every list of them."""
-
-        ordering = ("-pk",)
-        verbose_name_plural = "dispatches"
-        indexes = (models.Index(fields=("name", "-id"), name="dispatch_name"),)
-
-    def __str__(self) -> str:
-        """Return name and id, as Celery's log has them."""
-        return f"{self.name}[{self.task_id}]"
-
-
 class Revocation(models.Model):
     """A task that must not start any more. Workers read these before they consume (`app.revocations`)."""
 

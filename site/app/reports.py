@@ -7,7 +7,8 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from app.models import DailyReport, Dispatch, Post
+from app import dispatch
+from app.models import DailyReport, Post
 
 
 def write(day: date) -> str:
@@ -18,7 +19,7 @@ def write(day: date) -> str:
     """
     begin = timezone.make_aware(datetime.combine(day, datetime.min.time()))
     end = timezone.make_aware(datetime.combine(day + timedelta(days=1), datetime.min.time()))
-    sent = Dispatch.objects.filter(sent_at__gte=begin, sent_at__lt=end).count()
+    sent = dispatch.ours().filter(sent_at__gte=begin, sent_at__lt=end).count()
     new = Post.objects.filter(created_at__gte=begin, created_at__lt=end).count()
     views = Post.objects.aggregate(views=Sum("view_count"))["views"] or 0
     return f"{day}: {new} new post(s), {views} view(s) of all posts so far, {sent} task(s) sent."

@@ -1,6 +1,6 @@
 """Tasks that were sent: what became of each, and what can still be done about it.
 
-A *run* is one task that was sent, known by its id. What it was sent with is in `app.models.Dispatch`,
+A *run* is one task that was sent, known by its id. What it was sent with is in `celeriac.ledger.models.Dispatch`,
 what became of it in the result backend, whichever that is.
 """
 
@@ -14,6 +14,8 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
+from celeriac.ledger.models import Dispatch
+from celeriac.ledger.publishing import RERUN_OF, SENT_BY
 from celery import current_app
 from celery.exceptions import OperationalError
 from celery.states import FAILURE, PENDING, READY_STATES, RETRY, REVOKED, STARTED, SUCCESS
@@ -24,7 +26,7 @@ from kombu.utils import json
 
 from app import catalogue, dispatch, revocations
 from app.enqueue import BrokerAwayError, send
-from app.models import Dispatch, Revocation
+from app.models import Revocation
 from TimeOut import priorities
 
 # Of a list of runs whose results are not in the database so many are looked at, at most, to fill a page that is
@@ -191,7 +193,7 @@ def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -
     Raises:
         ResultsAwayError: the store of results does not answer.
     """
-    rows = Dispatch.objects.filter(name=name) if name else Dispatch.objects.all()
+    rows = dispatch.ours().filter(name=name) if name else dispatch.ours()
     direction, start = _parsed(cursor)
     if direction == "newer":
         found, end = _first(rows.filter(pk__gt=start).order_by("pk"), state, size)
@@ -280,7 +282,7 @@ def _send(
     by: str,
     parent: str = "",
 ) -> str:
-    headers = {key: value for key, value in ((dispatch.SENT_BY, by), (dispatch.PARENT, parent)) if value}
+    headers = {key: value for key, value in ((SENT_BY, by), (RERUN_OF, parent)) if value}
     options = {key: value for key, value in (("priority", priority), ("countdown", countdown)) if value is not None}
     return str(send(catalogue.task_named(name), args, kwargs, headers=headers, **options).id)
 

@@ -37,6 +37,8 @@ def bare_environment(**variables: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         **variables,
+        # The runtime, in place of `pip3 install ../runtime`.
+        "PYTHONPATH": ":".join([*filter(None, [variables.get("PYTHONPATH")]), str(SITE.parent / "runtime")]),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from celery.utils import uuid
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -16,7 +17,7 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 
 from app import tokens
-from app.models import ApiToken, Dispatch
+from app.models import ApiToken
 from messages import Queue
 from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
 

@@ -65,7 +65,7 @@ def test_an_operator_runs_an_entry_of_the_schedule_now(page: Page, stack: Stack)
     page.get_by_label("Action:").select_option(label="Run now")
     page.get_by_role("button", name="Go").click()
     expect(page.get_by_text("app-clear_expired_sessions was started.")).to_be_visible()
-    sent = "select sent_by from app_dispatch where name = 'app.tasks.clear_expired_sessions'"
+    sent = "select sent_by from celeriac_ledger_dispatch where name = 'app.tasks.clear_expired_sessions'"
     assert stack.query(sent) == [("anna",)]
 
 

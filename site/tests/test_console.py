@@ -8,13 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django_celery_results.models import TaskResult
 
 from app import catalogue, runs, states
-from app.models import Dispatch
 
 pytestmark = pytest.mark.django_db
 

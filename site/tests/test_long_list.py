@@ -12,7 +12,7 @@ import json, time
 from django.db import connection
 from django_celery_results.models import TaskResult
 from app import runs
-from app.models import Dispatch
+from celeriac.ledger.models import Dispatch
 
 def fill(first, last):
     numbers = range(first, last)
@@ -24,7 +24,7 @@ def fill(first, last):
     ended = [TaskResult(task_id=f"{n}", status=state(n), **json_text) for n in numbers if n < last - 10]
     TaskResult.objects.bulk_create(ended, batch_size=5000)
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE app_dispatch")
+        cursor.execute("ANALYZE celeriac_ledger_dispatch")
         cursor.execute("ANALYZE django_celery_results_taskresult")
 
 WAYS = [{}, {"state": "SUCCESS"}, {"state": "PENDING"}, {"name": "task3"}, {"name": "task3", "state": "FAILURE"},

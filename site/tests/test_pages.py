@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from django.contrib.admin import site as admin_site
 from django.contrib.auth.models import User
 from django.http import HttpRequest
@@ -13,7 +14,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_results.models import TaskResult
 
 from app.admin import PostAdmin
-from app.models import Dispatch, Post
+from app.models import Post
 
 pytestmark = pytest.mark.django_db
 

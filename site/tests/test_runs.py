@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from celery import current_app, shared_task
 from django.conf import LazySettings
 from django.db import transaction
@@ -20,7 +21,7 @@ from kombu import Queue
 
 from app import catalogue, checks, dispatch, runs
 from app.enqueue import BrokerAwayError
-from app.models import Dispatch, Revocation
+from app.models import Revocation
 from app.tasks import add, simple_function
 from processes import RedisServer, free_port
 
@@ -104,18 +105,19 @@ def test_a_rerun_sends_exactly_what_was_sent(value: Any, queue: Messages, task: 
     assert runs.reruns(first) == [second]
 
 
-def test_what_is_not_ours_is_not_noted_and_a_retry_only_once(queue: Messages) -> None:
+def test_what_is_not_ours_is_not_listed_and_a_retry_only_once(queue: Messages) -> None:
     """A retry is the same run, with the same id."""
     current_app.send_task("celery.backend_cleanup")
     current_app.send_task("celeriac.ping")
-    assert not Dispatch.objects.exists()
+    assert not runs.page().runs
     sent = add.apply_async((1, 2), countdown=30, priority=7)
+    (row,) = dispatch.ours()
+    assert row.eta is not None and 25 < (row.eta - timezone.now()).total_seconds() <= 30
     retry: Any = add.apply_async  # Celery's types do not know what its own `retry` gives
     retry((1, 2), task_id=sent.id, retries=1)
     add.apply_async((1, 2), task_id=sent.id)
-    (row,) = Dispatch.objects.all()
-    assert (row.name, row.priority, row.args, row.kwargs) == ("app.tasks.add", 7, "[1, 2]", "{}")
-    assert row.eta is not None and 25 < (row.eta - timezone.now()).total_seconds() <= 30
+    (row,) = dispatch.ours()
+    assert (row.name, row.retries, row.args, row.kwargs) == ("app.tasks.add", 1, "[1, 2]", "{}")
 
 
 def test_what_is_rolled_back_was_not_sent(queue: Messages) -> None:
@@ -136,7 +138,7 @@ def test_a_task_is_sent_though_it_cannot_be_noted(
         sent = simple_function.delay("sent")
         assert TaskResult.objects.count() == 0  # the transaction can still be used
     assert queue.take().headers["id"] == sent.id
-    assert "is sent, but not noted" in caplog.text
+    assert "is sent, but not in the ledger" in caplog.text
 
 
 def test_what_was_not_sent_is_not_noted() -> None:
@@ -246,10 +248,11 @@ def test_on_rabbitmq_a_countdown_has_to_fit_into_its_consumer_timeout(monkeypatc
 
 def test_old_and_too_many_are_forgotten_with_their_revocations(settings: LazySettings) -> None:
     """By age and by number, the oldest first."""
-    settings.RUNS_EXPIRE, settings.RUNS_MAX = 3600, 5
+    settings.RUNS_EXPIRE = settings.CELERIAC_LEDGER_KEEP_SECONDS = 3600
+    settings.CELERIAC_LEDGER_KEEP_ROWS = 5
     now = timezone.now()
     Dispatch.objects.bulk_create(
-        Dispatch(task_id=f"{number}", name="x", sent_at=now - timedelta(minutes=70 - 10 * number))
+        Dispatch(task_id=f"{number}", name="x", sent_at=now - timedelta(minutes=70 - 10 * number), ended_at=now)
         for number in range(8)
     )
     for number in range(2):

@@ -4,6 +4,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from celery.schedules import crontab
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -14,7 +15,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from pytest_django import DjangoAssertNumQueries
 
 from app import schedules, tokens
-from app.models import ApiToken, Dispatch
+from app.models import ApiToken
 from messages import Queue
 from TimeOut.celery import app
 

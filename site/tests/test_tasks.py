@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
+from celeriac.ledger.models import Dispatch
 from celery import current_app
 from celery.schedules import crontab
 from django.conf import LazySettings
@@ -14,7 +15,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from app import checks, reports, tasks
-from app.models import DailyReport, Dispatch, Post
+from app.models import DailyReport, Post
 from processes import run
 from TimeOut.celery import app
 

@@ -1,4 +1,4 @@
-"""What was sent, what was revoked, and the daily reports."""
+"""What was revoked, and the daily reports."""
 
 import django.utils.timezone
 from django.db import migrations, models
@@ -9,31 +9,11 @@ def _key() -> models.BigAutoField:  # type: ignore[type-arg]  # takes none when 
 
 
 class Migration(migrations.Migration):
-    """Create the three tables."""
+    """Create the two tables."""
 
     dependencies = (("app", "0002_first_post"),)
 
     operations = (
-        migrations.CreateModel(
-            name="Dispatch",
-            fields=[
-                ("id", _key()),
-                ("task_id", models.CharField(max_length=255, unique=True)),
-                ("name", models.CharField(max_length=255)),
-                ("args", models.TextField(null=True)),
-                ("kwargs", models.TextField(null=True)),
-                ("priority", models.PositiveSmallIntegerField(null=True)),
-                ("eta", models.DateTimeField(null=True)),
-                ("parent", models.CharField(blank=True, db_index=True, max_length=255)),
-                ("sent_by", models.CharField(blank=True, max_length=150)),
-                ("sent_at", models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-            ],
-            options={
-                "verbose_name_plural": "dispatches",
-                "ordering": ("-pk",),
-                "indexes": [models.Index(fields=["name", "-id"], name="dispatch_name")],
-            },
-        ),
         migrations.CreateModel(
             name="Revocation",
             fields=[

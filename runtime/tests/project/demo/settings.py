@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "django_celery_results",
     "work",
+    *os.environ.get("MORE_APPS", "").split(),
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -10,6 +10,9 @@ from typing import Any
 
 from celery import shared_task
 from celery.worker.control import control_command
+from django.db import transaction
+
+from work.models import Note
 
 
 def _record(word: str, name: str) -> None:
@@ -24,6 +27,74 @@ def sleep(name: str, seconds: float) -> str:
     time.sleep(seconds)
     _record("ended", name)
     return name
+
+
+@shared_task(ignore_result=True)
+def nothing() -> None:
+    """Do nothing, as fast as can be."""
+
+
+@shared_task
+def wait_for_file(name: str) -> None:
+    """Run until there is a file of this name."""
+    _record("began", name)
+    while not (Path(os.environ["SCRATCH"]) / name).exists():
+        time.sleep(0.1)
+    _record("ended", name)
+
+
+@shared_task(bind=True, max_retries=1)
+def retry_once(self: Any, name: str, countdown: float, queue: str = "celery") -> None:
+    """Say which attempt it is, and fail the first; the second goes to a queue."""
+    _record("attempt", f"{name} {self.request.retries}")
+    if not self.request.retries:
+        raise self.retry(countdown=countdown, queue=queue)
+
+
+@shared_task(acks_late=False)
+def early(name: str, seconds: float) -> None:
+    """Do what `sleep` does, acknowledged when it starts."""
+    sleep(name, seconds)
+
+
+@shared_task(keep_arguments=False)
+def secret(name: str, seconds: float) -> None:
+    """Do what `sleep` does, with arguments that nobody is to see."""
+    sleep(name, seconds)
+
+
+@shared_task(ledger=False)
+def unnoted(name: str, seconds: float) -> None:
+    """Do what `sleep` does, outside of the ledger."""
+    sleep(name, seconds)
+
+
+@shared_task
+def once(name: str, seconds: float) -> None:
+    """Do something that has one effect however often it is done: a directory is made."""
+    _record("began", name)
+    time.sleep(seconds)
+    (Path(os.environ["SCRATCH"]) / f"effect-{name}").mkdir(exist_ok=True)
+    _record("ended", name)
+
+
+@shared_task
+def once_with_file(name: str) -> None:
+    """Do the same, and take until there is a file of this name."""
+    while not (Path(os.environ["SCRATCH"]) / name).exists():
+        time.sleep(0.1)
+    once(name, 0)
+
+
+def send_in_transaction(name: str, fails: bool) -> list[str]:
+    """Send two tasks in a transaction, one of them on commit; return their ids."""
+    sent = []
+    with suppress(ZeroDivisionError), transaction.atomic():
+        Note.objects.create(text=name)
+        sent.append(sleep.delay(f"{name} at once", 0).id)
+        transaction.on_commit(lambda: sent.append(sleep.delay(f"{name} later", 0).id))
+        1 / (not fails)
+    return sent
 
 
 @shared_task(rate_limit="1/h")

@@ -1,0 +1,98 @@
+"""What the ledger keeps."""
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+
+class Dispatch(models.Model):
+    """A task that was sent, and how far it has come. There is one row for each task id.
+
+    A retry is sent under the same id and takes the row over: with it, the attempt before is over.
+    What a task returned is the result backend's to say, under the same id.
+    """
+
+    task_id = models.CharField(max_length=255)
+    retries = models.PositiveIntegerField(default=0)
+    name = models.CharField(max_length=255)
+    # As kombu's JSON has them, dates and all; null where they are not to be kept.
+    args = models.TextField(null=True)
+    kwargs = models.TextField(null=True)
+    # All else that is needed to send it again, as JSON; null where the arguments are.
+    message = models.TextField(null=True)
+    queue = models.CharField(max_length=255, blank=True)  # empty: it cannot be told
+    priority = models.PositiveSmallIntegerField(null=True)
+    eta = models.DateTimeField(null=True)
+    expires = models.DateTimeField(null=True)
+    parent = models.CharField(max_length=255, blank=True)  # the id of the task that it repeats
+    sent_by = models.CharField(max_length=150, blank=True)
+    sent_at = models.DateTimeField(default=timezone.now)
+
+    # When it was last put into its queue, by whoever, and how often by the sweep.
+    queued_at = models.DateTimeField(default=timezone.now)
+    resent = models.PositiveSmallIntegerField(default=0)
+    # Since when it is nowhere.
+    missed_at = models.DateTimeField(null=True)
+    # The last start, by whom, and how many there were; all of this attempt.
+    started_at = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=255, blank=True)
+    starts = models.PositiveSmallIntegerField(default=0)
+    # By its time limit it has ended by then; null where it has none.
+    overdue_at = models.DateTimeField(null=True)
+    # The broker has forgotten it before its end, as it does without `acks_late`.
+    acked = models.BooleanField(default=False)
+    ended_at = models.DateTimeField(null=True)
+    # It is nowhere, and cannot be sent again, for its arguments are not kept.
+    lost = models.BooleanField(default=False)
+
+    class Meta:
+        """The youngest first, as in every list of them."""
+
+        ordering = ("-pk",)
+        verbose_name_plural = "dispatches"
+        # No `unique=True`, no `db_index=True`: on PostgreSQL each would bring a second index.
+        constraints = (
+            models.UniqueConstraint(fields=("task_id",), name="celeriac_ledger_task_id"),
+        )
+        indexes = (
+            models.Index(fields=("name", "-id"), name="celeriac_ledger_name"),
+            models.Index(fields=("sent_at",), name="celeriac_ledger_sent_at"),
+            models.Index(
+                fields=("queue", "priority", "queued_at"),
+                condition=Q(ended_at=None),
+                name="celeriac_ledger_open",
+            ),
+            models.Index(
+                fields=("queued_at",), condition=Q(resent__gt=0), name="celeriac_ledger_resent"
+            ),
+            models.Index(
+                fields=("starts",), condition=Q(starts__gt=1), name="celeriac_ledger_doubled"
+            ),
+            models.Index(
+                fields=("parent",), condition=~Q(parent=""), name="celeriac_ledger_parent"
+            ),
+        )
+
+    def __str__(self) -> str:
+        """Return name and id, as Celery's log has them."""
+        return f"{self.name}[{self.task_id}]"
+
+
+class Counter(models.Model):
+    """How often something happened since the ledger is there; see `celeriac.ledger.report`."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    value = models.BigIntegerField(default=0)
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        """Return name and value."""
+        return f"{self.name} {self.value}"
+
+    @classmethod
+    def add(cls, name: str, number: int = 1) -> None:
+        """Count something."""
+        if not number:
+            return
+        cls.objects.get_or_create(name=name)
+        cls.objects.filter(name=name).update(value=F("value") + number, changed_at=timezone.now())

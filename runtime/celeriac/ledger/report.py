@@ -1,0 +1,81 @@
+"""The ledger in numbers, for a status, for metrics and for a console."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.db.models import QuerySet, Sum
+from django.utils import timezone
+
+from celeriac.ledger import settings
+from celeriac.ledger.models import Counter, Dispatch
+
+# What is counted since the ledger is there.
+COUNTERS = {
+    "sent_again": "tasks that were nowhere any more, and were sent again",
+    "lost": "tasks that were nowhere any more, and could not be, for their arguments are not kept",
+    "dropped": "second starts of tasks that had ended, not executed",
+    "started_again": "second starts of tasks that had been started, executed",
+    "not_noted": "publications whose row could not be written",
+    "looks": "looks of the sweep",
+}
+
+
+def report() -> dict[str, Any]:
+    """Return every number at once.
+
+    Returns:
+        The counters by their names (`COUNTERS`), and beside them
+
+        * ``open``: tasks that have not ended, as far as is known,
+        * ``doubled``: starts of one attempt over the first, of the rows that are kept,
+        * ``never_ended``: tasks that should have, by their time limits,
+        * ``beat_is_late``: entries of the schedule that are due, and were not sent, by name,
+        * ``last_look``: when the sweep last looked, in seconds of Unix time, None for never.
+    """
+    found = {counter.name: counter for counter in Counter.objects.all()}
+    doubled = Dispatch.objects.filter(starts__gt=1)
+    looked = found.get("looks")
+    return {
+        **{name: found[name].value if name in found else 0 for name in COUNTERS},
+        "open": Dispatch.objects.filter(ended_at=None).count(),
+        "doubled": (doubled.aggregate(sum=Sum("starts"))["sum"] or 0) - doubled.count(),
+        "never_ended": never_ended().count(),
+        "beat_is_late": beat_is_late(),
+        "last_look": looked.changed_at.timestamp() if looked and looked.value else None,
+    }
+
+
+def never_ended() -> "QuerySet[Dispatch]":
+    """Return the tasks that started and should have ended, by their time limits, and did not."""
+    return Dispatch.objects.filter(ended_at=None, overdue_at__lt=timezone.now())
+
+
+def beat_is_late(now: datetime | None = None) -> list[str]:
+    """Return the names of the entries that beat should have sent a bound ago, and did not.
+
+    Args:
+        now: the time, for tests.
+    """
+    if not apps.is_installed("django_celery_beat"):
+        return []
+    from django_celery_beat.models import PeriodicTask
+
+    now = now or timezone.now()
+    late = []
+    for entry in PeriodicTask.objects.enabled():
+        # One that has never run counts from when it was last changed.
+        last = entry.last_run_at or entry.date_changed
+        begun = entry.start_time is None or entry.start_time <= now
+        over = entry.expires is not None and entry.expires <= now
+        if last is not None and begun and not over and _due(entry, last) < now - settings.bound():
+            late.append(entry.name)
+    return sorted(late)
+
+
+def _due(entry: Any, last: datetime) -> datetime:
+    """Return when an entry is due after its last run."""
+    schedule = entry.schedule
+    # Celery counts from its own clock; what is left by that is the same by ours.
+    left: timedelta = schedule.remaining_estimate(schedule.maybe_make_aware(last))
+    return datetime.now(UTC) + left

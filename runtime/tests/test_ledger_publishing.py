@@ -1,0 +1,220 @@
+"""Every task that is sent is written down, and a failure to do so keeps none from being sent."""
+
+import http.client
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import redis as redis_client
+from environment import TOKEN, postgresql_session
+from ledgers import BOUND, Project, ended, running, with_ledger
+from services import PostgreSQL, Redis, free_port
+from supervised import supervised
+from workers import messages, record, send, worker
+
+
+@pytest.fixture
+def sender(ledger_environment: dict[str, str]) -> Iterator[Project]:
+    """A process of the project."""
+    with running(ledger_environment) as project:
+        yield project
+
+
+def test_a_row_says_what_was_sent(sender: Project) -> None:
+    long = "é" * 5000
+    arguments = [1.5, None, True, long, [[[["deep"]]]], {"a": {"b": []}}]
+    sent, again, pinged = (
+        sender.send(*arguments, priority=6, headers={"sent_by": "anna", "rerun_of": "before"}),
+        sender.send("it", 0, queue="other", countdown=600, expires=900),
+        sender.send(task="celeriac.ping"),
+    )
+    assert pinged not in [row["task_id"] for row in sender.rows()]
+    row = sender.row(sent)
+    assert (row["name"], row["retries"], row["queue"]) == ("work.tasks.sleep", 0, "celery")
+    assert (json.loads(row["args"]), json.loads(row["kwargs"])) == (arguments, {})
+    assert (row["priority"], row["sent_by"], row["parent"]) == (6, "anna", "before")
+    other = sender.row(again)
+    assert other["queue"] == "other"
+    assert 595 < (other["eta"] - other["sent_at"]).total_seconds() <= 600
+    assert 895 < (other["expires"] - other["sent_at"]).total_seconds() <= 900
+
+
+def test_the_row_is_there_before_the_broker_has_the_message(sender: Project, redis: Redis) -> None:
+    sender.send("first", 0)  # so that it is connected
+    with redis.frozen():
+        sender.begin({"task": "work.tasks.sleep", "args": [["second", 0]], "options": {}})
+        deadline = time.monotonic() + 10
+        while len(sender.rows()) < 2:
+            assert time.monotonic() < deadline, "no row while the broker does not answer"
+            time.sleep(0.05)
+    assert sender.row(sender.answer()[0])["ended_at"] is None
+
+
+def test_a_row_belongs_to_the_transaction_in_which_the_task_is_sent(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    (undone,) = sender.call("work.tasks", "send_in_transaction", "undone", True)
+    at_once, later = sender.call("work.tasks", "send_in_transaction", "done", False)
+    assert [row["task_id"] for row in sender.rows()] == [at_once, later]
+    with worker(ledger_environment) as only:
+        only.waits(lambda: len(ended(ledger_environment)) == 3, "tasks")
+        only.waits(lambda: sender.open() == 0, "closed rows")
+    assert "ended undone at once" in record(ledger_environment), "Celery sends at once"
+    assert undone not in [row["task_id"] for row in sender.rows()]
+
+
+def test_what_could_not_be_sent_is_forgotten(sender: Project, redis: Redis) -> None:
+    redis.stop()
+    answer = sender.ask({"task": "work.tasks.sleep", "args": [["it", 0]], "options": {}})
+    assert "OperationalError" in answer["error"]
+    assert sender.rows() == []
+
+
+def test_without_the_database_tasks_are_sent_and_counted(
+    ledger_environment: dict[str, str], sender: Project, postgresql: PostgreSQL, redis: Redis
+) -> None:
+    sender.send("before", 0)
+    with worker(ledger_environment) as only:
+        only.waits(lambda: ended(ledger_environment) == ["before"], "first task")
+        postgresql.stop()
+        sender.send("meanwhile", 0)
+        only.waits(lambda: "ended meanwhile" in record(ledger_environment), "task without a row")
+        postgresql.start()
+        sender.send("after", 0)
+        only.waits(lambda: "ended after" in record(ledger_environment), "task with a row")
+        only.waits(lambda: sender.open() == 0, "closed rows")
+    assert [json.loads(row["args"])[0] for row in sender.rows()] == ["before", "after"]
+    assert sender.report()["not_noted"] == 1
+
+
+def test_a_new_task_under_the_id_of_one_that_has_ended_is_noted(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis
+) -> None:
+    with worker(ledger_environment) as only:
+        sender.send("first", 0, task_id="daily")
+        only.waits(lambda: sender.row("daily")["ended_at"] is not None, "end")
+        only.stop()
+    sender.send("second", 0, task_id="daily")
+    row = sender.row("daily")
+    assert (row["ended_at"], row["starts"], json.loads(row["args"])[0]) == (None, 0, "second")
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.delete("celery")
+    with worker(ledger_environment) as only:
+        only.waits(lambda: "second" in ended(ledger_environment), "lost one", BOUND * 3 + 15)
+
+
+def test_it_can_be_switched_off(ledger_environment: dict[str, str], redis: Redis) -> None:
+    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_ENABLED=False)
+    with running(environment) as project, worker(environment) as only:
+        project.send("it", 0)
+        only.waits(lambda: ended(environment) == ["it"], "task")
+        only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
+        assert project.rows() == []
+    with redis_client.Redis.from_url(redis.url) as client:
+        assert not client.exists("celeriac.receipts")
+
+
+def test_a_task_of_somebody_without_the_ledger_leaves_nothing(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis
+) -> None:
+    with worker(ledger_environment) as only:
+        send(redis, "it", 0)
+        only.waits(lambda: ended(ledger_environment) == ["it"], "task")
+        only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
+        with redis_client.Redis.from_url(redis.url) as client:
+            assert not client.exists("celeriac.receipts")
+        assert sender.rows() == []
+
+
+def test_on_a_developers_computer_celerys_own_command_is_enough(
+    bare_environment: dict[str, str], redis: Redis
+) -> None:
+    """SQLite, and `celery -A demo worker`, which knows nothing of `celeriac.app`."""
+    environment = with_ledger({**bare_environment, "BROKER_URL": redis.url})
+    command = ["-A", "demo", "worker", "--concurrency=1", "--loglevel=INFO"]
+    with supervised("django", "migrate", "-v0", environment=environment) as migration:
+        assert migration.process.wait(60) == 0
+
+    def rows() -> list[tuple[str, int]]:
+        with closing(sqlite3.connect(environment["SQLITE"], timeout=20)) as database:
+            query = "SELECT args, resent FROM celeriac_ledger_dispatch WHERE ended_at IS NOT NULL"
+            return sorted((json.loads(args)[0], resent) for args, resent in database.execute(query))
+
+    with running(environment) as project:
+        project.send("lost", 0)
+        with redis_client.Redis.from_url(redis.url) as client:
+            client.delete("celery")
+        with supervised("celery", *command, environment=environment) as only:
+            project.send("sent", 0)
+            only.waits(lambda: rows() == [("lost", 1), ("sent", 0)], "both", BOUND * 3 + 20)
+
+
+def test_old_rows_are_forgotten_and_those_that_are_too_many(
+    ledger_environment: dict[str, str], redis: Redis
+) -> None:
+    environment = with_ledger(
+        ledger_environment, CELERIAC_LEDGER_KEEP_ROWS=100, CELERIAC_LEDGER_KEEP_SECONDS=3600
+    )
+    with running(environment) as project:
+        old, future = project.send("old", 0), project.send("future", 0, countdown=7 * 24 * 3600)
+        waiting = project.send("open", 0)
+        project.send_many([()] * 1200, task="nothing")
+        with postgresql_session(environment) as session:
+            session.execute(
+                "UPDATE celeriac_ledger_dispatch SET ended_at = now() WHERE name LIKE '%nothing'"
+            )
+            session.execute(
+                "UPDATE celeriac_ledger_dispatch SET sent_at = now() - interval '2 hours'"
+                " WHERE task_id = ANY(%s)",
+                [[old, future]],
+            )
+        assert project.call("celeriac.ledger.retention", "prune") == 1101
+        left = [row["task_id"] for row in project.rows()]
+        assert left[:2] == [future, waiting]
+        assert len(left) == 102
+        assert project.call("celeriac.ledger.retention", "prune") == 0
+
+
+def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis
+) -> None:
+    with worker(ledger_environment) as only:
+        sent = sender.send("it", task="wait_for_file", time_limit=600)
+        only.waits(lambda: sender.row(sent)["starts"] == 1, "start")
+        assert sender.report()["never_ended"] == 0
+    with postgresql_session(ledger_environment) as session:
+        session.execute(
+            "UPDATE celeriac_ledger_dispatch SET overdue_at = overdue_at - interval '1 hour'"
+        )
+    sender.call(
+        "work.ledger_help", "make_entries", {"late": 600, "in time": 30, "disabled late": 600}
+    )
+    report = sender.report()
+    assert (report["never_ended"], report["beat_is_late"]) == (1, ["late"])
+
+    port = free_port()
+    served = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{port}", "celeriac.wsgi"]
+    with supervised("gunicorn", *served, environment=ledger_environment) as gunicorn:
+        gunicorn.told("READY=1")
+        assert asked(port) == (200, sender.report())
+    with supervised(
+        "gunicorn", *served, environment={**ledger_environment, "MORE_APPS": ""}
+    ) as gunicorn:
+        gunicorn.told("READY=1")
+        assert asked(port)[0] == 404
+
+
+def asked(port: int) -> tuple[int, Any]:
+    """Ask a site for the ledger in numbers."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        client.request("GET", "/-/celeriac/ledger", headers=headers)
+        answer = client.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        client.close()
