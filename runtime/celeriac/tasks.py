@@ -20,8 +20,8 @@ class Pong(TypedDict):
 # that waited longer than anybody watches is dropped by the worker instead of executed, and one that
 # is lost is what a ping is to find out, so the ledger does not send it again.
 @shared_task(
-    name=PING, bind=True, ignore_result=False, expires=60, time_limit=10, max_retries=0,
-    ledger=False,
+    name=PING, bind=True, ignore_result=False, expires=60, max_retries=0,
+    time_limit=10, soft_time_limit=9, ledger=False,
 )  # fmt: skip
 def ping(self: "Task[[], Pong]") -> Pong:
     """Answer with the release and the node name of the worker."""

@@ -41,7 +41,8 @@ _imported = False
 def connect() -> None:
     """Have every task noted that this process sends."""
     before_task_publish.connect(_note, dispatch_uid="celeriac.ledger")
-    AMQP._create_task_sender = _forgetting(AMQP._create_task_sender)
+    amqp: Any = AMQP
+    amqp._create_task_sender = _forgetting(amqp._create_task_sender)
 
 
 def forget(task_id: str) -> None:
@@ -170,7 +171,7 @@ _UNAWAITED = " RETURNING set_config('synchronous_commit', 'off', true)"
 def _upsert(connection: Any, row: Dispatch) -> None:
     # Not through the ORM, which knows no condition here, and makes three round trips of it.
     fields = [field for field in Dispatch._meta.concrete_fields if not field.primary_key]
-    columns = ", ".join(field.column for field in fields)
+    columns = ", ".join(str(field.column) for field in fields)
     places = ", ".join("%s" for _ in fields)
     takes_over = ", ".join(f"{name} = excluded.{name}" for name in _OF_AN_ATTEMPT)
     table = Dispatch._meta.db_table

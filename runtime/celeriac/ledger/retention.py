@@ -1,6 +1,7 @@
 """Forgets what is old, and what is more than is to be kept, in batches that lock little."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -34,7 +35,7 @@ def prune(now: datetime | None = None) -> int:
     return deleted
 
 
-def _delete(keys: "QuerySet[Dispatch]") -> int:
+def _delete(keys: "QuerySet[Dispatch, Any]") -> int:
     deleted = 0
     for _ in range(BATCHES):
         batch = [*keys[:BATCH]]
