@@ -13,7 +13,7 @@ import json, time
 from concurrent.futures import ThreadPoolExecutor
 from app import runs
 
-def wait_for(run_id, state, seconds=20):
+def wait_for(run_id, state, seconds=60):
     deadline = time.monotonic() + seconds
     while runs.find(run_id).state != state:
         assert time.monotonic() < deadline, runs.find(run_id)
