@@ -23,6 +23,8 @@ PROPERTIES = (
     "MemoryCurrent",
     "WatchdogTimestamp",
 )
+# What a person is told of the ledger; runtime/celeriac/ledger/report.py says what each is.
+OF_THE_LEDGER = ("sent_again", "lost", "dropped", "started_again", "not_noted", "never_ended")
 
 
 class Report:
@@ -58,7 +60,7 @@ class Report:
             "drains": [drain for process in self._processes for drain in self._drains(process)],
             "disk": self._disk(),
         }
-        report |= self._workers()
+        report |= self._from_within()
         return report
 
     def _unit(self, unit: str) -> dict[str, Any]:
@@ -85,17 +87,22 @@ class Report:
             for unit, since in process.draining().items()
         ]
 
-    def _workers(self) -> dict[str, Any]:
-        """Return what the web process knows of queues and workers; of a host without one, nothing."""
+    def _from_within(self) -> dict[str, Any]:
+        """Return what the web process knows of queues, workers and the ledger; of a host without one, nothing."""
+        found: dict[str, Any] = {"workers": None, "queues": None, "ledger": None}
         if not any(process.name == "gunicorn" for process in self._processes):
-            return {"workers": None, "queues": None}
+            return found
         door = Gunicorn(self._site["socket"], self._site["domain"])
+        bearer = {"Authorization": f"Bearer {self._site['token']}"}
         try:
-            bearer = {"Authorization": f"Bearer {self._site['token']}"}
-            found: dict[str, Any] = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)
+            said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)
+            found |= {"workers": said["workers"], "queues": said["queues"]}
+            ledger = door.request("GET", "/-/celeriac/ledger", bearer)
+            if ledger.status == 200:  # a project need not have one
+                found["ledger"] = json.loads(ledger.body)
         except Unhealthy as error:
-            return {"workers": None, "queues": None, "error": str(error)}
-        return {"workers": found["workers"], "queues": found["queues"]}
+            found["error"] = str(error)
+        return found
 
     def _disk(self) -> dict[str, int]:
         usage = shutil.disk_usage(self._root)
@@ -134,6 +141,9 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
+    if ledger := report["ledger"]:
+        lines.append("ledger: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_LEDGER))
+        lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")

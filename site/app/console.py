@@ -19,6 +19,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 from app import catalogue, graphs, history, mail, runs, samples, states
+from app.delivery import delivery
 from app.enqueue import BrokerAwayError
 from app.forms import EmailsForm, StartForm
 from app.runs import Revoked
@@ -149,10 +150,14 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
 @require_safe
 @vary_on_headers("HX-Request")
 def graph_page(request: Request) -> HttpResponse:
-    """Show queue length, ended tasks and run time of the last day."""
-    drawn = graphs.last_day()
-    context = {"graphs": drawn, "results_are_counted": samples.results_are_in_the_database()}
-    return live(request, "app/graphs.html", "app/_graphs.html", drawn, context)
+    """Show queue length, ended tasks and run time of the last day, and what the ledger has counted."""
+    drawn, counted = graphs.last_day(), delivery()
+    context = {
+        "graphs": drawn,
+        "delivery": counted,
+        "results_are_counted": samples.results_are_in_the_database(),
+    }
+    return live(request, "app/graphs.html", "app/_graphs.html", (drawn, counted), context)
 
 
 def live(request: Request, page: str, fragment: str, shown: Any, context: dict[str, Any]) -> HttpResponse:
