@@ -466,7 +466,7 @@ CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 
 # What is known of a task that was sent (its arguments, who sent it, whether it was revoked) is kept as long as its
-# result, and for so many tasks at most. the ledger, and `app.tasks.prune_runs`, delete the rest.
+# result, and for so many tasks at most. The ledger, and `app.tasks.prune_runs`, delete the rest.
 RUNS_EXPIRE = CELERY_RESULT_EXPIRES
 RUNS_MAX = env.int("RUNS_MAX", default=100_000)
 CELERIAC_LEDGER_KEEP_SECONDS = RUNS_EXPIRE

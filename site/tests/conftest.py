@@ -162,3 +162,20 @@ def anna(stack: Stack) -> Visitor:
     visitor = Visitor(stack.url)
     visitor.log_in()
     return visitor
+
+
+@pytest.fixture(scope="session")
+def site(stack: Stack) -> str:
+    """The address of the running site, with its static files."""
+    port = free_port()
+    stack.spawn("pages", "python3", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
+    url = f"http://localhost:{port}"
+
+    def answers() -> bool:
+        try:
+            return Visitor(url).ask("/health/").status == 200
+        except OSError:
+            return False
+
+    wait_for(answers, 20, "the pages are there")
+    return url

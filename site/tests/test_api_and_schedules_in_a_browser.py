@@ -6,24 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browsing import chromium, keep, window
-from processes import Stack, Visitor, free_port, wait_for
-
-
-@pytest.fixture(scope="module")
-def site(stack: Stack) -> str:
-    """The address of the running site, with its static files."""
-    port = free_port()
-    stack.spawn("admin", "python3", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
-    url = f"http://localhost:{port}"
-
-    def answers() -> bool:
-        try:
-            return Visitor(url).ask("/health/").status == 200
-        except OSError:
-            return False
-
-    wait_for(answers, 20, "the pages are there")
-    return url
+from processes import Stack
 
 
 @pytest.fixture(scope="module")

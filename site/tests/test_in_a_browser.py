@@ -11,26 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from browsing import PHONE, chromium, keep, serious_problems, window
-from processes import Stack, Visitor, free_port, wait_for
+from processes import Stack, Visitor
 
 STATE = "#run .now .state"
-
-
-@pytest.fixture(scope="module")
-def site(stack: Stack) -> str:
-    """The address of the running site, with its static files."""
-    port = free_port()
-    stack.spawn("pages", "python3", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
-    url = f"http://localhost:{port}"
-
-    def answers() -> bool:
-        try:
-            return Visitor(url).ask("/health/").status == 200
-        except OSError:
-            return False
-
-    wait_for(answers, 20, "the pages are there")
-    return url
 
 
 @pytest.fixture(scope="module")
