@@ -9,6 +9,8 @@ from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from celeriac import forks
+
 # A broker that is there answers at once; one that does not is asked again later.
 TIMEOUT_SECONDS = 2.0
 
@@ -35,7 +37,8 @@ class Aside(threading.Thread):
             app: whose broker is meant.
             name: of the thread.
             seconds: from the end of one time to the beginning of the next.
-            work: what to do. It may raise, and comes to an end soon after the event is set.
+            work: what to do, in one turn (`celeriac.forks`). It may raise, and comes to an end
+                soon after the event is set.
         """
         super().__init__(name=name, daemon=True)
         self._app = app
@@ -50,17 +53,20 @@ class Aside(threading.Thread):
     def run(self) -> None:
         """Work, and connect again after a failure."""
         while not self._stopped.is_set():
-            connection = connect(self._app)
+            with forks.turn():
+                connection = connect(self._app)
             try:
                 while not self._stopped.is_set():
-                    self._work(connection, self._stopped)
+                    with forks.turn():
+                        self._work(connection, self._stopped)
                     self._stopped.wait(self._seconds)
             except (OperationalError, *connection.connection_errors) as error:
                 _log.debug("%s: the broker is away: %r", self.name, error)
             except Exception:
                 _log.exception("%s failed and is tried again", self.name)
             finally:
-                _close(connection)
+                with forks.turn():
+                    _close(connection)
             self._stopped.wait(self._seconds)
 
 

@@ -24,6 +24,7 @@ from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
+from celeriac import forks
 from celeriac.ledger import settings
 from celeriac.ledger.database import private_connection
 from celeriac.ledger.models import Counter, Dispatch
@@ -140,10 +141,11 @@ class Ledger(threading.Thread):
         with private_connection(Dispatch):
             while True:
                 last = self._stopped
-                try:
-                    self._turn()
-                except Exception as error:
-                    self._failed(error)
+                with forks.turn():
+                    try:
+                        self._turn()
+                    except Exception as error:
+                        self._failed(error)
                 if last:
                     return
                 self._wake.wait(FLUSH_SECONDS)

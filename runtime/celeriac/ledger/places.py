@@ -11,6 +11,7 @@ from typing import Any
 
 from redis import Redis
 
+from celeriac import forks
 from celeriac.ledger.receipts import RECEIPTS
 from celeriac.unknown import PARKED
 
@@ -80,14 +81,17 @@ class Places:
 
     def _unacked(self) -> set[Attempt]:
         key = self._prefix + self._channel.unacked_key
-        return {
-            _attempt(json.loads(kept)[0]) for _, kept in self._redis.hscan_iter(key, count=SLICE)
-        }
+        found = set()
+        for _, kept in self._redis.hscan_iter(key, count=SLICE):
+            forks.rest()
+            found.add(_attempt(json.loads(kept)[0]))
+        return found
 
     def _list(self, name: str) -> Iterator[Attempt]:
         """Yield what is in a list, from the end where it grows: so nothing is missed."""
         start = 0
         while found := self._redis.lrange(self._prefix + name, start, start + SLICE - 1):
+            forks.rest()
             yield from (_attempt(json.loads(message)) for message in found)
             start += SLICE
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from celeriac import forks
 from celeriac.ledger import settings
 from celeriac.ledger.models import Dispatch
 
@@ -38,6 +39,7 @@ def prune(now: datetime | None = None) -> int:
 def _delete(keys: "QuerySet[Dispatch, Any]") -> int:
     deleted = 0
     for _ in range(BATCHES):
+        forks.rest()
         batch = [*keys[:BATCH]]
         if batch:
             deleted += Dispatch.objects.filter(pk__in=batch).delete()[0]

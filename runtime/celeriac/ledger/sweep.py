@@ -17,11 +17,13 @@ from typing import Any
 
 from celery import Celery
 from celery.worker import state
+from django.db import router, transaction
 from django.db.models import F, Min, Q, QuerySet
 from django.utils import timezone
 from kombu import Connection, Producer
 from kombu.utils import json
 
+from celeriac import forks
 from celeriac.ledger import places, retention, settings
 from celeriac.ledger.database import private_connection
 from celeriac.ledger.models import Counter, Dispatch
@@ -112,6 +114,7 @@ class Sweep:
             fields = ("args", "kwargs", "message")
             older = older.annotate(hidden=Q(message=None)).defer(*fields).order_by("queued_at")
             for row in older[:left].iterator(BATCH):
+                forks.rest()
                 left -= 1
                 yield row
 
@@ -127,6 +130,7 @@ class Sweep:
         ours: dict[str, Receipt] = {}
         receipts = self._places.receipts()
         while batch := [*islice(receipts, BATCH)]:
+            forks.rest()
             done = []
             latest: dict[str, tuple[int, Receipt]] = {}
             for member, _ in batch:
@@ -163,17 +167,15 @@ class Sweep:
             _log.error("Task %s is lost: its arguments are not kept, it cannot be sent again", row)
         Counter.add("lost", len(lost))
         sent = []
-        try:
-            for row in found[Verdict.SEND]:
-                if self._stopped.is_set():
-                    break
-                resent = row.resent + 1
-                if _claim(row, resent=resent, queued_at=timezone.now(), missed_at=None):
-                    self._send(row, resent)
-                    sent.append(row.task_id)
-                    _log.warning("Task %s was nowhere any more: sent again", row)
-        finally:
-            Counter.add("sent_again", len(sent))
+        for row in found[Verdict.SEND]:
+            forks.rest()
+            if self._stopped.is_set():
+                break
+            resent = row.resent + 1
+            if _claim_to_send(row, resent):
+                self._send(row, resent)
+                sent.append(row.task_id)
+                _log.warning("Task %s was nowhere any more: sent again", row)
         return sent
 
     def _send(self, row: Dispatch, resent: int) -> None:
@@ -213,22 +215,33 @@ def _claim(row: Dispatch, **changes: object) -> bool:
     return bool(unchanged.update(**changes))
 
 
+def _claim_to_send(row: Dispatch, resent: int) -> bool:
+    """Claim a row and count it: both, or neither where this process is killed in between."""
+    with transaction.atomic(using=router.db_for_write(Dispatch)):
+        claimed = _claim(row, resent=resent, queued_at=timezone.now(), missed_at=None)
+        if claimed:
+            Counter.add("sent_again", 1)
+        return claimed
+
+
 def _close(task_ids: list[str], retries: dict[str, int]) -> None:
     """Note that tasks are over, each in the attempt given."""
-    for attempt in {retries[task_id] for task_id in task_ids}:
-        alike = sorted(each for each in task_ids if retries[each] == attempt)
-        for batch in _batches(alike):
-            rows = Dispatch.objects.filter(task_id__in=batch, retries=attempt, ended_at=None)
-            rows.update(ended_at=timezone.now())
+    _change(task_ids, retries, {"ended_at": None}, {"ended_at": timezone.now()})
 
 
 def _taken(task_ids: list[str], retries: dict[str, int]) -> None:
     """Note that tasks were acknowledged when they started, each in the attempt given."""
+    _change(task_ids, retries, {"acked": False}, {"acked": True})
+
+
+def _change(
+    task_ids: list[str], retries: dict[str, int], before: dict[str, Any], after: dict[str, Any]
+) -> None:
     for attempt in {retries[task_id] for task_id in task_ids}:
         alike = sorted(each for each in task_ids if retries[each] == attempt)
         for batch in _batches(alike):
-            rows = Dispatch.objects.filter(task_id__in=batch, retries=attempt, acked=False)
-            rows.update(acked=True)
+            rows = Dispatch.objects.filter(task_id__in=batch, retries=attempt, **before)
+            rows.update(**after)
 
 
 def _retries(rows: Iterable[Dispatch]) -> dict[str, int]:
@@ -263,4 +276,5 @@ def _noted(row: Dispatch) -> Noted:
 
 def _batches(items: list[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(items), BATCH):
+        forks.rest()
         yield items[start : start + BATCH]

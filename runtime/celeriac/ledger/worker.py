@@ -31,8 +31,11 @@ def _install(instance: Any, **_: Any) -> None:
 class Noting(bootsteps.StartStopStep):
     """Lets the requests of the worker's tasks be noted.
 
-    Celery starts the consumer, which asks for their classes, after all other steps of a worker.
+    Celery starts the consumer, which asks for their classes, after all other steps of a worker. The
+    first processes of the pool are there before the thread.
     """
+
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         worker.celeriac_ledger = self._ledger = Ledger(worker.hostname)

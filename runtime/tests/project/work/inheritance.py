@@ -1,0 +1,35 @@
+"""A ledger that works nearly all the time, and a task that sees what its process inherits."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from celery import shared_task
+
+from celeriac.ledger import marks, sweep
+from work.tasks import sleep
+
+LOCKS = {"marks": threading.Lock(), "sweep": threading.Lock()}
+
+
+def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
+    @wraps(work)
+    def slow(*arguments: Any) -> None:
+        work(*arguments)  # with rests in between
+        with LOCKS[name]:
+            time.sleep(0.05)
+
+    return slow
+
+
+marks.FLUSH_SECONDS = 0.01
+marks.Ledger._turn = _slowly("marks", marks.Ledger._turn)  # type: ignore[method-assign]
+sweep.work = _slowly("sweep", sweep.work)
+
+
+@shared_task
+def inherited() -> None:
+    """Record as ended which locks are locked here, where no thread can have them."""
+    sleep(" ".join(name for name, lock in LOCKS.items() if lock.locked()) or "nothing", 0)

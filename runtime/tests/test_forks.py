@@ -1,0 +1,193 @@
+"""A forked process finds no lock locked by a thread that it does not have."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+from celery import Celery
+from ledgers import ended, running, with_ledger
+from services import Redis
+from workers import worker
+
+from celeriac import forks
+from celeriac.aside import Aside
+
+
+def fork(in_child: Callable[[], bool]) -> tuple[bool, float]:
+    """Fork; return what the child finds, and how many seconds the fork took."""
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        result = False
+        try:
+            result = in_child()
+        finally:
+            os._exit(0 if result else 1)
+    took = time.monotonic() - began
+    _, status = os.waitpid(child, 0)
+    return status == 0, took
+
+
+class Work:
+    """Holds a lock for a while, as a thread does within a library."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began = threading.Event()
+        self.lock = threading.Lock()
+        self._seconds = seconds
+
+    def __call__(self, *_: object) -> None:
+        """Do it, whatever is handed over."""
+        with self.lock:
+            self.began.set()
+            time.sleep(self._seconds)
+
+    def is_free(self) -> bool:
+        """Return whether the lock can be had."""
+        return self.lock.acquire(blocking=False)
+
+
+@contextmanager
+def beside(target: Callable[[], None], work: Work) -> Iterator[None]:
+    """Run a thread, from the beginning of the work to its end."""
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    assert work.began.wait(5)
+    yield
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def in_turn(work: Work) -> Callable[[], None]:
+    """Return what does the work in one turn."""
+
+    def run() -> None:
+        with forks.turn():
+            work()
+
+    return run
+
+
+def test_a_fork_waits_for_the_end_of_a_turn() -> None:
+    """Turns of two threads at once, and the next fork finds nobody to wait for."""
+    works = [Work(0.3), Work(0.5)]
+    with beside(in_turn(works[0]), works[0]), beside(in_turn(works[1]), works[1]):
+        free, _ = fork(lambda: all(work.is_free() for work in works))
+        assert free
+        _, took = fork(lambda: True)
+        assert took < 0.2
+
+
+def test_a_fork_goes_before_at_a_rest() -> None:
+    """In the middle of a turn that goes on and on, and takes the lock again at once."""
+    work = Work(0.1)
+    ended = threading.Event()
+
+    def long() -> None:
+        with forks.turn():
+            while not ended.is_set():
+                work()
+                forks.rest()
+
+    with beside(long, work):
+        for _ in range(5):
+            free, took = fork(work.is_free)
+            assert free
+            assert took < forks.PATIENCE_SECONDS
+        ended.set()
+
+
+def test_no_turn_begins_while_a_fork_waits() -> None:
+    works = [Work(0.4), Work(0.2)]
+    begun: list[float] = []
+
+    def second() -> None:
+        assert works[0].began.wait(5)
+        time.sleep(0.2)
+        with forks.turn():
+            begun.append(time.monotonic())
+            works[1]()
+
+    later = threading.Thread(target=second)
+    later.start()
+    with beside(in_turn(works[0]), works[0]):
+        free, _ = fork(lambda: all(work.is_free() for work in works))
+        forked = time.monotonic()
+        assert free
+    later.join(5)
+    # The child came first; the thread may be a moment ahead of this one.
+    assert begun[0] > forked - 0.1
+
+
+def test_a_fork_waits_once_for_a_turn_that_hangs_and_not_for_ever() -> None:
+    """As with a database that does not answer; else each new process of a pool would wait."""
+    work = Work(forks.PATIENCE_SECONDS + 2)
+    with beside(in_turn(work), work):
+        _, first = fork(lambda: True)
+        assert forks.PATIENCE_SECONDS * 0.9 < first < forks.PATIENCE_SECONDS + 1
+        _, second = fork(lambda: True)
+        assert second < 0.2
+    after = Work(0.3)
+    with beside(in_turn(after), after):
+        free, _ = fork(after.is_free)
+        assert free
+
+
+def test_a_child_can_begin_turns_and_fork() -> None:
+    """Also one that was forked from within a turn, by the thread whose turn it is."""
+
+    def child() -> bool:
+        with forks.turn():
+            free, took = fork(lambda: True)
+        return free and took < 0.2
+
+    work = Work(0.3)
+    with beside(in_turn(work), work):
+        assert fork(child)[0]
+    with forks.turn():
+        assert fork(lambda: fork(lambda: True)[0])[0]
+    assert fork(child)[0]
+
+
+def test_what_is_done_aside_is_done_in_turns() -> None:
+    """Connecting, working, and closing after a failure."""
+    stages = {name: Work(0.2) for name in ("connect", "work", "close")}
+
+    def connect(**_: object) -> Any:
+        stages["connect"]()
+        return SimpleNamespace(
+            transport=SimpleNamespace(driver_type="memory"),
+            transport_options=None,
+            connection_errors=(OSError,),
+            release=stages["close"],
+        )
+
+    def work(*_: object) -> None:
+        stages["work"]()
+        raise OSError
+
+    app = cast(Celery, SimpleNamespace(connection_for_write=connect))
+    aside = Aside(app, "test", 0.1, work)
+    aside.start()
+    for work_of in stages.values():
+        assert work_of.began.wait(5)
+        assert fork(work_of.is_free)[0]
+    aside.stop()
+    aside.join(5)
+
+
+def test_a_process_of_the_pool_inherits_nothing_of_what_the_ledger_does(
+    ledger_environment: dict[str, str], redis: Redis
+) -> None:
+    """Each of twenty is forked while both of its threads work nearly all the time."""
+    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_BOUND_SECONDS=0.2)
+    slow = ("--include=work.inheritance", "--max-tasks-per-child=1")
+    with running(environment) as project, worker(environment, *slow) as only:
+        only.told("READY=1")
+        project.send_many([()] * 20, task="work.inheritance.inherited")
+        only.waits(lambda: len(ended(environment)) == 20, "all of them")
+    assert ended(environment) == ["nothing"] * 20
