@@ -7,12 +7,18 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file, world-readable, so that it is there whole or not at all, also after a power cut."""
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file, so that it is there whole or not at all, also after a power cut.
+
+    Args:
+        path: of the file; its directory exists.
+        text: what it holds.
+        mode: who may read it, everybody if nothing is said.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
-        os.fchmod(descriptor, 0o644)
+        os.fchmod(descriptor, mode)
         stream.flush()
         os.fsync(descriptor)
     Path(temporary).replace(path)

@@ -5,6 +5,10 @@ the release belongs, and `@UNIT@` where its own name does. A release runs it as
 `<name>-<release>.service`, or with `-2`, `-3`, … behind it while a unit of that name still drains. The
 plain `<name>.service` is a symlink to the unit that serves.
 
+What the unit reads as its environment is a copy of its own, in `/etc/site/environments/<unit>/`. The files
+that are copied belong to the inventory, and are ahead of what serves until a deploy has passed: a process
+that systemd starts again must find what it was judged with.
+
 A plain name has two places. What is in `/etc` was judged to the end. While a switch is on trial the link
 is in `/run`, which systemd reads first (systemd.unit(5), "Unit File Load Path"): a host that loses its
 power in the middle forgets it, and boots into what it had before.
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +27,8 @@ from ansible.module_utils.site_files import link_atomically, target_of, write_at
 from ansible.module_utils.systemd import UNIT_DIRECTORY, Systemd, newest_change, parse_timestamp
 
 DESCRIPTIONS = Path("/etc/site/processes")
+ENVIRONMENTS = Path("/etc/site/environments")
+ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(?P<path>.*)$")
 TARGET = "site.target"
 # The first place of the load path that forgets what it holds at a reboot.
 TRIAL_DIRECTORY = Path("/run/systemd/system.control")
@@ -56,12 +63,18 @@ class Process:
     def text(self, release: str) -> str:
         """Return the unit in which a release runs it, still without its own name (`@UNIT@`)."""
         described: str = self._description.read_text()
-        return described.replace("@RELEASE@", release)
+        copies = ENVIRONMENT_FILE.sub(lambda file: f"EnvironmentFile={_copy(file['path'], '@UNIT@')}", described)
+        return copies.replace("@RELEASE@", release)
 
     def text_of(self, unit: str) -> str:
         """Return what a unit says, as `text` returns it."""
         text: str = (UNIT_DIRECTORY / unit).read_text()
         return text.replace(Path(unit).stem, "@UNIT@")
+
+    def _environment(self) -> dict[str, str]:
+        """Return the files that a new unit is to have as its environment, by their names."""
+        paths = [Path(path) for path in ENVIRONMENT_FILE.findall(self._description.read_text())]
+        return {path.name: path.read_text() for path in paths}
 
     @property
     def overlaps(self) -> bool:
@@ -99,36 +112,44 @@ class Process:
     def current(self, release: str) -> str:
         """Return the unit that runs this release as it is described now, empty for none.
 
-        Its process must have started after the unit and the files that it reads last changed. It may
-        still be starting: a run that was killed has left it so.
+        Its process must have started after the unit and its environment were written. It may still be
+        starting: a run that was killed has left it so.
         """
-        text = self.text(release)
-        files = re.findall(r"(?m)^EnvironmentFile=(.*)$", text)
+        text, environment = self.text(release), self._environment()
         # The one that serves, where there are two.
         for unit in sorted(self.units(), key=lambda unit: unit != self.recorded()):
-            if self.text_of(unit) != text:
+            if self.text_of(unit) != text or _environment_of(unit) != environment:
                 continue
             shown = self._systemd.properties(unit, "ActiveState", "ExecMainStartTimestamp")
             started = parse_timestamp(shown["ExecMainStartTimestamp"])
             if (
                 shown["ActiveState"] in RUNNING
                 and started
-                and newest_change([UNIT_DIRECTORY / unit, *files]) <= started
+                and newest_change([UNIT_DIRECTORY / unit, *_copies(unit)]) <= started
             ):
                 return unit
         return ""
 
     # Changes. None of them is seen by systemd before a daemon-reload.
 
-    def add(self, text: str, release: str, *, on_trial: bool = True) -> str:
-        """Write a unit under a name that nothing uses, and return the name.
+    def add(self, release: str) -> str:
+        """Write the unit in which a release runs this process, on trial, and return its name.
 
-        Args:
-            text: the unit, with `@UNIT@` for its name.
-            release: for the name.
-            on_trial: it is not started a second time when it ends, and it judges itself.
+        On trial it is not started a second time when it ends, and it judges itself.
         """
+        return self._add(self.text(release), self._environment(), release, on_trial=True)
+
+    def add_again(self, unit: str) -> str:
+        """Write another unit like one that cannot be started, for good, and return its name."""
+        return self._add(self.text_of(unit), _environment_of(unit), release_of(unit), on_trial=False)
+
+    def _add(self, text: str, environment: dict[str, str], release: str, *, on_trial: bool) -> str:
         unit = self._free_name(release)
+        _remove_environment(unit)
+        directory = ENVIRONMENTS / Path(unit).stem
+        directory.mkdir(parents=True, mode=0o700)
+        for name, content in environment.items():
+            write_atomically(directory / name, content, 0o600)
         # Not systemd's own %N: a unit that was loaded by its plain name would have that one.
         write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem))
         if on_trial:
@@ -186,12 +207,37 @@ class Process:
                 # It would be listed as failed for ever, under a name that nobody knows any more.
                 self._systemd.call("reset-failed", unit)
             (UNIT_DIRECTORY / unit).unlink()
+            _remove_environment(unit)
 
     def forget(self) -> None:
         """Forget how it is described, and its plain name: this host does not run it any more."""
         self.end_trial()
         for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain, UNIT_DIRECTORY / self._plain, self._description):
             path.unlink(missing_ok=True)
+
+
+def _copy(path: str, unit: str) -> Path:
+    """Return where a unit has its copy of a file of its environment.
+
+    Args:
+        path: of the file.
+        unit: name of the unit, without its ending.
+    """
+    return ENVIRONMENTS / unit / Path(path).name
+
+
+def _copies(unit: str) -> list[Path]:
+    """Return the files that a unit reads as its environment."""
+    directory = ENVIRONMENTS / Path(unit).stem
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _environment_of(unit: str) -> dict[str, str]:
+    return {path.name: path.read_text() for path in _copies(unit)}
+
+
+def _remove_environment(unit: str) -> None:
+    shutil.rmtree(ENVIRONMENTS / Path(unit).stem, ignore_errors=True)
 
 
 def _trial_settings(unit: str) -> Path:

@@ -212,7 +212,7 @@ class Transaction:
         First those that nobody sees, so that a web process accepts only beside a worker that works.
         """
         for process in self._processes:
-            unit = process.current(self.release) or process.add(process.text(self.release), self.release)
+            unit = process.current(self.release) or process.add(self.release)
             self._units[process.name] = unit
             if not self._before[process.name]:
                 # A socket starts only when the service of its name is known.
@@ -354,7 +354,7 @@ class Transaction:
                 self._systemd.call("stop", new)
             if state == "deactivating":
                 # It drains and cannot be called back: another of its kind takes over.
-                back[process.name] = process.add(process.text_of(old), release_of(old), on_trial=False)
+                back[process.name] = process.add_again(old)
             else:
                 back[process.name] = old
             if state not in RUNNING:

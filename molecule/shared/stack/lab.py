@@ -186,7 +186,7 @@ class Site:
 
     def files(self, release: str) -> list[str]:
         """Return what the host keeps of a release: its directory, and its units."""
-        places = "/srv/site/releases /etc/systemd/system /run/systemd"
+        places = "/srv/site/releases /etc/systemd/system /run/systemd /etc/site"
         found: str = self.machine.root.check_output(f"find {places} -maxdepth 2 -name '*{release}*'")
         return found.splitlines()
 
@@ -200,6 +200,17 @@ class Site:
         patterns = " ".join(f"'{name}-*.service'" for name in PROCESSES)
         lines = self.machine.root.check_output(f"systemctl list-units --all --plain --no-legend {patterns}")
         return {words[0]: words[2] for words in map(str.split, lines.splitlines())}
+
+    def variables(self, process: str) -> dict[str, str]:
+        """Return the environment of a running process."""
+        environment = self.machine.root.check_output(f"cat /proc/{self.machine.show(process, 'MainPID')}/environ")
+        return dict(line.split("=", 1) for line in environment.split("\0") if line)
+
+    def variables_of_a_command(self) -> dict[str, str]:
+        """Return the environment of what an operator runs as `site-manage`."""
+        code = "import json, os; print(json.dumps(dict(os.environ)))"
+        found: dict[str, str] = json.loads(self.machine.feed(code, "site-manage", "shell", "--no-imports"))
+        return found
 
     # Tasks
 

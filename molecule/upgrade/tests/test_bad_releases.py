@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -187,6 +188,27 @@ def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, f
     answers = light_load.settled(play.began, play.ended)
     assert failures(answers) == []
     assert {answer.release for answer in answers} - {""} == {serving.name}
+
+
+def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, serving: Release) -> None:
+    """What serves is started again with what it was judged with, and the operator's commands see the same."""
+    bad = site.make(appended("TimeOut/wsgi.py", 'raise SystemExit("This release is bad")'))
+    chosen = ("--extra-vars", json.dumps({"site_environment": {"CHOSEN_WITH": bad.name}}))
+    assert site.deploy(bad, *chosen).status != 0, "the run is green"
+    site.wait_until_gone(bad.name, 20)
+    assert site.files(bad.name) == []
+
+    for name in UNITS:
+        site.machine.kill(name)
+    site.wait_until_serving(serving.name, 30)
+
+    for variables in (*map(site.variables, UNITS), site.variables_of_a_command()):
+        assert "CELERIAC_RELEASE" in variables
+        assert "CHOSEN_WITH" not in variables
+
+    assert site.deploy(site.make(), *chosen).status == 0
+    for variables in (*map(site.variables, UNITS), site.variables_of_a_command()):
+        assert variables["CHOSEN_WITH"] == bad.name
 
 
 def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) -> None:
