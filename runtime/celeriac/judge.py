@@ -15,7 +15,6 @@ A child process asks and is gone again, with all that it connected and started. 
 asks: a site must come up though its broker is still down.
 """
 
-import io
 import os
 import select
 import signal
@@ -24,15 +23,14 @@ import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
-from wsgiref.util import setup_testing_defaults
 
 from django.core.signals import got_request_exception
 from django.db import connections
 
+from celeriac import request
+
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 BODY_BYTES = 500  # of an answer that is not good, for the operator
 
@@ -54,7 +52,7 @@ def judge(application: "WSGIApplication") -> None:
     path, host = _required("CELERIAC_HEALTH_PATH"), _required("CELERIAC_HEALTH_HOST")
     seconds = float(os.environ.get("CELERIAC_JUDGE_SECONDS") or 20)
     began = time.monotonic()
-    finding = _in_a_child(lambda: _ask(application, _environ(path, host)), seconds)
+    finding = _in_a_child(lambda: _ask(application, path, host), seconds)
     if finding:
         sys.exit(f"celeriac: the release is not good: GET https://{host}{path}: {finding}")
     took = time.monotonic() - began
@@ -120,58 +118,21 @@ def _read(reader: int, deadline: float) -> str | None:
     return found.decode(errors="backslashreplace")
 
 
-def _environ(path: str, host: str) -> "WSGIEnvironment":
-    """Return a request as it comes through nginx, which has taken the TLS off."""
-    plain, _, query = path.partition("?")
-    environ: WSGIEnvironment = {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(plain).decode("latin-1"),
-        "QUERY_STRING": query,
-        "SERVER_NAME": host.partition(":")[0],
-        "SERVER_PORT": "443",
-        "REMOTE_ADDR": "127.0.0.1",
-        "HTTP_HOST": host,
-        "HTTP_USER_AGENT": "celeriac",
-        "HTTP_X_FORWARDED_FOR": "127.0.0.1",
-        "HTTP_X_FORWARDED_PROTO": "https",
-        "wsgi.url_scheme": "https",
-        "wsgi.input": io.BytesIO(),
-        "wsgi.errors": sys.stderr,
-    }
-    setup_testing_defaults(environ)
-    return environ
-
-
-def _ask(application: "WSGIApplication", environ: "WSGIEnvironment") -> str:
+def _ask(application: "WSGIApplication", path: str, host: str) -> str:
     """Return what is wrong with the answer to a request, nothing if it is 200."""
     raised: list[str] = []
-    statuses: list[str] = []
-    written: list[bytes] = []
 
     def note(**_: object) -> None:
         raised.append(_on_one_line(traceback.format_exc()))
 
-    def start(
-        status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
-    ) -> Callable[[bytes], object]:
-        statuses.append(status)
-        return written.append
-
     got_request_exception.connect(
         note, weak=False
     )  # Django's answer to it does not say what it was
-    answer = application(environ, start)
-    try:
-        body = b"".join([*answer])
-    finally:
-        close = getattr(answer, "close", None)
-        if close is not None:
-            close()
-    if statuses and statuses[-1].partition(" ")[0] == "200":
+    status, body = request.get(application, path, host)
+    if status.partition(" ")[0] == "200":
         return ""
-    text = (b"".join(written) + body)[:BODY_BYTES].decode(errors="backslashreplace")
-    return "; ".join([statuses[-1] if statuses else "no status", *raised, _on_one_line(text)])
+    text = body[:BODY_BYTES].decode(errors="backslashreplace")
+    return "; ".join([status or "no status", *raised, _on_one_line(text)])
 
 
 def _on_one_line(text: str) -> str:

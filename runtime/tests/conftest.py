@@ -12,6 +12,7 @@ import pytest
 import redis as redis_client
 from environment import PROJECT, empty_database, process_environment
 from ledgers import with_ledger
+from listening import Waiting
 from services import (
     PostgreSQL,
     RabbitMQ,
@@ -138,3 +139,11 @@ def on_postgresql(
     """The environment of a process of the project, with an empty PostgreSQL database and Redis."""
     database = empty_database(postgresql, scratch.name)
     return {**bare_environment, **database, "BROKER_URL": redis.url}
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    """A socket with a client that waits."""
+    found = Waiting()
+    yield found
+    found.close()

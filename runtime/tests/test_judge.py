@@ -1,21 +1,16 @@
 """A release is judged before it can accept: real gunicorn, on a socket that it inherits."""
 
 import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis as redis_client
 from environment import postgresql_session
+from listening import HOST, Waiting
 from services import Redis
 
-HOST = "www.example.org"
 # The answer needs what the judge promises: HTTPS, the name, and one process for each question.
 HEALTH = """
 import os, threading, time
@@ -45,15 +40,6 @@ def connects(request):
     return HttpResponse("well")
 """
 
-GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.wsgi:application"]
-# sd_listen_fds(3): the socket is number 3, and the variables name the process that it is for.
-AS_SYSTEMD = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
 
 @pytest.fixture
 def asked(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
@@ -74,67 +60,6 @@ def asked(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
         "CELERIAC_HEALTH_HOST": HOST,
         "CELERIAC_JUDGE_SECONDS": "20",
     }
-
-
-class Waiting:
-    """A listening socket as systemd keeps one, and a client that already waits for its answer.
-
-    Attributes:
-        client: it has sent its request.
-    """
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.client = socket.create_connection(self._listener.getsockname())
-        self.client.sendall(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
-
-    @contextmanager
-    def gunicorn(self, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-        """Run gunicorn on the socket as a unit does, until the block ends."""
-        number = self._listener.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-c", AS_SYSTEMD, str(number), sys.executable, *GUNICORN],
-            env=environment,
-            pass_fds=[number],
-            cwd=environment["SCRATCH"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.communicate(timeout=20)
-
-    def refused(self, environment: dict[str, str]) -> str:
-        """Start a gunicorn that ends by itself, without a word to the client; return its output."""
-        with self.gunicorn(environment) as process:
-            output, _ = process.communicate(timeout=40)
-        assert process.returncode == 1, output
-        assert "Booting worker" not in output
-        self.client.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            self.client.recv(1)
-        return output
-
-    def answer(self) -> str:
-        """Wait for the answer to the client."""
-        self.client.settimeout(20)
-        return self.client.makefile().readline().strip()
-
-    def close(self) -> None:
-        """Close both ends."""
-        self.client.close()
-        self._listener.close()
-
-
-@pytest.fixture
-def waiting() -> Iterator[Waiting]:
-    """A socket with a client that waits."""
-    found = Waiting()
-    yield found
-    found.close()
 
 
 def verdict(output: str) -> str:

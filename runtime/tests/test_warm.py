@@ -1,0 +1,80 @@
+"""A web process has asked itself for pages before it takes its first request."""
+
+import time
+from pathlib import Path
+
+import pytest
+import redis as redis_client
+from environment import postgresql_session
+from listening import HOST, Waiting
+from services import Redis
+from workers import record
+
+from celeriac import warm
+
+VIEWS = """
+import os, time
+from django.db import connection
+from django.http import HttpResponse
+from work.tasks import _record
+def asked(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    _record("asked", f"{os.getpid()} {request.get_host()} {request.META.get('HTTP_USER_AGENT')}")
+    return HttpResponse("well")
+def raises(request):
+    raise LookupError("no such thing")
+def hangs(request):
+    time.sleep(600)
+"""
+WARM = ("--config=python:celeriac.warm", "--workers=2", "--threads=2", "--log-level=info")
+
+
+@pytest.fixture
+def pages(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
+    """The environment of a gunicorn with some pages; the broker is down."""
+    with (project / "work" / "views.py").open("a") as module:
+        module.write(VIEWS)
+    with (project / "work" / "urls.py").open("a") as module:
+        for view in ("asked", "raises", "hangs"):
+            module.write(f"urlpatterns.append(path('{view}/', views.{view}))\n")
+    with (project / "demo" / "settings.py").open("a") as module:
+        module.write(f"ALLOWED_HOSTS = ['{HOST}']\n")
+    return {**bare_environment, "CELERIAC_HEALTH_HOST": HOST}
+
+
+def test_each_process_is_warm_before_its_first_request(
+    pages: dict[str, str], on_postgresql: dict[str, str], redis: Redis, waiting: Waiting
+) -> None:
+    """Also connected to the broker; to the database each thread is when it needs it."""
+    environment = {**pages, **on_postgresql, "CELERIAC_WARM_PATHS": "/asked/ /asked/?twice"}
+    with (
+        redis_client.Redis.from_url(redis.url) as onlooker,
+        waiting.gunicorn(environment, *WARM) as process,
+    ):
+        first = onlooker.client_id()
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        deadline = time.monotonic() + 10
+        while len(found := record(environment)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        clients = [client for client in onlooker.client_list() if int(client["id"]) > first]
+        with postgresql_session(on_postgresql) as session:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            assert session.execute(query).fetchone() == (1,)
+    assert sorted(found) == sorted(2 * [f"asked {worker} {HOST} celeriac" for worker in workers])
+    assert len(clients) == 2
+
+
+@pytest.mark.parametrize("path", ["/hangs/", "/raises/", "/gone/"])
+def test_what_is_not_well_keeps_no_process_from_its_requests(
+    pages: dict[str, str], waiting: Waiting, path: str
+) -> None:
+    """Nor does a broker that is down, as it is here."""
+    with waiting.gunicorn({**pages, "CELERIAC_WARM_PATHS": path}, *WARM) as process:
+        began = time.monotonic()
+        assert waiting.answer() == "HTTP/1.0 200 OK"
+        assert (time.monotonic() - began > warm.SECONDS) == (path == "/hangs/")
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+    assert ("celeriac: not warm" in output) == (path != "/hangs/")
