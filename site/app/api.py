@@ -3,7 +3,8 @@
 Whoever asks is a member of staff: a program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a
 page by the session of its user, and then with the CSRF token (`X-CSRFToken`).
 
-An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter.
+An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter. It is in
+English, whatever language is asked for.
 """
 
 import json
@@ -26,6 +27,7 @@ from ninja.types import DictStrAny
 from pydantic import ConfigDict, StringConstraints
 
 from app import catalogue, history, runs, tokens
+from app.english import in_english
 from app.enqueue import BrokerAwayError
 
 # ==================================================================================================
@@ -198,6 +200,7 @@ api = NinjaAPI(
     parser=StrictParser(),
     auth=[Token(), Session()],
 )
+api.add_decorator(in_english, mode="view")
 
 
 @api.get("/tasks", response=list[Task], summary="The registered tasks, and what each takes")

@@ -20,6 +20,7 @@ from django_htmx.middleware import HtmxDetails
 
 from app import catalogue, graphs, history, mail, runs, samples, states
 from app.delivery import delivery
+from app.english import in_english
 from app.enqueue import BrokerAwayError
 from app.forms import EmailsForm, StartForm
 from app.runs import Revoked
@@ -120,6 +121,7 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
 @never_cache
 @require_safe
 @vary_on_headers("Accept")
+@in_english
 def _run_json(request: Request, run_id: str) -> JsonResponse:
     """Answer a program; it gets an answer and not the log-in page.
 

@@ -20,6 +20,8 @@ from celery import current_app
 from celery.exceptions import OperationalError
 from celery.states import FAILURE, PENDING, READY_STATES, RETRY, REVOKED, STARTED, SUCCESS
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django_celery_results.backends.database import DatabaseBackend
 from django_celery_results.models import TaskResult
 from kombu.utils import json
@@ -294,15 +296,21 @@ def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, s
         and not isinstance(priority, bool)
         and priorities.LOWEST <= priority <= priorities.HIGHEST
     ):
-        yield "priority", f"is not a whole number from {priorities.LOWEST} to {priorities.HIGHEST}"
+        bounds = {"lowest": priorities.LOWEST, "highest": priorities.HIGHEST}
+        yield "priority", _("is not a whole number from %(lowest)d to %(highest)d") % bounds
     if countdown is None:
         return
     if isinstance(countdown, bool) or not isinstance(countdown, int | float) or not 0 <= countdown < math.inf:
-        yield "countdown", "is not a number of seconds"
+        yield "countdown", _("is not a number of seconds")
         return
     longest = longest_countdown(name)
     if countdown > longest:
-        yield "countdown", f"is more than {longest} seconds: what is to run later belongs in the schedule"
+        problem = ngettext(
+            "is more than %d second: what is to run later belongs in the schedule",
+            "is more than %d seconds: what is to run later belongs in the schedule",
+            longest,
+        )
+        yield "countdown", problem % longest
 
 
 def longest_countdown(name: str) -> int:
@@ -463,9 +471,9 @@ def _error(content: Any) -> str:
     else:
         return "" if content is None else str(content)
     if kind == "TimeLimitExceeded":
-        return f"{kind}: it ran longer than its time limit, and its process was ended"
+        return f"{kind}: " + _("it ran longer than its time limit, and its process was ended")
     if kind == "SoftTimeLimitExceeded":
-        return f"{kind}: it ran longer than its soft time limit, and did not go on"
+        return f"{kind}: " + _("it ran longer than its soft time limit, and did not go on")
     if isinstance(arguments, list | tuple):
         arguments = arguments[0] if len(arguments) == 1 else ", ".join(str(each) for each in arguments)
     return f"{kind}: {arguments}" if arguments else kind
@@ -524,16 +532,16 @@ def _not_rerunnable(name: str, row: Dispatch | None) -> str:
     try:
         task = catalogue.find(name)
     except catalogue.UnknownTaskError:
-        return f"There is no task {name} any more." if name else "Which task it was is not known."
+        return _("There is no task %s any more.") % name if name else _("Which task it was is not known.")
     if not task.keeps_arguments:
-        return "The arguments of this task are never stored."
+        return _("The arguments of this task are never stored.")
     if row is None:
-        return "What it was sent with is not known: it was sent by another program, or too long ago."
+        return _("What it was sent with is not known: it was sent by another program, or too long ago.")
     arguments = _restored(row)
     if arguments is None:
-        return "Its arguments were not stored."
+        return _("Its arguments were not stored.")
     try:
         catalogue.check(name, *arguments)
     except catalogue.BadArgumentsError as error:
-        return f"Its arguments do not fit the task any more: {error}"
+        return _("Its arguments do not fit the task any more: %s") % error
     return ""

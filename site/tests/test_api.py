@@ -209,6 +209,16 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(
     assert not Dispatch.objects.exists()
 
 
+def test_a_refusal_is_in_english_whoever_asks(anna_api: Client, queue: Queue) -> None:
+    """Pages follow the browser; a program may look for the words."""
+    russian = {"Accept-Language": "ru"}
+    assert post(anna_api, "/api/runs", {**ADD, "args": [2]}, headers=russian).json()["error"] == "y: is required"
+    TaskResult.objects.create(task_id="gone", task_name="app.tasks.gone", status="SUCCESS")
+    reason = "There is no task app.tasks.gone any more."
+    assert post(anna_api, "/api/runs/gone/rerun", headers=russian).json()["error"] == reason
+    assert anna_api.get("/api/runs/gone", headers=russian).json()["not_rerunnable"] == reason
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
