@@ -247,12 +247,10 @@ def revoke(request: AuthenticatedRequest, run_id: Text, body: Revoke | None = No
     """Keep a run from starting; with terminate, stop it when it runs already."""
     terminate = body is not None and body.terminate
     try:
-        done = runs.revoke(run_id, terminate=terminate, by=request.auth.get_username())
+        done = history.revoke(request.auth, run_id, terminate=terminate)
     except BrokerAwayError as error:
-        history.note(request.auth, run_id, history.TERMINATED if terminate else history.REVOKED)
         text = "The broker is away. It is noted: workers that start will know, those that run do not yet."
         raise HttpError(503, text) from error
-    history.note(request.auth, run_id, history.TERMINATED if terminate else history.REVOKED)
     return Status(200, {"done": done.name, "text": done.value})
 
 

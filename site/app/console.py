@@ -281,7 +281,7 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
             raise Http404 from error
         return render(request, "app/confirm.html", {"run": found, "terminate": terminate})
     try:
-        done = runs.revoke(run_id, terminate=terminate, by=request.user.get_username())
+        done = history.revoke(request.user, run_id, terminate=terminate)
     except runs.UnknownRunError as error:
         raise Http404 from error
     except BrokerAwayError:
@@ -290,9 +290,6 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
         )
     else:
         messages.success(request, REVOKED[done])
-        if done is Revoked.WAS_OVER:
-            return redirect("run", run_id)
-    history.note(request.user, run_id, history.TERMINATED if terminate else history.REVOKED)
     return redirect("run", run_id)
 
 

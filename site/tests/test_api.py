@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django_celery_results.models import TaskResult
 
-from app import tokens
+from app import history, tokens
 from app.models import ApiToken
 from messages import Queue
 from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
@@ -273,6 +273,21 @@ def test_a_run_is_revoked(anna_api: Client, queue: Queue) -> None:
     assert post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": "no"}).status_code == 422
 
 
+def test_the_log_has_what_a_revoke_has_done_and_no_more(anna_api: Client, queue: Queue) -> None:
+    """What was not started is not terminated, and what was over is neither."""
+    run_id = post(anna_api, "/api/runs", ADD).json()["id"]
+    for _ in range(2):
+        post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": True})
+    assert [entry.change_message for entry in history.entries(run_id)] == ["Started.", "Revoked."]
+
+
+def test_a_revoke_that_no_worker_heard_of_is_in_the_log(anna_api: Client) -> None:
+    """It is noted: workers that start will know. Without a queue the broker of these tests listens nowhere."""
+    Dispatch.objects.create(task_id="waits", name="app.tasks.add", args="[2, 3]", kwargs="{}")
+    assert post(anna_api, "/api/runs/waits/revoke").status_code == 503
+    assert [entry.change_message for entry in history.entries("waits")] == ["Revoked."]
+
+
 def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
     """Each run once, the youngest first."""
     ids = [post(anna_api, "/api/runs", ADD).json()["id"] for _ in range(5)]
@@ -389,6 +404,8 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     wait_for(lambda: shown(long)["state"] == "STARTED", 20, "the long task runs")
     stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
     assert stopped.json["done"] == "TERMINATED", stopped.text
+    log = f"[entry.change_message for entry in history.entries({long.json['id']!r})]"
+    assert stack.ask(f"import json\nfrom app import history\nprint(json.dumps({log}))") == ["Started.", "Terminated."]
     wait_for(lambda: shown(long)["state"] == "REVOKED", 20, "it is stopped")
     wait_for(lambda: shown(first)["state"] == "SUCCESS", 20, "the task has ended")
     again = ask(stack, token, f"{first.headers['Location']}/rerun", {})
