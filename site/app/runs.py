@@ -134,6 +134,7 @@ def start(
     priority: int | None = None,
     countdown: float | None = None,
     by: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """Send a registered task; return the id of its run.
 
@@ -144,6 +145,7 @@ def start(
         priority: 0 to 9, 9 first; None for the default.
         countdown: not before so many seconds from now.
         by: who asked for it: a user's name.
+        options: more for `apply_async`: queue, headers, expires.
 
     Raises:
         app.catalogue.UnknownTaskError, app.catalogue.BadArgumentsError: nothing was sent. A priority or a
@@ -157,7 +159,7 @@ def start(
         problems |= error.problems
     if problems:
         raise catalogue.BadArgumentsError(problems)
-    return _send(name, args, kwargs or {}, priority=priority, countdown=countdown, by=by)
+    return _send(name, args, kwargs or {}, priority=priority, countdown=countdown, by=by, more=options or {})
 
 
 def find(run_id: str) -> Run:
@@ -271,7 +273,7 @@ def rerun(run_id: str, *, by: str = "") -> str:
     if row is None or reason:
         raise NotRerunnableError(reason)
     args, kwargs = _restored(row) or ((), {})  # without any there is a reason
-    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id)
+    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id, more={})
 
 
 def _send(
@@ -283,10 +285,12 @@ def _send(
     countdown: float | None = None,
     by: str,
     parent: str = "",
+    more: Mapping[str, Any],
 ) -> str:
-    headers = {key: value for key, value in ((SENT_BY, by), (RERUN_OF, parent)) if value}
+    own = {key: value for key, value in ((SENT_BY, by), (RERUN_OF, parent)) if value}
     options = {key: value for key, value in (("priority", priority), ("countdown", countdown)) if value is not None}
-    return str(send(catalogue.task_named(name), args, kwargs, headers=headers, **options).id)
+    headers = {**more.get("headers", {}), **own}
+    return str(send(catalogue.task_named(name), args, kwargs, **{**more, **options, "headers": headers}).id)
 
 
 def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, str]]:
