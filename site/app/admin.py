@@ -48,7 +48,7 @@ class PostAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes none when 
 class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Shows whose tokens there are, and deletes them. `manage.py api_token` makes one: it is shown once."""
 
-    list_display = ("purpose", "user", "created_at")
+    list_display = ("purpose", "user", "created_at", "expires_at")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Say no: the admin would have to show the token on a page."""

@@ -4,16 +4,19 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from celeriac.ledger.models import Dispatch
 from celery.utils import uuid
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 from django_celery_results.models import TaskResult
 
 from app import history, tokens
@@ -90,6 +93,21 @@ def test_a_deleted_token_is_no_token(token: str) -> None:
     assert client.get("/api/tasks").status_code == 401
 
 
+def test_a_token_that_is_over_is_no_token(queue: Queue) -> None:
+    """With the same answer as one that there never was; without an end it is good for as long as it is there."""
+    anna = User.objects.create_user("anna", is_staff=True)
+    unknown = Client(headers={"Authorization": "Bearer 99.x"}).get("/api/tasks")
+    for days, later, status in ((30, 29, 200), (30, 31, 401), (None, 10_000, 200)):
+        client = Client(headers={"Authorization": f"Bearer {tokens.create(anna, 'tests', days=days)}"})
+        with time_machine.travel(timezone.now() + timedelta(days=later)):
+            answer = client.get("/api/tasks")
+            assert answer.status_code == status, (days, later)
+            assert post(client, "/api/runs", ADD).status_code == (202 if status == 200 else 401)
+        if status == 401:
+            assert (answer.content, answer.headers) == (unknown.content, unknown.headers)
+    assert len(queue.take()) == 2
+
+
 def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> None:
     """A page of somebody else, open in the same browser, has none."""
     client = Client(enforce_csrf_checks=True)
@@ -138,7 +156,26 @@ def test_the_command_makes_a_token_of_a_member_of_staff_only(capsys: pytest.Capt
     for name in ("ben", "nobody"):
         with pytest.raises(CommandError):
             call_command("api_token", name, "backup")
-    assert ApiToken.objects.count() == 1
+    assert ApiToken.objects.get().expires_at is None
+
+
+def test_the_command_makes_a_token_for_so_many_days(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is good now, and has an end."""
+    anna = User.objects.create_user("anna", is_staff=True)
+    call_command("api_token", "anna", "backup", "--days=30")
+    assert tokens.user_of(capsys.readouterr().out.strip()) == anna
+    end = ApiToken.objects.get().expires_at
+    assert end is not None
+    assert abs(end - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "²", "1.5", "36501", "9" * 30])
+def test_the_command_makes_no_token_for_what_is_no_number_of_days(days: str) -> None:
+    """And says which ones are."""
+    User.objects.create_user("anna", is_staff=True)
+    with pytest.raises(CommandError, match="from 1 to 36500"):
+        call_command("api_token", "anna", "backup", f"--days={days}")
+    assert not ApiToken.objects.exists()
 
 
 def test_the_documentation_is_for_members_of_staff(client: Client, token: str) -> None:

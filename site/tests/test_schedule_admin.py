@@ -14,6 +14,7 @@ from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
@@ -252,10 +253,11 @@ def test_the_page_of_an_entry_says_what_belongs_in_an_interval(operator: Client,
 
 def test_tokens_are_shown_and_deleted_and_never_made_or_changed(operator: Client) -> None:
     """A page would have to show a new one, and a changed one would be somebody else's."""
-    tokens.create(User.objects.get(username="olga"), "nightly import")
+    tokens.create(User.objects.get(username="olga"), "nightly import", days=30)
     row = ApiToken.objects.get()
     page = operator.get(reverse("admin:app_apitoken_changelist")).content.decode()
     assert "nightly import" in page
+    assert date_format(timezone.localtime(row.expires_at), "DATETIME_FORMAT") in page
     assert row.digest not in page
     assert operator.get(reverse("admin:app_apitoken_add")).status_code == 403
     change = reverse("admin:app_apitoken_change", args=[row.pk])
