@@ -3,19 +3,21 @@
 from datetime import datetime
 from typing import Any
 
+from celeriac.ledger.publishing import SENT_BY
 from celery import current_app
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from kombu.utils import json
 
 from app import catalogue, runs, schedules
-from app.enqueue import BrokerAwayError, enqueue
+from app.enqueue import BrokerAwayError, send
 from app.models import ApiToken, DailyReport, Post, ScheduleDefault
 
 admin.site.site_header = "TimeOut"
@@ -46,7 +48,7 @@ class PostAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes none when 
 class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Shows whose tokens there are, and deletes them. `manage.py api_token` makes one: it is shown once."""
 
-    list_display = ("purpose", "user", "created_at")
+    list_display = ("purpose", "user", "created_at", "expires_at")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Say no: the admin would have to show the token on a page."""
@@ -76,16 +78,25 @@ class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]
         if self.errors:
             return data
         args, kwargs = json.loads(data["args"]), json.loads(data["kwargs"])
-        if not isinstance(args, list):
-            self.add_error("args", _('This is not a JSON list, such as [1, "two"].'))
-        elif not isinstance(kwargs, dict):
-            self.add_error("kwargs", _('This is not a JSON object, such as {"one": 1}.'))
-        elif catalogue.is_ours(data["task"]):
+        problems = _problems(args, kwargs)
+        for field, problem in problems.items():
+            self.add_error(field, problem)
+        if not problems and catalogue.is_ours(data["task"]):
             try:
                 catalogue.check(data["task"], args, kwargs)
             except (catalogue.BadArgumentsError, catalogue.UnknownTaskError) as error:
                 self.add_error("task" if isinstance(error, catalogue.UnknownTaskError) else "args", str(error))
         return data
+
+
+def _problems(args: Any, kwargs: Any) -> dict[str, str]:
+    """Return why nothing can be called with these, by the field of an entry; nothing where it can."""
+    problems = {}
+    if not isinstance(args, list):
+        problems["args"] = gettext('This is not a JSON list, such as [1, "two"].')
+    if not isinstance(kwargs, dict):
+        problems["kwargs"] = gettext('This is not a JSON object, such as {"one": 1}.')
+    return problems
 
 
 admin.site.unregister(PeriodicTask)
@@ -154,11 +165,7 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
         """Send the chosen entries' tasks at once, in the name of who asks; their schedules stay as they are."""
         for entry in queryset:
             try:
-                args, kwargs = json.loads(entry.args or "[]"), json.loads(entry.kwargs or "{}")
-                if catalogue.is_ours(entry.task):
-                    runs.start(entry.task, args, kwargs, priority=entry.priority, by=request.user.get_username())
-                else:
-                    enqueue(current_app.tasks[entry.task], *args, **kwargs)
+                _run_now(entry, request.user.get_username())
             except BrokerAwayError:
                 messages.error(request, _("The broker is away, nothing was started."))
                 return
@@ -181,6 +188,26 @@ class CrontabAdmin(CrontabScheduleAdmin):  # type: ignore[misc]
         """Save it; warn of an hour that it will skip."""
         super().save_model(request, obj, form, change)
         _warn(request, obj)
+
+
+def _run_now(entry: Any, by: str) -> None:
+    """Send the task of an entry as beat would, apart from the time and from who has sent it.
+
+    Raises:
+        app.catalogue.UnknownTaskError, app.catalogue.BadArgumentsError, KeyError, TypeError, ValueError: it cannot be.
+        app.enqueue.BrokerAwayError: nothing was sent.
+    """
+    args, kwargs, options = schedules.as_beat_sends(entry)
+    if problems := _problems(args, kwargs):
+        raise catalogue.BadArgumentsError(problems)
+    if catalogue.is_ours(entry.task):
+        priority = options.pop("priority", None)
+        runs.start(entry.task, args, kwargs, priority=priority, by=by, options=options)
+    elif entry.task in current_app.tasks:
+        options["headers"][SENT_BY] = by
+        send(current_app.tasks[entry.task], args, kwargs, **options)
+    else:
+        raise catalogue.UnknownTaskError(gettext("There is no task %r here.") % entry.task)
 
 
 def _is_in_code(entry: Any) -> bool:

@@ -3,7 +3,8 @@
 Whoever asks is a member of staff: a program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a
 page by the session of its user, and then with the CSRF token (`X-CSRFToken`).
 
-An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter.
+An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter. It is in
+English, whatever language is asked for.
 """
 
 import json
@@ -26,6 +27,7 @@ from ninja.types import DictStrAny
 from pydantic import ConfigDict, StringConstraints
 
 from app import catalogue, history, runs, tokens
+from app.english import in_english
 from app.enqueue import BrokerAwayError
 
 # ==================================================================================================
@@ -198,6 +200,7 @@ api = NinjaAPI(
     parser=StrictParser(),
     auth=[Token(), Session()],
 )
+api.add_decorator(in_english, mode="view")
 
 
 @api.get("/tasks", response=list[Task], summary="The registered tasks, and what each takes")
@@ -244,12 +247,10 @@ def revoke(request: AuthenticatedRequest, run_id: Text, body: Revoke | None = No
     """Keep a run from starting; with terminate, stop it when it runs already."""
     terminate = body is not None and body.terminate
     try:
-        done = runs.revoke(run_id, terminate=terminate, by=request.auth.get_username())
+        done = history.revoke(request.auth, run_id, terminate=terminate)
     except BrokerAwayError as error:
-        history.note(request.auth, run_id, history.TERMINATED if terminate else history.REVOKED)
         text = "The broker is away. It is noted: workers that start will know, those that run do not yet."
         raise HttpError(503, text) from error
-    history.note(request.auth, run_id, history.TERMINATED if terminate else history.REVOKED)
     return Status(200, {"done": done.name, "text": done.value})
 
 

@@ -1,18 +1,20 @@
 """The registered tasks, what they take, and whether given arguments fit.
 
 Everything that lets somebody start a task by its name asks here first: the console, the API, the
-terminal, a rerun.
+terminal, a rerun. Why not is said in the language that is active then: on a page, its reader's.
 """
 
 import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from celery import Task, current_app
 from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from kombu.utils import json
 
 # Not the project's: Celery's own, and those that the deployment adds.
@@ -126,7 +128,7 @@ def task_named(name: str) -> "Task[Any, Any]":
     """
     task = _tasks().get(name) if is_ours(name) else None
     if task is None:
-        raise UnknownTaskError(f"There is no task {name!r} here.")
+        raise UnknownTaskError(_("There is no task %r here.") % name)
     return task
 
 
@@ -191,17 +193,22 @@ def _misfits(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[
     named = {each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}}
     kinds = {each.kind for each in parameters}
     if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        yield "", f"takes {len(positional)} positional argument(s) at most, {len(args)} were given"
+        problem = ngettext(
+            "takes %(most)d positional argument at most, %(given)d were given",
+            "takes %(most)d positional arguments at most, %(given)d were given",
+            len(positional),
+        )
+        yield "", problem % {"most": len(positional), "given": len(args)}
     by_position = {each.name for each in positional[: len(args)]}
     for name in kwargs:
         if name in by_position & named:
-            yield name, "is given twice, by position and by name"
+            yield name, _("is given twice, by position and by name")
         elif name not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
-            yield name, "the task takes no argument of this name"
+            yield name, _("the task takes no argument of this name")
     for each in parameters:
         required = each.default is each.empty and each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
         if required and each.name not in by_position and not (each.name in kwargs and each.name in named):
-            yield each.name, "is required"
+            yield each.name, _("is required")
 
 
 def _each(signature: inspect.Signature, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -225,8 +232,8 @@ def _not_json(value: Any) -> str:
     try:
         arrived = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError, ArithmeticError):
-        return "is not JSON"
-    return "" if _same(value, arrived) else "would not arrive as it is"
+        return _("is not JSON")
+    return "" if _same(value, arrived) else _("would not arrive as it is")
 
 
 def _same(sent: Any, arrived: Any) -> bool:
@@ -246,7 +253,7 @@ def _same(sent: Any, arrived: Any) -> bool:
 
 
 def _wrong_kind(value: Any, annotation: Any) -> str:
-    return "" if _is_of_kind(value, annotation) else f"is not {_in_words(annotation)}"
+    return "" if _is_of_kind(value, annotation) else _("is not %(kind)s") % {"kind": _in_words(annotation)}
 
 
 def _is_of_kind(value: Any, annotation: Any) -> bool:
@@ -268,14 +275,21 @@ def _is_of_kind(value: Any, annotation: Any) -> bool:
 
 
 def _in_words(annotation: Any) -> str:
-    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
+    words = {
+        str: _("a text"),
+        int: _("a whole number"),
+        float: _("a number"),
+        bool: _("true or false"),
+        types.NoneType: "null",
+    }
     if get_origin(annotation) in {Union, types.UnionType}:
         kinds = get_args(annotation)
         # Every whole number is a number.
-        return " or ".join(_in_words(each) for each in kinds if not (each is int and float in kinds))
+        each_in_words = (_in_words(each) for each in kinds if not (each is int and float in kinds))
+        return reduce(lambda one, other: _("%(one)s or %(other)s") % {"one": one, "other": other}, each_in_words)
     if (get_origin(annotation) or annotation) in {list, Sequence}:
         inner = get_args(annotation)
-        return f"a list, each item {_in_words(inner[0])}" if inner else "a list"
+        return _("a list, each item %(kind)s") % {"kind": _in_words(inner[0])} if inner else _("a list")
     if (get_origin(annotation) or annotation) is dict:
-        return "an object"
-    return words.get(annotation, "of the right kind")
+        return _("an object")
+    return words.get(annotation, _("of the right kind"))

@@ -20,6 +20,7 @@ from django_htmx.middleware import HtmxDetails
 
 from app import catalogue, graphs, history, mail, runs, samples, states
 from app.delivery import delivery
+from app.english import in_english
 from app.enqueue import BrokerAwayError
 from app.forms import EmailsForm, StartForm
 from app.runs import Revoked
@@ -120,6 +121,7 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
 @never_cache
 @require_safe
 @vary_on_headers("Accept")
+@in_english
 def _run_json(request: Request, run_id: str) -> JsonResponse:
     """Answer a program; it gets an answer and not the log-in page.
 
@@ -279,7 +281,7 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
             raise Http404 from error
         return render(request, "app/confirm.html", {"run": found, "terminate": terminate})
     try:
-        done = runs.revoke(run_id, terminate=terminate, by=request.user.get_username())
+        done = history.revoke(request.user, run_id, terminate=terminate)
     except runs.UnknownRunError as error:
         raise Http404 from error
     except BrokerAwayError:
@@ -288,9 +290,6 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
         )
     else:
         messages.success(request, REVOKED[done])
-        if done is Revoked.WAS_OVER:
-            return redirect("run", run_id)
-    history.note(request.user, run_id, history.TERMINATED if terminate else history.REVOKED)
     return redirect("run", run_id)
 
 

@@ -8,6 +8,9 @@ from django.db.models import CharField
 from django.db.models.functions import Cast
 from django.utils.translation import gettext_noop
 
+from app import runs
+from app.enqueue import BrokerAwayError
+
 # What the log says was done.
 STARTED = gettext_noop("Started.")
 RERUN = gettext_noop("Started again with the same arguments.")
@@ -32,6 +35,23 @@ def note(user: AbstractBaseUser | AnonymousUser, run_id: str, what: str) -> None
         action_flag=ADDITION if what in {STARTED, RERUN} else CHANGE,
         change_message=what,
     )
+
+
+def revoke(user: AbstractBaseUser | AnonymousUser, run_id: str, *, terminate: bool) -> runs.Revoked:
+    """Revoke a run in the name of a user, and write down what that has done: nothing to a run that was over.
+
+    Raises:
+        app.runs.UnknownRunError, app.runs.ResultsAwayError: nothing was done.
+        app.enqueue.BrokerAwayError: it is noted, and so it is in the log.
+    """
+    try:
+        done = runs.revoke(run_id, terminate=terminate, by=user.get_username())
+    except BrokerAwayError:
+        note(user, run_id, REVOKED)
+        raise
+    if done is not runs.Revoked.WAS_OVER:
+        note(user, run_id, TERMINATED if done is runs.Revoked.TERMINATED else REVOKED)
+    return done
 
 
 def entries(run_id: str) -> list[LogEntry]:

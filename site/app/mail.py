@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage
 from django.core.mail.utils import DNS_NAME
 from django.core.validators import validate_email
+from django.utils.translation import gettext as _
 
 from app import runs
 from app.catalogue import BadArgumentsError
@@ -39,7 +40,7 @@ def start(addresses: Iterable[str], *, by: str = "") -> str:
     wanted = [*dict.fromkeys(addresses)]  # each once
     bad = [address for address in wanted if not _is_address(address)]
     if bad or not wanted:
-        problem = f"not an address: {', '.join(bad)}" if bad else "there is no address"
+        problem = _("not an address: %s") % ", ".join(bad) if bad else _("there is no address")
         raise BadArgumentsError({"addresses": problem})
     return runs.start("app.tasks.send_emails", [wanted], by=by)
 

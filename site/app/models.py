@@ -88,6 +88,7 @@ class ApiToken(models.Model):
     purpose = models.CharField(max_length=200)
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)  # none: it is good until it is deleted
 
     class Meta:
         """The youngest first, and by the name that people know."""

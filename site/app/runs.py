@@ -20,6 +20,8 @@ from celery import current_app
 from celery.exceptions import OperationalError
 from celery.states import FAILURE, PENDING, READY_STATES, RETRY, REVOKED, STARTED, SUCCESS
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django_celery_results.backends.database import DatabaseBackend
 from django_celery_results.models import TaskResult
 from kombu.utils import json
@@ -132,6 +134,7 @@ def start(
     priority: int | None = None,
     countdown: float | None = None,
     by: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """Send a registered task; return the id of its run.
 
@@ -142,6 +145,7 @@ def start(
         priority: 0 to 9, 9 first; None for the default.
         countdown: not before so many seconds from now.
         by: who asked for it: a user's name.
+        options: more for `apply_async`: queue, headers, expires.
 
     Raises:
         app.catalogue.UnknownTaskError, app.catalogue.BadArgumentsError: nothing was sent. A priority or a
@@ -155,7 +159,7 @@ def start(
         problems |= error.problems
     if problems:
         raise catalogue.BadArgumentsError(problems)
-    return _send(name, args, kwargs or {}, priority=priority, countdown=countdown, by=by)
+    return _send(name, args, kwargs or {}, priority=priority, countdown=countdown, by=by, more=options or {})
 
 
 def find(run_id: str) -> Run:
@@ -269,7 +273,7 @@ def rerun(run_id: str, *, by: str = "") -> str:
     if row is None or reason:
         raise NotRerunnableError(reason)
     args, kwargs = _restored(row) or ((), {})  # without any there is a reason
-    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id)
+    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id, more={})
 
 
 def _send(
@@ -281,10 +285,12 @@ def _send(
     countdown: float | None = None,
     by: str,
     parent: str = "",
+    more: Mapping[str, Any],
 ) -> str:
-    headers = {key: value for key, value in ((SENT_BY, by), (RERUN_OF, parent)) if value}
+    own = {key: value for key, value in ((SENT_BY, by), (RERUN_OF, parent)) if value}
     options = {key: value for key, value in (("priority", priority), ("countdown", countdown)) if value is not None}
-    return str(send(catalogue.task_named(name), args, kwargs, headers=headers, **options).id)
+    headers = {**more.get("headers", {}), **own}
+    return str(send(catalogue.task_named(name), args, kwargs, **{**more, **options, "headers": headers}).id)
 
 
 def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, str]]:
@@ -294,15 +300,21 @@ def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, s
         and not isinstance(priority, bool)
         and priorities.LOWEST <= priority <= priorities.HIGHEST
     ):
-        yield "priority", f"is not a whole number from {priorities.LOWEST} to {priorities.HIGHEST}"
+        bounds = {"lowest": priorities.LOWEST, "highest": priorities.HIGHEST}
+        yield "priority", _("is not a whole number from %(lowest)d to %(highest)d") % bounds
     if countdown is None:
         return
     if isinstance(countdown, bool) or not isinstance(countdown, int | float) or not 0 <= countdown < math.inf:
-        yield "countdown", "is not a number of seconds"
+        yield "countdown", _("is not a number of seconds")
         return
     longest = longest_countdown(name)
     if countdown > longest:
-        yield "countdown", f"is more than {longest} seconds: what is to run later belongs in the schedule"
+        problem = ngettext(
+            "is more than %d second: what is to run later belongs in the schedule",
+            "is more than %d seconds: what is to run later belongs in the schedule",
+            longest,
+        )
+        yield "countdown", problem % longest
 
 
 def longest_countdown(name: str) -> int:
@@ -463,9 +475,9 @@ def _error(content: Any) -> str:
     else:
         return "" if content is None else str(content)
     if kind == "TimeLimitExceeded":
-        return f"{kind}: it ran longer than its time limit, and its process was ended"
+        return f"{kind}: " + _("it ran longer than its time limit, and its process was ended")
     if kind == "SoftTimeLimitExceeded":
-        return f"{kind}: it ran longer than its soft time limit, and did not go on"
+        return f"{kind}: " + _("it ran longer than its soft time limit, and did not go on")
     if isinstance(arguments, list | tuple):
         arguments = arguments[0] if len(arguments) == 1 else ", ".join(str(each) for each in arguments)
     return f"{kind}: {arguments}" if arguments else kind
@@ -524,16 +536,16 @@ def _not_rerunnable(name: str, row: Dispatch | None) -> str:
     try:
         task = catalogue.find(name)
     except catalogue.UnknownTaskError:
-        return f"There is no task {name} any more." if name else "Which task it was is not known."
+        return _("There is no task %s any more.") % name if name else _("Which task it was is not known.")
     if not task.keeps_arguments:
-        return "The arguments of this task are never stored."
+        return _("The arguments of this task are never stored.")
     if row is None:
-        return "What it was sent with is not known: it was sent by another program, or too long ago."
+        return _("What it was sent with is not known: it was sent by another program, or too long ago.")
     arguments = _restored(row)
     if arguments is None:
-        return "Its arguments were not stored."
+        return _("Its arguments were not stored.")
     try:
         catalogue.check(name, *arguments)
     except catalogue.BadArgumentsError as error:
-        return f"Its arguments do not fit the task any more: {error}"
+        return _("Its arguments do not fit the task any more: %s") % error
     return ""

@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_celery_beat import schedulers
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from kombu.utils import json
 
 from app.models import ScheduleDefault
 
@@ -134,6 +135,24 @@ def next_due(row: PeriodicTask) -> datetime | None:
         return now
     # To the second: the time that is left was counted a moment later than `now`.
     return (now + timedelta(seconds=seconds, milliseconds=500)).replace(microsecond=0)
+
+
+def as_beat_sends(row: PeriodicTask) -> tuple[Any, Any, dict[str, Any]]:
+    """Return with what beat sends the task of an entry: args, kwargs, and options of `apply_async`.
+
+    The day after which beat does not send it any more is no end for what is sent by hand later: a worker would drop it.
+
+    Raises:
+        TypeError, ValueError: the row was not made in the admin, and is not what it has to be.
+    """
+    # First, for an entry of beat whose arguments are no JSON disables its row.
+    args, kwargs = json.loads(row.args or "[]"), json.loads(row.kwargs or "{}")
+    options = dict(ModelEntry(row).options)
+    if row.expires and row.expires <= timezone.now():
+        del options["expires"]
+    # Celery's scheduler adds this as it sends.
+    options["headers"] = {**options["headers"], "celery_beat_task": True}
+    return args, kwargs, options
 
 
 def skips_an_hour(crontab: CrontabSchedule) -> bool:

@@ -6,21 +6,26 @@ nothing to guess.
 
 import hashlib
 import secrets
+from datetime import timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Q
+from django.utils import timezone
 
 from app.models import ApiToken
 
 
-def create(user: AbstractBaseUser, purpose: str) -> str:
+def create(user: AbstractBaseUser, purpose: str, *, days: int | None = None) -> str:
     """Make a token for a user; return it, for it cannot be read again.
 
     Args:
         user: who is logged in with it.
         purpose: what it is for, so that somebody knows when to delete it.
+        days: how long it is good, None for as long as it is there.
     """
     secret = secrets.token_urlsafe(32)
-    row = ApiToken.objects.create(user_id=user.pk, purpose=purpose, digest=_digest(secret))
+    end = None if days is None else timezone.now() + timedelta(days=days)
+    row = ApiToken.objects.create(user_id=user.pk, purpose=purpose, digest=_digest(secret), expires_at=end)
     return f"{row.pk}.{secret}"
 
 
@@ -29,7 +34,8 @@ def user_of(token: str) -> AbstractBaseUser | None:
     number, _, secret = token.partition(".")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None
-    row = ApiToken.objects.select_related("user").filter(pk=number, user__is_active=True).first()
+    good = ApiToken.objects.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), user__is_active=True)
+    row = good.select_related("user").filter(pk=number).first()
     # In constant time: how long a wrong one takes says nothing about the right one.
     if row is None or not secrets.compare_digest(row.digest, _digest(secret)):
         return None

@@ -15,16 +15,20 @@ class Queue:
     def __init__(self, server: RedisServer, database: int) -> None:
         self._redis: Any = redis.Redis(port=server.port, password=server.password, db=database)
 
-    def take(self) -> list[dict[str, Any]]:
-        """Take all messages; return id, task, args and kwargs of each, the oldest of each priority first.
+    def take(self, queue: str = "celery") -> list[dict[str, Any]]:
+        """Take all messages of a queue; return what is in each, the oldest of each priority first.
 
-        args and kwargs are as JSON has them: a worker would see what Celery's serializer makes of that.
+        That is id, task, args and kwargs, and the headers and properties around them. args and kwargs are as JSON has
+        them: a worker would see what Celery's serializer makes of that.
         """
         messages = []
-        for key in sorted(self._redis.keys("celery*")):
+        for key in sorted(self._redis.keys(f"{queue}*")):
             while raw := self._redis.rpop(key):
                 message = json.loads(raw)
                 args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
                 headers = message["headers"]
-                messages.append({"id": headers["id"], "task": headers["task"], "args": args, "kwargs": kwargs})
+                around = {"headers": headers, "properties": message["properties"]}
+                messages.append(
+                    {"id": headers["id"], "task": headers["task"], "args": args, "kwargs": kwargs, **around}
+                )
         return messages

@@ -4,19 +4,22 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from celeriac.ledger.models import Dispatch
 from celery.utils import uuid
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 from django_celery_results.models import TaskResult
 
-from app import tokens
+from app import history, tokens
 from app.models import ApiToken
 from messages import Queue
 from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
@@ -90,6 +93,21 @@ def test_a_deleted_token_is_no_token(token: str) -> None:
     assert client.get("/api/tasks").status_code == 401
 
 
+def test_a_token_that_is_over_is_no_token(queue: Queue) -> None:
+    """With the same answer as one that there never was; without an end it is good for as long as it is there."""
+    anna = User.objects.create_user("anna", is_staff=True)
+    unknown = Client(headers={"Authorization": "Bearer 99.x"}).get("/api/tasks")
+    for days, later, status in ((30, 29, 200), (30, 31, 401), (None, 10_000, 200)):
+        client = Client(headers={"Authorization": f"Bearer {tokens.create(anna, 'tests', days=days)}"})
+        with time_machine.travel(timezone.now() + timedelta(days=later)):
+            answer = client.get("/api/tasks")
+            assert answer.status_code == status, (days, later)
+            assert post(client, "/api/runs", ADD).status_code == (202 if status == 200 else 401)
+        if status == 401:
+            assert (answer.content, answer.headers) == (unknown.content, unknown.headers)
+    assert len(queue.take()) == 2
+
+
 def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> None:
     """A page of somebody else, open in the same browser, has none."""
     client = Client(enforce_csrf_checks=True)
@@ -138,7 +156,26 @@ def test_the_command_makes_a_token_of_a_member_of_staff_only(capsys: pytest.Capt
     for name in ("ben", "nobody"):
         with pytest.raises(CommandError):
             call_command("api_token", name, "backup")
-    assert ApiToken.objects.count() == 1
+    assert ApiToken.objects.get().expires_at is None
+
+
+def test_the_command_makes_a_token_for_so_many_days(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is good now, and has an end."""
+    anna = User.objects.create_user("anna", is_staff=True)
+    call_command("api_token", "anna", "backup", "--days=30")
+    assert tokens.user_of(capsys.readouterr().out.strip()) == anna
+    end = ApiToken.objects.get().expires_at
+    assert end is not None
+    assert abs(end - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "²", "1.5", "36501", "9" * 30])
+def test_the_command_makes_no_token_for_what_is_no_number_of_days(days: str) -> None:
+    """And says which ones are."""
+    User.objects.create_user("anna", is_staff=True)
+    with pytest.raises(CommandError, match="from 1 to 36500"):
+        call_command("api_token", "anna", "backup", f"--days={days}")
+    assert not ApiToken.objects.exists()
 
 
 def test_the_documentation_is_for_members_of_staff(client: Client, token: str) -> None:
@@ -209,6 +246,16 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(
     assert not Dispatch.objects.exists()
 
 
+def test_a_refusal_is_in_english_whoever_asks(anna_api: Client, queue: Queue) -> None:
+    """Pages follow the browser; a program may look for the words."""
+    russian = {"Accept-Language": "ru"}
+    assert post(anna_api, "/api/runs", {**ADD, "args": [2]}, headers=russian).json()["error"] == "y: is required"
+    TaskResult.objects.create(task_id="gone", task_name="app.tasks.gone", status="SUCCESS")
+    reason = "There is no task app.tasks.gone any more."
+    assert post(anna_api, "/api/runs/gone/rerun", headers=russian).json()["error"] == reason
+    assert anna_api.get("/api/runs/gone", headers=russian).json()["not_rerunnable"] == reason
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -261,6 +308,21 @@ def test_a_run_is_revoked(anna_api: Client, queue: Queue) -> None:
     assert post(anna_api, f"/api/runs/{run_id}/revoke").json()["done"] == "WAS_OVER"
     assert post(anna_api, "/api/runs/unknown/revoke").status_code == 404
     assert post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": "no"}).status_code == 422
+
+
+def test_the_log_has_what_a_revoke_has_done_and_no_more(anna_api: Client, queue: Queue) -> None:
+    """What was not started is not terminated, and what was over is neither."""
+    run_id = post(anna_api, "/api/runs", ADD).json()["id"]
+    for _ in range(2):
+        post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": True})
+    assert [entry.change_message for entry in history.entries(run_id)] == ["Started.", "Revoked."]
+
+
+def test_a_revoke_that_no_worker_heard_of_is_in_the_log(anna_api: Client) -> None:
+    """It is noted: workers that start will know. Without a queue the broker of these tests listens nowhere."""
+    Dispatch.objects.create(task_id="waits", name="app.tasks.add", args="[2, 3]", kwargs="{}")
+    assert post(anna_api, "/api/runs/waits/revoke").status_code == 503
+    assert [entry.change_message for entry in history.entries("waits")] == ["Revoked."]
 
 
 def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
@@ -379,6 +441,8 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     wait_for(lambda: shown(long)["state"] == "STARTED", 20, "the long task runs")
     stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
     assert stopped.json["done"] == "TERMINATED", stopped.text
+    log = f"[entry.change_message for entry in history.entries({long.json['id']!r})]"
+    assert stack.ask(f"import json\nfrom app import history\nprint(json.dumps({log}))") == ["Started.", "Terminated."]
     wait_for(lambda: shown(long)["state"] == "REVOKED", 20, "it is stopped")
     wait_for(lambda: shown(first)["state"] == "SUCCESS", 20, "the task has ended")
     again = ask(stack, token, f"{first.headers['Location']}/rerun", {})

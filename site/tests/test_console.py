@@ -185,6 +185,28 @@ def test_wrong_arguments_are_refused_with_the_reason_at_the_field(
     assert not Dispatch.objects.exists()
 
 
+RUSSIAN = {"accept-language": "ru"}
+
+
+def test_a_refusal_is_in_the_language_of_the_page(staff: Client, broker: None) -> None:
+    """The reasons of the catalogue and of the runs, too: at a field, above the form, under the button, in a message."""
+    start = "/tasks/start/app.tasks.add/"
+    assert "ожидается число" in text(staff.post(start, {"arg-x": "1", "arg-y": '"2"'}, headers=RUSSIAN))
+    late = {"arg-x": "1", "arg-y": "2", "countdown": "99999999"}
+    assert "более поздний запуск задаётся в расписании" in text(staff.post(start, late, headers=RUSSIAN))
+    refused = staff.post("/tasks/emails/", {"addresses": "nobody"}, headers=RUSSIAN)
+    assert "не похоже на адрес: nobody" in text(refused)
+    for reason, sent in (
+        ("Её аргументы не были сохранены.", {"args": None, "kwargs": None}),
+        ("Её аргументы больше не подходят к задаче: y: обязательный параметр", {"args": "[2]"}),
+        ("Задачи app.tasks.gone больше нет.", {"name": "app.tasks.gone"}),
+    ):
+        run_id = a_run(**sent)
+        assert reason in text(staff.get(f"/tasks/{run_id}/", headers=RUSSIAN))
+        answer = staff.post(f"/tasks/{run_id}/rerun/", follow=True, headers=RUSSIAN)
+        assert f"Повторить запуск нельзя: {reason}" in text(answer)
+
+
 @pytest.fixture
 def started(staff: Client, broker: None) -> Callable[..., Dispatch]:
     """Start a task by its form; return what was sent."""
@@ -395,6 +417,14 @@ def test_a_time_out_is_shown_as_what_it_is(staff: Client) -> None:
     page = text(staff.get(f"/tasks/{a_run('FAILURE')}/"))
     assert "TimeLimitExceeded" in page
     assert "There is no state TIMEOUT" in page
+
+
+def test_a_time_out_is_in_the_language_of_the_page_and_in_english_to_a_program(staff: Client) -> None:
+    """A program may look for the words."""
+    path = f"/tasks/{a_run('FAILURE')}/"
+    assert "TimeLimitExceeded: задача выполнялась дольше" in text(staff.get(path, headers=RUSSIAN))
+    asked = staff.get(path, headers={**RUSSIAN, "accept": "application/json"})
+    assert asked.json()["error"].startswith("TimeLimitExceeded: it ran longer than")
 
 
 def test_the_page_of_an_unknown_run_says_so(staff: Client) -> None:

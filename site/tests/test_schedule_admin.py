@@ -1,8 +1,10 @@
 """The schedule in the admin: what an operator sees and may do there."""
 
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import kombu
 import pytest
 from celeriac.ledger.models import Dispatch
 from celery.schedules import crontab
@@ -11,6 +13,8 @@ from django.contrib.auth.models import User
 from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
@@ -99,15 +103,88 @@ def test_run_now_sends_the_task_in_the_name_of_who_asks(operator: Client, daily:
     assert LogEntry.objects.filter(object_repr__startswith="daily", user__username="olga").count() == 1
 
 
+def without_its_own(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without what differs between two that are the same: ids, moments, a list shown as a tuple."""
+    headers, properties = dict(message["headers"]), dict(message["properties"])
+    for name in ("id", "root_id", "argsrepr"):
+        del headers[name]
+    for name in ("correlation_id", "delivery_tag", "expiration"):
+        properties.pop(name, None)
+    return {**message, "id": None, "headers": headers, "properties": properties}
+
+
+@pytest.fixture
+def side(broker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second queue, `side`, at an exchange of its own of the same name."""
+    declared = kombu.Queue("side", kombu.Exchange("side"), routing_key="side")
+    monkeypatch.setitem(app.amqp.queues, "side", declared)
+    with app.connection_for_write() as connection:
+        bound = declared(connection.default_channel)
+        bound.declare()
+        bound.purge()
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({}, "celery"),
+        ({"queue": "side"}, "side"),
+        ({"exchange": "side", "routing_key": "side"}, "side"),
+        ({"priority": 9}, "celery"),
+        ({"headers": '{"tenant": "north"}'}, "celery"),
+        ({"expire_seconds": 60}, "celery"),
+        ({"expires": timezone.now() + timedelta(days=1)}, "celery"),
+        ({"task": "celery.backend_cleanup", "args": "[]", "queue": "side", "expire_seconds": 60}, "side"),
+    ],
+)
+def test_run_now_sends_what_beat_sends(
+    fields: dict[str, Any], where: str, operator: Client, queue: Queue, side: None
+) -> None:
+    """Apart from the moment, and from who has sent it."""
+    mine = by_hand("mine")
+    PeriodicTask.objects.filter(pk=mine.pk).update(**fields)
+    operator.post(LIST, {"action": "run_tasks", "_selected_action": [mine.pk]})
+    (by_olga,) = queue.take(where)
+    beat = schedules.DatabaseScheduler(app, lazy=True)
+    beat.apply_async(beat.Entry(PeriodicTask.objects.get(pk=mine.pk), app=app), advance=False)
+    (by_beat,) = queue.take(where)
+    assert by_olga["headers"].pop("sent_by") == "olga"
+    ends = [datetime.fromisoformat(each["headers"].pop("expires") or "9999-12-31") for each in (by_olga, by_beat)]
+    assert abs(ends[0] - ends[1]) < timedelta(seconds=30)
+    assert without_its_own(by_olga) == without_its_own(by_beat)
+
+
+def test_run_now_sends_what_is_over_for_beat_without_an_end(operator: Client, queue: Queue) -> None:
+    """A worker would drop it; whoever asks wants it run."""
+    mine = by_hand("mine")
+    PeriodicTask.objects.filter(pk=mine.pk).update(expires=timezone.now() - timedelta(days=1))
+    operator.post(LIST, {"action": "run_tasks", "_selected_action": [mine.pk]})
+    (sent,) = queue.take()
+    assert sent["headers"]["expires"] is None
+
+
+def test_run_now_of_an_entry_that_cannot_be_read_leaves_it_enabled(operator: Client, queue: Queue) -> None:
+    """To disable it is for beat, which says so in its log."""
+    mine = by_hand("mine", args="[")
+    page = operator.post(LIST, {"action": "run_tasks", "_selected_action": [mine.pk]}, follow=True)
+    assert "mine: " in said(page)
+    assert PeriodicTask.objects.get(pk=mine.pk).enabled
+    assert queue.take() == []
+
+
 def test_run_now_says_what_could_not_be_started(operator: Client, daily: Any, queue: Queue) -> None:
     """The others are started."""
-    entries = [by_hand("gone", "app.tasks.gone"), by_hand("wrong", args="[1]"), by_hand("odd", args="5"), daily]
+    entries = [
+        *(by_hand("gone", "app.tasks.gone"), by_hand("foreign", "celery.gone")),
+        *(by_hand("wrong", args="[1]"), by_hand("odd", args="5"), daily),
+    ]
     page = operator.post(
         LIST, {"action": "run_tasks", "_selected_action": [entry.pk for entry in entries]}, follow=True
     )
-    assert "gone: " in said(page)
+    assert "gone: There is no task 'app.tasks.gone' here." in said(page)
+    assert "foreign: There is no task 'celery.gone' here." in said(page)
     assert "wrong: y: is required" in said(page)
-    assert "odd: " in said(page)
+    assert "odd: args: This is not a JSON list" in said(page)
     assert [message["args"] for message in queue.take()] == [[2, 3]]
 
 
@@ -176,10 +253,11 @@ def test_the_page_of_an_entry_says_what_belongs_in_an_interval(operator: Client,
 
 def test_tokens_are_shown_and_deleted_and_never_made_or_changed(operator: Client) -> None:
     """A page would have to show a new one, and a changed one would be somebody else's."""
-    tokens.create(User.objects.get(username="olga"), "nightly import")
+    tokens.create(User.objects.get(username="olga"), "nightly import", days=30)
     row = ApiToken.objects.get()
     page = operator.get(reverse("admin:app_apitoken_changelist")).content.decode()
     assert "nightly import" in page
+    assert date_format(timezone.localtime(row.expires_at), "DATETIME_FORMAT") in page
     assert row.digest not in page
     assert operator.get(reverse("admin:app_apitoken_add")).status_code == 403
     change = reverse("admin:app_apitoken_change", args=[row.pk])

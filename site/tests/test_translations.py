@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import translation
 
-from app import graphs, states
+from app import catalogue, graphs, states
 from processes import SITE, run
 
 APP = SITE / "app"
@@ -85,6 +85,19 @@ def test_the_states_are_explained_in_russian() -> None:
     with translation.override("ru"):
         for state in states.STATES.values():
             assert re.search("[\u0430-\u044f]{3}", str(state.meaning))  # Cyrillic letters
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("post_counter_update", "принимает не более 1 позиционного аргумента, передано: 4"),
+        ("add", "принимает не более 2 позиционных аргументов, передано: 4"),
+    ],
+)
+def test_a_number_in_a_refusal_has_its_word_in_the_right_form(task: str, text: str) -> None:
+    """One word after 1, another after 2."""
+    with translation.override("ru"), pytest.raises(catalogue.BadArgumentsError, match=text):
+        catalogue.check(f"app.tasks.{task}", [1, 2, 3, 4], {})
 
 
 @pytest.mark.django_db
