@@ -34,7 +34,8 @@ TARGET = "site.target"
 TRIAL_DIRECTORY = Path("/run/systemd/system.control")
 # Of a process on trial: it is not started a second time, a web process judges itself first, and what
 # serves is more urgent.
-TRIAL_SETTINGS = "[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice=5\n"
+URGENT, ON_TRIAL, RETIRED = 0, 5, 10  # nice levels
+TRIAL_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={ON_TRIAL}\n"
 RUNTIME_UNITS = Path("/run/systemd/system")
 
 # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
@@ -192,7 +193,7 @@ class Process:
         """Treat a unit like any other: it is started again when it ends, and judges itself no more."""
         settings = _trial_settings(unit)
         if settings.exists():
-            self._systemd.make_urgent(unit)
+            self._systemd.renice(unit, URGENT)
         settings.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it is not there, or has somebody else's drop-in
             settings.parent.rmdir()

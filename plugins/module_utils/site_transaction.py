@@ -38,7 +38,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Build, ReleaseError, Releases
 from ansible.module_utils.site_checks import Checks, Deadline, Flower, Gunicorn, Unhealthy, choices_spec
 from ansible.module_utils.site_history import History
-from ansible.module_utils.site_processes import RUNNING, Process, described, forgotten, release_of
+from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Systemd, SystemdError
 
 SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
@@ -241,11 +241,13 @@ class Transaction:
         """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
 
         From here on the new units are started again when they end, as the old ones were: if this run is
-        killed, they may have to serve for long.
+        killed, they may have to serve for long. Not Flower, which is not there yet: until all is well,
+        what serves is more urgent.
         """
         for process in self._processes:
             process.point(self._units[process.name], on_trial=True)
-            process.trust(self._units[process.name])
+            if process.overlaps:
+                process.trust(self._units[process.name])
         self._systemd.call("daemon-reload")
 
     def retire(self) -> None:
@@ -256,6 +258,9 @@ class Transaction:
             if process.name != WORKER
         }
         if every := [unit for units in others.values() for unit in units]:
+            for unit in every:
+                # To end costs each about as much as to start, all at once, and beside what serves.
+                self._systemd.renice(unit, RETIRED)
             self._systemd.call("stop", "--no-block", *every)
         for process in self._processes:
             if process.overlaps:

@@ -64,8 +64,8 @@ class Systemd:
             words = [f"{unit} does not start.\n{self.last_words(unit)}" for unit in failed]
             raise SystemdError("\n".join([*words, str(error)])) from error
 
-    def make_urgent(self, unit: str) -> None:
-        """Let the processes of a unit run with nice level 0, each thread of them."""
+    def renice(self, unit: str, level: int) -> None:
+        """Let the processes of a unit run with a nice level, each thread of them."""
         group = self.properties(unit, "ControlGroup").get("ControlGroup", "")
         threads = Path(f"/sys/fs/cgroup{group}/cgroup.threads")
         seen: set[int] = set()
@@ -75,7 +75,7 @@ class Systemd:
                 break  # what was forked meanwhile has the level of a parent that was changed before
             for thread in new:
                 with contextlib.suppress(ProcessLookupError):
-                    os.setpriority(os.PRIO_PROCESS, thread, 0)
+                    os.setpriority(os.PRIO_PROCESS, thread, level)
             seen |= new
 
     def last_words(self, unit: str, lines: int = 40) -> str:

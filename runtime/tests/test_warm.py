@@ -1,6 +1,7 @@
 """A web process has asked itself for pages before it takes its first request."""
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ from workers import record
 from celeriac import warm
 
 VIEWS = """
-import os, time
+import os, threading, time
 from django.db import connection
 from django.http import HttpResponse
 from work.tasks import _record
 def asked(request):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    _record("asked", f"{os.getpid()} {request.get_host()} {request.META.get('HTTP_USER_AGENT')}")
+    whose = f"{os.getpid()} {threading.get_native_id()}"
+    _record("asked", f"{whose} {request.get_host()} {request.META.get('HTTP_USER_AGENT')}")
     return HttpResponse("well")
 def raises(request):
     raise LookupError("no such thing")
@@ -39,15 +41,15 @@ def pages(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
         for view in ("asked", "raises", "hangs"):
             module.write(f"urlpatterns.append(path('{view}/', views.{view}))\n")
     with (project / "demo" / "settings.py").open("a") as module:
-        module.write(f"ALLOWED_HOSTS = ['{HOST}']\n")
+        module.write(f"ALLOWED_HOSTS = ['{HOST}']\nDATABASES['default']['CONN_MAX_AGE'] = 60\n")
     return {**bare_environment, "CELERIAC_HEALTH_HOST": HOST}
 
 
-def test_each_process_is_warm_before_its_first_request(
+def test_each_thread_is_warm_before_its_first_request(
     pages: dict[str, str], on_postgresql: dict[str, str], redis: Redis, waiting: Waiting
 ) -> None:
-    """Also connected to the broker; to the database each thread is when it needs it."""
-    environment = {**pages, **on_postgresql, "CELERIAC_WARM_PATHS": "/asked/ /asked/?twice"}
+    """With a session of the database, where the project keeps them; the process with the broker."""
+    environment = {**pages, **on_postgresql, "CELERIAC_WARM_PATHS": "/asked/"}
     with (
         redis_client.Redis.from_url(redis.url) as onlooker,
         waiting.gunicorn(environment, *WARM) as process,
@@ -56,13 +58,22 @@ def test_each_process_is_warm_before_its_first_request(
         assert waiting.answer() == "HTTP/1.0 200 OK"
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         deadline = time.monotonic() + 10
-        while len(found := record(environment)) < 4 and time.monotonic() < deadline:
+        while len(asked := record(environment)) < 6 and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(0.2)  # for what comes after the pages
         clients = [client for client in onlooker.client_list() if int(client["id"]) > first]
         with postgresql_session(on_postgresql) as session:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            assert session.execute(query).fetchone() == (1,)
-    assert sorted(found) == sorted(2 * [f"asked {worker} {HOST} celeriac" for worker in workers])
+            query = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            sessions = session.execute(query).fetchone()
+    whose = Counter(tuple(line.split()[1:3]) for line in asked)
+    # One to compile and import, which serves nobody, and two that serve.
+    assert sorted(worker for worker, _ in whose) == sorted(3 * workers)
+    assert set(whose.values()) == {1}
+    assert {line.split(maxsplit=3)[3] for line in asked} == {f"{HOST} celeriac"}
+    assert sessions == (4,)
     assert len(clients) == 2
 
 
