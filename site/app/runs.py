@@ -263,6 +263,9 @@ def _wait_until_over(run_id: str) -> None:
 def rerun(run_id: str, *, by: str = "") -> str:
     """Send the same task with the same arguments again; return the id of the new run.
 
+    It has the priority of the first one, and goes where that went if it was sent to another queue than the default
+    one: on purpose, so the task may belong there.
+
     Raises:
         UnknownRunError: nothing is known under that id.
         NotRerunnableError: the arguments were not kept, or do not fit the task any more, or there is no such task.
@@ -273,7 +276,8 @@ def rerun(run_id: str, *, by: str = "") -> str:
     if row is None or reason:
         raise NotRerunnableError(reason)
     args, kwargs = _restored(row) or ((), {})  # without any there is a reason
-    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id, more={})
+    more = {} if row.queue in {"", current_app.conf.task_default_queue} else {"queue": row.queue}
+    return _send(row.name, args, kwargs, priority=row.priority, by=by, parent=run_id, more=more)
 
 
 def _send(

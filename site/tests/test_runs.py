@@ -41,10 +41,10 @@ AS_CELERY_CARRIES = [
 class Messages:
     """What was sent, as a worker would get it."""
 
-    def take(self) -> Any:
-        """Return the next message, which is gone then; None if there is none."""
+    def take(self, name: str = "celery") -> Any:
+        """Return the next message of a queue, which is gone then; None if there is none."""
         with current_app.connection_for_read() as connection:
-            queue: Any = Queue("celery")
+            queue: Any = Queue(name)
             return queue(connection.default_channel).get(no_ack=True, accept=["json"])
 
 
@@ -103,6 +103,17 @@ def test_a_rerun_sends_exactly_what_was_sent(value: Any, queue: Messages, task: 
     assert (run.parent, run.sent_by, run.args) == (first, "boris", [value, [value]])
     assert (runs.find(first).parent, runs.find(first).sent_by) == (None, "anna")
     assert runs.reruns(first) == [second]
+
+
+def test_a_rerun_goes_to_the_queue_of_the_first(queue: Messages) -> None:
+    """With its priority."""
+    run_id = runs.start("app.tasks.add", [2, 3], priority=9, options={"queue": "side"})
+    runs.rerun(run_id)
+    first, again = queue.take("side"), queue.take("side")
+    assert again.properties["priority"] == first.properties["priority"]
+    assert queue.take() is None
+    runs.rerun(runs.start("app.tasks.add", [2, 3]))
+    assert queue.take().body == queue.take().body == first.body
 
 
 def test_what_is_not_ours_is_not_listed_and_a_retry_only_once(queue: Messages) -> None:
