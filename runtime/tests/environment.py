@@ -63,3 +63,19 @@ def postgresql_session(environment: dict[str, str]) -> psycopg.Connection:
         application_name="onlooker",
         autocommit=True,
     )
+
+
+def sessions(environment: dict[str, str]) -> int:
+    """Return how many sessions there are in a database, besides this one.
+
+    Args:
+        environment: as for `postgresql_session`.
+    """
+    query = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with postgresql_session(environment) as session:
+        row = session.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])

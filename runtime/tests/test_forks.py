@@ -79,7 +79,7 @@ def test_a_fork_waits_for_the_end_of_a_turn() -> None:
         free, _ = fork(lambda: all(work.is_free() for work in works))
         assert free
         _, took = fork(lambda: True)
-        assert took < 0.2
+        assert took < forks.PATIENCE_SECONDS / 2
 
 
 def test_a_fork_goes_before_at_a_rest() -> None:
@@ -130,7 +130,7 @@ def test_a_fork_waits_once_for_a_turn_that_hangs_and_not_for_ever() -> None:
         _, first = fork(lambda: True)
         assert forks.PATIENCE_SECONDS * 0.9 < first < forks.PATIENCE_SECONDS + 1
         _, second = fork(lambda: True)
-        assert second < 0.2
+        assert second < forks.PATIENCE_SECONDS / 2
     after = Work(0.3)
     with beside(in_turn(after), after):
         free, _ = fork(after.is_free)
@@ -143,7 +143,7 @@ def test_a_child_can_begin_turns_and_fork() -> None:
     def child() -> bool:
         with forks.turn():
             free, took = fork(lambda: True)
-        return free and took < 0.2
+        return free and took < forks.PATIENCE_SECONDS / 2
 
     work = Work(0.3)
     with beside(in_turn(work), work):

@@ -4,10 +4,9 @@ import os
 import time
 from pathlib import Path
 
-import psycopg
 import pytest
 import redis as redis_client
-from environment import postgresql_session
+from environment import sessions
 from listening import HOST, Waiting
 from services import Redis
 
@@ -133,23 +132,11 @@ def test_the_judgement_leaves_nothing_in_the_process_that_serves(
         first = onlooker.client_id()  # of those before it some belong to earlier tests, and end yet
         assert waiting.answer() == "HTTP/1.0 200 OK"
         assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
-        with postgresql_session(on_postgresql) as session:
-            assert sessions(session) == 0
+        assert sessions(on_postgresql) == 0
         assert [client for client in onlooker.client_list() if int(client["id"]) > first] == []
         process.terminate()
         output, _ = process.communicate(timeout=20)
     assert "the release is good" in verdict(output)
-
-
-def sessions(session: psycopg.Connection) -> int:
-    """Return how many other sessions there are in the database."""
-    query = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    row = session.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def processes() -> list[int]:

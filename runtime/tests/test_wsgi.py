@@ -19,8 +19,8 @@ from environment import (
     PROJECT,
     TOKEN,
     empty_database,
-    postgresql_session,
     process_environment,
+    sessions,
 )
 from services import PostgreSQL, Redis, free_port, redis_server
 from supervised import Supervised, supervised
@@ -117,17 +117,6 @@ def site_on_postgresql(postgresql_of_the_run: PostgreSQL) -> Iterator[Site]:
         site = Site(environment, redis)
         stack.enter_context(gunicorn(site))
         yield site
-
-
-def sessions(site: Site) -> int:
-    """Return how many sessions the processes of a site have in its PostgreSQL database."""
-    with postgresql_session(site.environment) as session:
-        row = session.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def comes_true(condition: Callable[[], bool], within: float = 10) -> bool:
@@ -267,7 +256,7 @@ def test_a_ping_leaves_nothing_connected(redis: Redis, monkeypatch: pytest.Monke
 
 
 def test_nothing_is_connected_when_the_workers_are_forked(site_on_postgresql: Site) -> None:
-    assert sessions(site_on_postgresql) == 0
+    assert sessions(site_on_postgresql.environment) == 0
     with redis_client.Redis.from_url(site_on_postgresql.redis.url) as onlooker:
         assert len(onlooker.client_list()) == 1
 
@@ -285,7 +274,7 @@ def test_the_status_names_what_is_not_migrated(site: Site, site_on_postgresql: S
 
 def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) -> None:
     assert site_on_postgresql.request("GET", STATUS)[0] == 200
-    assert comes_true(lambda: sessions(site_on_postgresql) == 0, within=2)
+    assert comes_true(lambda: sessions(site_on_postgresql.environment) == 0, within=2)
 
 
 def test_a_database_that_is_away_is_an_error_soon(
