@@ -5,6 +5,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -122,10 +123,9 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     stack.stop()
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Stack]:
-    """The running site, made by the notes' own commands, with a member of staff `anna`."""
-    stack = Stack(tmp_path_factory.mktemp("stack"), redis_server)
+@contextmanager
+def site_of(stack: Stack) -> Iterator[Stack]:
+    """Run a worker and the web server of a stack, with a member of staff `anna`, until the block ends."""
     migrate = run("python3", "manage.py", "migrate", **stack.environment)
     assert migrate.returncode == 0, migrate.stderr
     stack.migrated = migrate.stdout
@@ -141,13 +141,33 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
     stack.url = f"http://localhost:{port}"
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4")
-        stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
         stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
         wait_for(lambda: " ready." in stack.log("worker"), 20, "the worker is ready")
         wait_for(lambda: "Listening at" in stack.log("web"), 20, "the web server listens")
         yield stack
     finally:
         stack.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Stack]:
+    """The running site, made by the notes' own commands, for all tests."""
+    with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
+        stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
+        yield stack
+
+
+@pytest.fixture
+def idle_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A site of its own, with a Redis of its own and without beat: nobody does anything in it."""
+    redis = RedisServer(tmp_path / "redis")
+    redis.folder.mkdir()
+    redis.start()
+    try:
+        with site_of(Stack(tmp_path, redis)) as stack:
+            yield stack
+    finally:
+        redis.stop()
 
 
 @pytest.fixture

@@ -119,11 +119,6 @@ class RedisServer:
         with Redis.from_url(self.url(database)) as client:
             client.flushdb()
 
-    def is_idle(self) -> bool:
-        """Say whether no worker has taken a message that it has not acknowledged."""
-        with Redis.from_url(self.url(0)) as client:
-            return not client.hlen("unacked")
-
     def url(self, database: int) -> str:
         """Return the URL of one of its databases: 0 and 1 are the site's own."""
         return f"redis://:{urllib.parse.quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
