@@ -7,11 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from environment import postgresql_session
+from environment import comes_true, postgresql_session
 
 Result = subprocess.CompletedProcess[str]
 ALL_STEPS = ["check", "import", "migrate", "note", "schema", "static", "admin"]
@@ -292,10 +291,10 @@ def test_a_statement_ends_though_nobody_is_left_to_cancel_it(
         subprocess.Popen(command, env=on_postgresql) as process,  # which may take ten minutes
         postgresql_session(on_postgresql) as session,
     ):
-        waits(asleep)
+        assert comes_true(asleep, within=20)
         process.kill()
         process.wait()
-        waits(lambda: not asleep())
+        assert comes_true(lambda: not asleep(), within=20)
 
 
 def test_a_host_does_not_wait_for_another_for_ever(on_postgresql: dict[str, str]) -> None:
@@ -366,14 +365,6 @@ def test_a_squash_stands_in_nobodys_way(
         squash.unlink()  # which the database has noted by now: back to the release before it
         result = prepare(bare_environment, "schema")
         assert result.returncode == 0, result.stderr
-
-
-def waits(condition: Callable[[], bool]) -> None:
-    """Wait until a condition is true, 20 s at most."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 MIGRATION = """

@@ -6,7 +6,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from celery import Celery
 from environment import (
     PROJECT,
     TOKEN,
+    comes_true,
     empty_database,
     process_environment,
     sessions,
@@ -117,16 +118,6 @@ def site_on_postgresql(postgresql_of_the_run: PostgreSQL) -> Iterator[Site]:
         site = Site(environment, redis)
         stack.enter_context(gunicorn(site))
         yield site
-
-
-def comes_true(condition: Callable[[], bool], within: float = 10) -> bool:
-    """Wait until a condition is true, at most some seconds; return whether it became so."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_a_ping_is_executed_by_a_worker(site: Site) -> None:
