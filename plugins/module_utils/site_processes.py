@@ -28,7 +28,7 @@ from ansible.module_utils.systemd import UNIT_DIRECTORY, Systemd, newest_change,
 
 DESCRIPTIONS = Path("/etc/site/processes")
 ENVIRONMENTS = Path("/etc/site/environments")
-ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(?P<path>.*)$")
+ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(.*)$")
 TARGET = "site.target"
 # The first place of the load path that forgets what it holds at a reboot.
 TRIAL_DIRECTORY = Path("/run/systemd/system.control")
@@ -64,8 +64,9 @@ class Process:
     def text(self, release: str) -> str:
         """Return the unit in which a release runs it, still without its own name (`@UNIT@`)."""
         described: str = self._description.read_text()
-        copies = ENVIRONMENT_FILE.sub(lambda file: f"EnvironmentFile={_copy(file['path'], '@UNIT@')}", described)
-        return copies.replace("@RELEASE@", release)
+        copies = _environment_directory("@UNIT@")
+        own = ENVIRONMENT_FILE.sub(lambda file: f"EnvironmentFile={copies / Path(file[1]).name}", described)
+        return own.replace("@RELEASE@", release)
 
     def text_of(self, unit: str) -> str:
         """Return what a unit says, as `text` returns it."""
@@ -146,8 +147,8 @@ class Process:
 
     def _add(self, text: str, environment: dict[str, str], release: str, *, on_trial: bool) -> str:
         unit = self._free_name(release)
-        _remove_environment(unit)
-        directory = ENVIRONMENTS / Path(unit).stem
+        directory = _environment_directory(unit)
+        shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         for name, content in environment.items():
             write_atomically(directory / name, content, 0o600)
@@ -208,7 +209,7 @@ class Process:
                 # It would be listed as failed for ever, under a name that nobody knows any more.
                 self._systemd.call("reset-failed", unit)
             (UNIT_DIRECTORY / unit).unlink()
-            _remove_environment(unit)
+            shutil.rmtree(_environment_directory(unit), ignore_errors=True)
 
     def forget(self) -> None:
         """Forget how it is described, and its plain name: this host does not run it any more."""
@@ -217,28 +218,19 @@ class Process:
             path.unlink(missing_ok=True)
 
 
-def _copy(path: str, unit: str) -> Path:
-    """Return where a unit has its copy of a file of its environment.
-
-    Args:
-        path: of the file.
-        unit: name of the unit, without its ending.
-    """
-    return ENVIRONMENTS / unit / Path(path).name
+def _environment_directory(unit: str) -> Path:
+    """Return where a unit has its copies of the files of its environment."""
+    return ENVIRONMENTS / Path(unit).stem
 
 
 def _copies(unit: str) -> list[Path]:
     """Return the files that a unit reads as its environment."""
-    directory = ENVIRONMENTS / Path(unit).stem
+    directory = _environment_directory(unit)
     return sorted(directory.iterdir()) if directory.is_dir() else []
 
 
 def _environment_of(unit: str) -> dict[str, str]:
     return {path.name: path.read_text() for path in _copies(unit)}
-
-
-def _remove_environment(unit: str) -> None:
-    shutil.rmtree(ENVIRONMENTS / Path(unit).stem, ignore_errors=True)
 
 
 def _trial_settings(unit: str) -> Path:
