@@ -200,14 +200,12 @@ def _run_now(entry: Any, by: str) -> None:
     args, kwargs, options = schedules.as_beat_sends(entry)
     if problems := _problems(args, kwargs):
         raise catalogue.BadArgumentsError(problems)
-    if catalogue.is_ours(entry.task):
-        priority = options.pop("priority", None)
-        runs.start(entry.task, args, kwargs, priority=priority, by=by, options=options)
-    elif entry.task in current_app.tasks:
+    if entry.task in current_app.tasks and not catalogue.is_ours(entry.task):
         options["headers"][SENT_BY] = by
         send(current_app.tasks[entry.task], args, kwargs, **options)
     else:
-        raise catalogue.UnknownTaskError(gettext("There is no task %r here.") % entry.task)
+        priority = options.pop("priority", None)
+        runs.start(entry.task, args, kwargs, priority=priority, by=by, options=options)
 
 
 def _is_in_code(entry: Any) -> bool:
