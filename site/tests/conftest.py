@@ -154,6 +154,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
     """The running site, made by the notes' own commands, for all tests."""
     with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
+        wait_for(lambda: stack.query("select 1 from django_celery_beat_periodictask"), 20, "beat has its schedule")
         yield stack
 
 
