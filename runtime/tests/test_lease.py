@@ -19,7 +19,7 @@ STANDBY = "standby, another beat holds the lease"
 NO_DATABASE = "standby, the database does not answer"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a PostgreSQL database with the project's schema, to be copied."""
     postgresql_of_the_run.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
+from environment import postgresql_session
 from ledgers import BOUND, Project, ended, everything, freezable, freeze, kill, running, with_ledger
 from services import Redis, redis_server
 from supervised import Supervised
@@ -25,6 +26,31 @@ def taken_by_a_frozen_worker(frozen: Supervised, redis: Redis, project: Project,
     sent = project.send("it", *([0] if task == "once" else []), task=task)
     frozen.waits(lambda: everything(redis) == {"unacked": 0}, "taken message")
     return sent
+
+
+def test_what_waited_long_and_was_taken_just_now_is_not_sent_again(
+    ledger_environment: dict[str, str], redis: Redis
+) -> None:
+    """The bound is for how long a task is nowhere, not for how long ago it was sent."""
+    bound = 8 * BOUND
+    frozen_environment = with_ledger(
+        freezable(ledger_environment), CELERIAC_LEDGER_BOUND_SECONDS=bound
+    )
+    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_BOUND_SECONDS=bound)
+    with running(environment) as project, worker(frozen_environment, ONE) as frozen:
+        sent = taken_by_a_frozen_worker(frozen, redis, project, "once")
+        with postgresql_session(environment) as session:
+            session.execute(
+                "UPDATE celeriac_ledger_dispatch SET queued_at = queued_at - interval '1 hour'"
+            )
+        with worker(environment, ONE, "--queues=other") as healthy:
+            healthy.waits(lambda: project.row(sent)["missed_at"] is not None, "look", WITHIN)
+            looks = project.report()["looks"]
+            healthy.waits(lambda: project.report()["looks"] >= looks + 2, "two more looks")
+            frozen.process.send_signal(signal.SIGCONT)
+            frozen.waits(lambda: project.row(sent)["ended_at"] is not None, "end")
+        assert record(environment) == ["began it", "ended it"]
+        assert project.report()["sent_again"] == 0
 
 
 def test_a_frozen_worker_that_wakes_after_the_task_was_executed_drops_it(

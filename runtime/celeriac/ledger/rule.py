@@ -79,9 +79,10 @@ def verdict(noted: Noted, seen: Seen, now: datetime, bound: timedelta, look: tim
         noted: what the ledger knows of it.
         seen: what was seen of it.
         now: the time.
-        bound: for how long it must be nowhere.
-        look: how long ago another look must have missed it: a message that is put back from
-            ``unacked`` into its queue between two readings of one look is seen in neither.
+        bound: for how long it must be nowhere, in all looks of that time. One is not enough: a
+            message that is put back from ``unacked`` into its queue between two readings is seen
+            in neither.
+        look: nobody looks for what was sent less than so long ago: nearly all is over by then.
     """
     if noted.ended:
         return Verdict.LEAVE
@@ -92,13 +93,13 @@ def verdict(noted: Noted, seen: Seen, now: datetime, bound: timedelta, look: tim
     if seen.receipt is Receipt.STARTED:
         return Verdict.TAKEN
     may_run = noted.started_at and (noted.overdue_at is None or now < noted.overdue_at)
-    early = now < max(filter(None, (noted.queued_at, noted.eta))) + bound
+    early = now < max(filter(None, (noted.queued_at, noted.eta))) + look
     if seen.present or may_run or early:
         return Verdict.LEAVE if noted.missed_at is None else Verdict.FOUND
     if seen.revoked or (noted.expires is not None and noted.expires < now):
         return Verdict.CLOSE
     if noted.missed_at is None:
         return Verdict.MISSING
-    if now < noted.missed_at + look:
+    if now < noted.missed_at + bound:
         return Verdict.LEAVE
     return Verdict.SEND if noted.sendable else Verdict.LOST

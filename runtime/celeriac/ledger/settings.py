@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-# Looks of the sweep in the time of the bound. A lost task is sent again after two of them.
+# Looks of the sweep in the time of the bound. A task is sent again when all of them have missed it.
 LOOKS = 4
 
 

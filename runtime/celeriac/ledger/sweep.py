@@ -77,7 +77,8 @@ class Sweep:
     def look(self) -> list[str]:
         """Look once; return the ids of the tasks that were sent again."""
         now = timezone.now()
-        rows = {row.task_id: row for row in self._candidates(now)}
+        look = timedelta(seconds=settings.look_seconds() * EARLY)
+        rows = {row.task_id: row for row in self._candidates(now - look)}
         present: set[places.Attempt] = set()
         if rows:
             present = self._places.present({row.queue for row in rows.values()})
@@ -87,19 +88,18 @@ class Sweep:
         missing = {row.task_id for row in rows.values() if _attempt(row) not in present}
         revoked = _revoked(missing)
         found: dict[Verdict, list[Dispatch]] = {each: [] for each in Verdict}
-        early = timedelta(seconds=settings.look_seconds() * EARLY)
         for row in rows.values():
             task_id = row.task_id
             seen = Seen(task_id not in missing, receipts.get(task_id), task_id in revoked)
-            found[verdict(_noted(row), seen, now, settings.bound(), early)].append(row)
+            found[verdict(_noted(row), seen, now, settings.bound(), look)].append(row)
         return self._do(found, now)
 
-    def _candidates(self, now: datetime) -> Iterator[Dispatch]:
+    def _candidates(self, before: datetime) -> Iterator[Dispatch]:
         """Yield the rows of tasks that might be lost, and those that were missed before."""
         waiting = Dispatch.objects.filter(
-            Q(eta=None) | Q(eta__lt=now - settings.bound()),
-            Q(started_at=None) | Q(overdue_at__lt=now),
-            queued_at__lt=now - settings.bound(),
+            Q(eta=None) | Q(eta__lt=before),
+            Q(started_at=None) | Q(overdue_at__lt=before),
+            queued_at__lt=before,
             ended_at=None,
             acked=False,
         ).exclude(queue="")
