@@ -13,6 +13,7 @@ from uuid import uuid4
 import kombu.pools
 import pytest
 from celery import current_app
+from django.utils import translation
 
 from messages import Queue
 from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, tail, wait_for
@@ -32,6 +33,13 @@ def pytest_runtest_makereport(item: pytest.Function) -> Iterator[None]:
     for stack in item.funcargs.values() if report.failed else ():
         if isinstance(stack, Stack):
             report.sections += [(f"The end of {log.name}", tail(log)) for log in sorted(stack.folder.glob("*.log"))]
+
+
+@pytest.fixture(autouse=True)
+def language() -> Iterator[None]:
+    """What a test asked for in Russian, inside this process, is not the language of the next one."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture
