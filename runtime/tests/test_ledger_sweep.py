@@ -55,6 +55,16 @@ def held(broker: Redis) -> list[int]:
         return [json.loads(kept)[0]["headers"]["retries"] for kept in client.hvals("unacked")]
 
 
+def waiting_for_a_lock(environment: dict[str, str]) -> bool:
+    """Return whether a session of the database waits for another one."""
+    with postgresql_session(environment) as session:
+        found = session.execute(
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return found.fetchone() is not None
+
+
 def all_ended(running: Supervised, environment: dict[str, str], names: set[str]) -> None:
     """Wait until tasks of these names have ended."""
     running.waits(lambda: set(ended(environment)) >= names, "lost tasks executed", WITHIN)
@@ -284,6 +294,34 @@ def test_of_two_sweeps_at_once_one_sends(ledger_environment: dict[str, str], red
             closed(workers[0], project)
         assert Counter(ended(ledger_environment)) == Counter(names)
         assert project.report()["sent_again"] == 60
+
+
+def test_a_worker_that_is_frozen_while_it_sends_again_does_not_hold_up_the_others(
+    ledger_environment: dict[str, str], redis: Redis
+) -> None:
+    """It has claimed the row, and its transaction is open."""
+    with running(ledger_environment) as project:
+        sent = project.send("it", 0)
+        pop(redis)
+        with postgresql_session(ledger_environment) as session:
+            session.execute("BEGIN")
+            # What it counts after the claim waits for this one.
+            session.execute(
+                "INSERT INTO celeriac_ledger_counter (name, value, changed_at)"
+                " VALUES ('sent_again', 0, now())"
+            )
+            with worker(ledger_environment, ONE) as frozen:
+                frozen.waits(lambda: waiting_for_a_lock(ledger_environment), "claim", WITHIN)
+                frozen.process.send_signal(signal.SIGSTOP)
+                session.execute("ROLLBACK")
+                with worker(ledger_environment, ONE) as healthy:
+                    all_ended(healthy, ledger_environment, {"it"})
+                    closed(healthy, project)
+                    frozen.process.send_signal(signal.SIGCONT)
+                    looked(healthy, project)
+                looked(frozen, project)
+        assert record(ledger_environment) == ["began it", "ended it"]
+        assert (project.row(sent)["resent"], project.report()["sent_again"]) == (1, 1)
 
 
 def test_what_is_not_in_the_ledger_or_has_no_arguments_there_is_not_sent_again(

@@ -8,6 +8,9 @@ from typing import Any
 from django.db import connections, router
 from django.db.models import Model
 
+# So long PostgreSQL keeps a transaction, and its locks, of a process that does not go on with it.
+IDLE_SECONDS = 5
+
 
 @contextmanager
 def private_connection(model: type[Model]) -> Iterator[None]:
@@ -18,6 +21,9 @@ def private_connection(model: type[Model]) -> Iterator[None]:
     the worker had been killed a moment earlier.
     https://www.postgresql.org/docs/current/wal-async-commit.html
 
+    Nor does a worker that is frozen in the middle of a transaction keep the others from theirs for
+    longer than `IDLE_SECONDS`: the server ends its session, and when it goes on it tries again.
+
     Args:
         model: whose database it is.
     """
@@ -27,7 +33,8 @@ def private_connection(model: type[Model]) -> Iterator[None]:
     options = settings.setdefault("OPTIONS", {})
     options.pop("pool", None)
     if shared.vendor == "postgresql":
-        options["options"] = f"{options.get('options', '')} -c synchronous_commit=off".strip()
+        own = f"-c synchronous_commit=off -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+        options["options"] = f"{options.get('options', '')} {own}".strip()
     connections[alias] = type(shared)(settings, alias)
     try:
         yield
