@@ -23,25 +23,24 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
     one = ["--concurrency=1", f"--pool={pool}"]
     with worker({**environment, "MORE_SETTINGS": more}, *one) as first:
         first.told("READY=1")
-        countdown = time.monotonic() + 6
-        send(redis, "later", 0, countdown=6)
+        countdown = time.monotonic() + 15
+        send(redis, "later", 0, countdown=15)
         first.waits(lambda: messages(redis) == (0, 1), "held task")
-        send(redis, "long", 12)
+        send(redis, "long", 25)
         first.waits(lambda: record(environment) == ["began long"], "running task")
         for number in range(3):
             send(redis, f"next {number}", 0)
         first.waits(lambda: messages(redis)[1] == 1 + multiplier, "prefetched tasks")
         with worker(environment, *one) as second:
             second.told("READY=1")
-            stopped = time.monotonic()
-            assert stopped < countdown - 1, "the computer is too slow for this test"
+            assert time.monotonic() < countdown - 1, "the computer is too slow for this test"
             first.process.send_signal(signal.SIGTERM)
             second.waits(lambda: "ended next 2" in record(environment), "prefetched tasks run")
-            assert time.monotonic() - stopped < 4
+            assert time.monotonic() < countdown
             second.waits(lambda: "ended later" in record(environment), "task with a countdown")
-            assert -1 < time.monotonic() - countdown < 2
+            assert -1 < time.monotonic() - countdown < 5
             assert "ended long" not in record(environment)
-            first.process.wait(30)
+            first.process.wait(60)
             assert messages(redis) == (0, 0)
             assert sorted(record(environment)) == sorted(
                 f"{word} {name}"

@@ -48,7 +48,7 @@ def test_task_of_a_killed_worker_is_executed(orphan: tuple[str, float], site: We
 def test_task_is_executed(site: Website) -> None:
     started = time.monotonic()
     identity = site.enqueue_add(2, 3)
-    assert time.monotonic() - started < 2, "the request waited for the task"
+    assert time.monotonic() - started < 5, "the request waited for the task"
 
     eventually(lambda: site.task(identity)["state"] == "SUCCESS", 30)
     assert site.task(identity)["result"] == 5
