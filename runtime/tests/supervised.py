@@ -64,7 +64,7 @@ class Supervised:
                 start_new_session=True,
             )
 
-    def told(self, text: str, *, within: float = 20, times: int = 1) -> str:
+    def told(self, text: str, *, within: float = 60, times: int = 1) -> str:
         """Wait until a message contains a text; return the last that does.
 
         Args:
@@ -82,7 +82,7 @@ class Supervised:
         self.waits(lambda: len(found()) >= times, f"{times} message(s) with {text!r}", within)
         return found()[-1]
 
-    def waits(self, condition: Callable[[], bool], what: str, within: float = 20) -> None:
+    def waits(self, condition: Callable[[], bool], what: str, within: float = 60) -> None:
         """Wait for a condition, as long as this process lives.
 
         Raises:

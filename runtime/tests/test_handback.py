@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from services import Redis
-from workers import messages, record, send, worker
+from workers import let_end, messages, record, send, worker
 
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 
@@ -26,7 +26,7 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
         countdown = time.monotonic() + 15
         send(redis, "later", 0, countdown=15)
         first.waits(lambda: messages(redis) == (0, 1), "held task")
-        send(redis, "long", 25)
+        send(redis, "long", task="wait_for_file")
         first.waits(lambda: record(environment) == ["began long"], "running task")
         for number in range(3):
             send(redis, f"next {number}", 0)
@@ -40,6 +40,7 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
             second.waits(lambda: "ended later" in record(environment), "task with a countdown")
             assert -1 < time.monotonic() - countdown < 5
             assert "ended long" not in record(environment)
+            let_end(environment, "long")
             first.process.wait(60)
             assert messages(redis) == (0, 0)
             assert sorted(record(environment)) == sorted(
@@ -56,12 +57,15 @@ def test_the_order_of_what_goes_back_is_kept_and_it_is_in_front(
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": 4})
     with worker({**environment, "MORE_SETTINGS": more}, "--concurrency=1") as first:
         first.told("READY=1")
-        send(redis, "long", 5)
+        send(redis, "long", task="wait_for_file")
         first.waits(lambda: record(environment) == ["began long"], "running task")
         for number in range(6):
             send(redis, str(number), 0)
         first.waits(lambda: messages(redis) == (3, 4), "prefetched tasks")
-        first.stop()
+        first.process.send_signal(signal.SIGTERM)
+        first.told("STOPPING=1")
+        let_end(environment, "long")
+        first.process.wait(60)
     with worker(environment, "--concurrency=1") as second:
         second.waits(lambda: "ended 5" in record(environment), "the rest")
     began = [line for line in record(environment) if line.startswith("began")]
@@ -72,12 +76,13 @@ def test_what_a_rate_limit_holds_goes_back_too(environment: dict[str, str], redi
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": 4})
     with worker({**environment, "MORE_SETTINGS": more}, "--concurrency=2") as first:
         first.told("READY=1")
-        send(redis, "long", 6)
+        send(redis, "long", task="wait_for_file")
         for number in range(3):
             send(redis, f"limited {number}", task="once_an_hour")
         first.waits(lambda: messages(redis) == (0, 3), "two limited tasks and a running one")
         first.process.send_signal(signal.SIGTERM)
-        first.waits(lambda: messages(redis) == (2, 1), "the limited tasks in the queue", within=4)
+        first.waits(lambda: messages(redis) == (2, 1), "the limited tasks in the queue")
+        let_end(environment, "long")
         first.process.wait(20)
         assert messages(redis) == (2, 0)
 
@@ -88,14 +93,15 @@ def test_a_message_that_was_taken_but_not_looked_at_goes_back(
     """The worker asks Redis for a message, and is frozen; when it goes on, it has been stopped."""
     with worker(environment) as first:
         first.told("READY=1")
-        send(redis, "long", 8)
+        send(redis, "long", task="wait_for_file")
         first.waits(lambda: record(environment) == ["began long"], "running task")
         first.process.send_signal(signal.SIGSTOP)
         send(redis, "unseen", 0)
         first.waits(lambda: messages(redis) == (0, 1), "message taken by the frozen worker")
         first.process.send_signal(signal.SIGTERM)
         first.process.send_signal(signal.SIGCONT)
-        first.waits(lambda: messages(redis) == (1, 1), "message back in the queue", within=4)
+        first.waits(lambda: messages(redis) == (1, 1), "message back in the queue")
+        let_end(environment, "long")
         first.process.wait(20)
         assert messages(redis) == (1, 0)
         assert record(environment) == ["began long", "ended long"]
@@ -107,14 +113,15 @@ def test_a_message_that_redis_still_hands_to_a_stopped_worker_goes_back(
     """The worker has asked Redis for a message, and stops; within that second one is sent."""
     with worker(environment) as first, Celery(broker=redis.url, set_as_current=False) as sender:
         first.told("READY=1")
-        sender.send_task("work.tasks.sleep", ("long", 8), ignore_result=True)
+        sender.send_task("work.tasks.wait_for_file", ("long",), ignore_result=True)
         first.waits(lambda: record(environment) == ["began long"], "running task")
         first.process.send_signal(signal.SIGTERM)
         first.told("STOPPING=1")
         sender.control.broadcast("heartbeat")  # the event loop turns once more, and ends
         time.sleep(0.1)
         sender.send_task("work.tasks.sleep", ("late", 0), ignore_result=True)
-        first.waits(lambda: messages(redis) == (1, 1), "message back in the queue", within=4)
+        first.waits(lambda: messages(redis) == (1, 1), "message back in the queue")
+        let_end(environment, "long")
         first.process.wait(20)
         assert messages(redis) == (1, 0)
         assert record(environment) == ["began long", "ended long"]
@@ -200,8 +207,9 @@ def test_a_remote_shutdown_gives_back_as_well(environment: dict[str, str], redis
     with worker(environment) as running:
         running.told("READY=1")
         send(redis, "later", 0, countdown=60)
-        send(redis, "long", 6)
+        send(redis, "long", task="wait_for_file")
         running.waits(lambda: messages(redis) == (0, 2), "received tasks")
         with Celery(broker=redis.url, set_as_current=False) as sender:
             sender.control.shutdown()
-        running.waits(lambda: messages(redis) == (1, 1), "held task in the queue", within=4)
+        running.waits(lambda: messages(redis) == (1, 1), "held task in the queue")
+        let_end(environment, "long")

@@ -49,6 +49,11 @@ def send(
     return str(sent.id)
 
 
+def let_end(environment: dict[str, str], name: str) -> None:
+    """Let a `wait_for_file` end."""
+    (Path(environment["SCRATCH"]) / name).touch()
+
+
 def record(environment: dict[str, str]) -> list[str]:
     """Return what the tasks recorded so far, such as ``began NAME`` and ``ended NAME``."""
     path = Path(environment["RECORD"])

@@ -96,7 +96,7 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
-        wait_for(self._answers, 10, "Redis answers")
+        wait_for(self._answers, 30, "Redis answers")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -266,7 +266,7 @@ class Stack:
     def start_worker(self, *options: str) -> None:
         """Start a worker, and wait until it consumes."""
         self.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", *options)
-        wait_for(lambda: " ready." in self.log("worker"), 20, "the worker is ready")
+        wait_for(lambda: " ready." in self.log("worker"), 30, "the worker is ready")
 
     def kill(self, name: str) -> None:
         """Kill a process with its children, as a power cut would."""

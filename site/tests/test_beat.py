@@ -76,7 +76,7 @@ def start_on_computer(stack: Stack, name: str, release: str) -> None:
     """Start beat as a developer does, and wait until it ticks."""
     command = ("celery", "-A", name, "beat", "--loglevel=debug", f"--pidfile={stack.folder / name}.pid")
     stack.spawn(name, *command, PYTHONPATH=release)
-    wait_for(lambda: "beat: Ticking" in stack.log(name), 20, "beat ticks")
+    wait_for(lambda: "beat: Ticking" in stack.log(name), 30, "beat ticks")
 
 
 def test_an_operators_change_outlives_each_start_of_beat(computer: Stack, release: str) -> None:

@@ -50,7 +50,7 @@ def frozen_site(stack: Stack, silent_port: int) -> Visitor:
         DATABASE_URL=f"postgres://site:x@127.0.0.1:{silent_port}/site",
         REDIS_PORT=str(silent_port),
     )
-    wait_for(lambda: "Listening at" in stack.log("frozen"), 20, "the web server listens")
+    wait_for(lambda: "Listening at" in stack.log("frozen"), 30, "the web server listens")
     return Visitor(f"http://localhost:{port}")
 
 

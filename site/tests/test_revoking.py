@@ -142,12 +142,12 @@ def test_a_worker_waits_for_the_database_before_it_takes_a_task(
     stack = Stack(tmp_path, redis_server, variables=variables)
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=1")
-        wait_for(lambda: "The database is away" in stack.log("worker"), 20, "it says so")
+        wait_for(lambda: "The database is away" in stack.log("worker"), 30, "it says so")
         assert " ready." not in stack.log("worker")
         stack.variables["DATABASE_URL"] = postgresql_server.create("almost")
         assert stack.manage("migrate", "-v0").returncode == 0
         postgresql_server.rename("almost", "not_yet")
-        wait_for(lambda: " ready." in stack.log("worker"), 20, "it is ready")
+        wait_for(lambda: " ready." in stack.log("worker"), 30, "it is ready")
     finally:
         stack.stop()
 

@@ -14,8 +14,8 @@ def test_add_is_enqueued_at_once_and_executed_by_the_worker(stack: Stack, anna: 
     def state() -> str:
         return str(anna.ask(accepted.json["url"]).json["state"])
 
-    wait_for(lambda: state() == "STARTED", 4, "the task is started")
-    wait_for(lambda: state() == "SUCCESS", 15, "the task has succeeded")
+    wait_for(lambda: state() == "STARTED", 30, "the task is started")
+    wait_for(lambda: state() == "SUCCESS", 30, "the task has succeeded")
     assert anna.ask(accepted.json["url"]).json == {
         "id": task_id,
         "name": "app.tasks.add",

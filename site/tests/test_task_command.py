@@ -94,7 +94,7 @@ def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
         lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), 10, "on_success"
     )
     failure = f"app.callbacks: Task app.tasks.simple_function[{bad}] failed: ValueError: was asked to fail with 'True'"
-    wait_for(lambda: logged(failure), 10, "on_failure")
+    wait_for(lambda: logged(failure), 30, "on_failure")
 
 
 @pytest.mark.parametrize(
