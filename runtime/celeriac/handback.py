@@ -64,7 +64,7 @@ class HandBack(bootsteps.StartStopStep):
             _log.exception("tasks that are not started could not be given back to their queues")
         else:
             if returned:
-                _log.info("%d task(s), not started, are back in the queue: %s", *_counted(returned))
+                _log.info("%d task(s), not started, are back in the queue: %s", *counted(returned))
 
 
 class Unfinished(bootsteps.StartStopStep):
@@ -88,12 +88,12 @@ class Unfinished(bootsteps.StartStopStep):
         again = [each.id for each in self._cut_off if not each.acknowledged]
         lost = [each.id for each in self._cut_off if not each.task.acks_late]
         if again:
-            _log.warning("%d task(s) did not finish and will run again: %s", *_counted(again))
+            _log.warning("%d task(s) did not finish and will run again: %s", *counted(again))
         if lost:
             _log.error(
                 "%d task(s) did not finish and will NOT run again, "
                 "because they are acknowledged when they start: %s",
-                *_counted(lost),
+                *counted(lost),
             )
 
 
@@ -183,11 +183,11 @@ def _settle(worker: Any) -> None:
     worker.hub.call_later(SETTLE_SECONDS, noop)
     deadline = time.monotonic() + SETTLE_SECONDS
     turns = worker.hub.create_loop()
-    while _begun(processes) and time.monotonic() < deadline:
+    while begun(processes) and time.monotonic() < deadline:
         next(turns)
 
 
-def _begun(processes: Any) -> set[str]:
+def begun(processes: Any) -> set[str]:
     """Return the ids of the tasks that were written to a process which has not said it runs them.
 
     Args:
@@ -202,10 +202,11 @@ def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
     They go back when this process ends, like everything that is not acknowledged by then.
     """
     processes = getattr(worker.pool, "_pool", None)
-    begun = _begun(processes) if hasattr(processes, "outbound_buffer") else set()
-    return [request for request in requests if request.id in begun]
+    sent = begun(processes) if hasattr(processes, "outbound_buffer") else set()
+    return [request for request in requests if request.id in sent]
 
 
-def _counted(ids: list[str]) -> tuple[int, str]:
+def counted(ids: list[str]) -> tuple[int, str]:
+    """Return how many tasks these are, and their ids for a line of the log."""
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     return len(ids), ", ".join(ids[:NAMED]) + more

@@ -155,7 +155,8 @@ def _park(consumer: Any, discard: Any, body: Any, message: Any, error: KeyError)
 
 def _try_again(consumer: Any, message: Any) -> None:
     """Give a message back that could not be parked, if the broker has not done that by now."""
-    if consumer.task_consumer and message.channel is consumer.task_consumer.channel:
+    channel = consumer.task_consumer and consumer.task_consumer.channel
+    if message.channel is channel and not message.acknowledged:
         requeue(message)
 
 

@@ -31,13 +31,14 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
-from celeriac import handback, hang, mingle, unknown
+from celeriac import handback, hang, keeping, mingle, unknown
 from celeriac.notify import notify
 
 
 def install(app: Celery) -> None:
     """Let the workers of this app report to systemd and bound their drain."""
     handback.install(app)
+    keeping.install(app)
     unknown.install(app)
     hang.install(app)
     mingle.install(app)

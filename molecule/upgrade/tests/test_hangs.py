@@ -162,7 +162,9 @@ def test_broker_that_was_away_is_found_again(
     site: Site, serving: Release, cut: Callable[[Site], AbstractContextManager[None]], figures: list[str]
 ) -> None:
     site.works(30)
-    began = time.time()
+    began, invocation = time.time(), site.machine.show(WORKER, "InvocationID")
+    # One runs through it, one waits for its time.
+    kept = site.send("probe.quick", "running", CUT_SECONDS + 10) + site.send("probe.quick", "held", countdown=30)
     with cut(site):
         time.sleep(CUT_SECONDS)
     since = time.time()
@@ -175,6 +177,10 @@ def test_broker_that_was_away_is_found_again(
     # Whoever waits for the broker does not hang.
     said = site.journal(WORKER, began) + site.journal(BEAT, began)
     assert SYSTEMD not in said and OURS not in said, said
+    # Nor does it end with what it has.
+    eventually(lambda: len(site.executed(kept)) == len(kept), BACK_SECONDS + 10)
+    assert set(site.executed(kept).values()) == {1}
+    assert site.machine.show(WORKER, "InvocationID") == invocation
     assert site.faults(serving.name) == []
 
 
