@@ -150,8 +150,8 @@ def site_of(stack: Stack) -> Iterator[Stack]:
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4")
         stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
-        wait_for(lambda: " ready." in stack.log("worker"), 30, "the worker is ready")
-        wait_for(lambda: "Listening at" in stack.log("web"), 30, "the web server listens")
+        wait_for(lambda: " ready." in stack.log("worker"), "the worker is ready")
+        wait_for(lambda: "Listening at" in stack.log("web"), "the web server listens")
         yield stack
     finally:
         stack.stop()
@@ -162,7 +162,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
     """The running site, made by the notes' own commands, for all tests."""
     with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
-        wait_for(lambda: stack.query("select 1 from django_celery_beat_periodictask"), 30, "beat has its schedule")
+        wait_for(lambda: stack.query("select 1 from django_celery_beat_periodictask"), "beat has its schedule")
         yield stack
 
 
@@ -206,5 +206,5 @@ def site(stack: Stack) -> str:
         except OSError:
             return False
 
-    wait_for(answers, 30, "the pages are there")
+    wait_for(answers, "the pages are there")
     return url

@@ -55,7 +55,7 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     """Return the first true value of the condition; fail the test when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -96,7 +96,7 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
-        wait_for(self._answers, 30, "Redis answers")
+        wait_for(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -207,7 +207,7 @@ class RabbitMQServer:
             self._processes.append(
                 subprocess.Popen([command], env=environment, stdout=subprocess.DEVNULL, cwd=self.folder)
             )
-        wait_for(self._answers, 60, "RabbitMQ answers")
+        wait_for(self._answers, "RabbitMQ answers", 60)
 
     def stop(self) -> None:
         """End it."""
@@ -266,7 +266,7 @@ class Stack:
     def start_worker(self, *options: str) -> None:
         """Start a worker, and wait until it consumes."""
         self.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", *options)
-        wait_for(lambda: " ready." in self.log("worker"), 30, "the worker is ready")
+        wait_for(lambda: " ready." in self.log("worker"), "the worker is ready")
 
     def kill(self, name: str) -> None:
         """Kill a process with its children, as a power cut would."""

@@ -438,15 +438,15 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     def shown(answer: Answer) -> Any:
         return ask(stack, token, answer.headers["Location"]).json
 
-    wait_for(lambda: shown(long)["state"] == "STARTED", 30, "the long task runs")
+    wait_for(lambda: shown(long)["state"] == "STARTED", "the long task runs")
     stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
     assert stopped.json["done"] == "TERMINATED", stopped.text
     log = f"[entry.change_message for entry in history.entries({long.json['id']!r})]"
     assert stack.ask(f"import json\nfrom app import history\nprint(json.dumps({log}))") == ["Started.", "Terminated."]
-    wait_for(lambda: shown(long)["state"] == "REVOKED", 30, "it is stopped")
-    wait_for(lambda: shown(first)["state"] == "SUCCESS", 30, "the task has ended")
+    wait_for(lambda: shown(long)["state"] == "REVOKED", "it is stopped")
+    wait_for(lambda: shown(first)["state"] == "SUCCESS", "the task has ended")
     again = ask(stack, token, f"{first.headers['Location']}/rerun", {})
     assert again.status == 202
-    wait_for(lambda: shown(again)["state"] == "SUCCESS", 30, "the second one has ended")
+    wait_for(lambda: shown(again)["state"] == "SUCCESS", "the second one has ended")
     assert shown(first)["result"] == shown(again)["result"] == 5
     assert token.partition(".")[2] not in stack.log("web") + stack.log("worker")

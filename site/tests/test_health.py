@@ -38,7 +38,7 @@ def test_without_its_broker_the_site_says_so_and_recovers_by_itself(idle_stack: 
     assert anna.ask("/health/").status == 200
     accepted = anna.ask("/tasks/add/", {"x": 1, "y": 2})
     assert accepted.status == 202
-    wait_for(lambda: stack.succeeded(accepted.json["id"]), 30, "the worker came back")
+    wait_for(lambda: stack.succeeded(accepted.json["id"]), "the worker came back")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def frozen_site(stack: Stack, silent_port: int) -> Visitor:
         DATABASE_URL=f"postgres://site:x@127.0.0.1:{silent_port}/site",
         REDIS_PORT=str(silent_port),
     )
-    wait_for(lambda: "Listening at" in stack.log("frozen"), 30, "the web server listens")
+    wait_for(lambda: "Listening at" in stack.log("frozen"), "the web server listens")
     return Visitor(f"http://localhost:{port}")
 
 

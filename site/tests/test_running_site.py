@@ -14,8 +14,8 @@ def test_add_is_enqueued_at_once_and_executed_by_the_worker(stack: Stack, anna: 
     def state() -> str:
         return str(anna.ask(accepted.json["url"]).json["state"])
 
-    wait_for(lambda: state() == "STARTED", 30, "the task is started")
-    wait_for(lambda: state() == "SUCCESS", 30, "the task has succeeded")
+    wait_for(lambda: state() == "STARTED", "the task is started")
+    wait_for(lambda: state() == "SUCCESS", "the task has succeeded")
     assert anna.ask(accepted.json["url"]).json == {
         "id": task_id,
         "name": "app.tasks.add",
@@ -45,5 +45,5 @@ def test_200_views_counted_by_four_processes_at_once_are_200(stack: Stack) -> No
         )
         return int(number)
 
-    wait_for(lambda: done() == 200, 40, "all 200 are done")
+    wait_for(lambda: done() == 200, "all 200 are done", 40)
     assert stack.query("select view_count from app_post where id = 2") == [(200,)]

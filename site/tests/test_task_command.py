@@ -91,10 +91,10 @@ def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
         return line in backend_stack.log("worker")
 
     wait_for(
-        lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), 10, "on_success"
+        lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), "on_success", 10
     )
     failure = f"app.callbacks: Task app.tasks.simple_function[{bad}] failed: ValueError: was asked to fail with 'True'"
-    wait_for(lambda: logged(failure), 30, "on_failure")
+    wait_for(lambda: logged(failure), "on_failure")
 
 
 @pytest.mark.parametrize(
