@@ -172,22 +172,27 @@ def _settle(worker: Any) -> None:
         pool.executor.shutdown(wait=False, cancel_futures=True)
         time.sleep(THREAD_START_SECONDS)
         return
-    processes = getattr(pool, "_pool", None)
-    outbound = getattr(processes, "outbound_buffer", None)
-    if outbound is None or worker.hub is None:
+    processes = processes_of(pool)
+    if processes is None or worker.hub is None:
         return
-    for job in outbound:
+    for job in processes.outbound_buffer:
         job.discard()
-    outbound.clear()
+    processes.outbound_buffer.clear()
     # The consumer is cancelled, so that these turns of the event loop bring no new messages.
     worker.hub.call_later(SETTLE_SECONDS, noop)
     deadline = time.monotonic() + SETTLE_SECONDS
     turns = worker.hub.create_loop()
-    while begun(processes) and time.monotonic() < deadline:
+    while _begun(processes) and time.monotonic() < deadline:
         next(turns)
 
 
-def begun(processes: Any) -> set[str]:
+def processes_of(pool: Any) -> Any:
+    """Return billiard's pool of processes, None where the pool is of another kind."""
+    processes = getattr(pool, "_pool", None)
+    return processes if hasattr(processes, "outbound_buffer") else None
+
+
+def _begun(processes: Any) -> set[str]:
     """Return the ids of the tasks that were written to a process which has not said it runs them.
 
     Args:
@@ -201,8 +206,8 @@ def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
 
     They go back when this process ends, like everything that is not acknowledged by then.
     """
-    processes = getattr(worker.pool, "_pool", None)
-    sent = begun(processes) if hasattr(processes, "outbound_buffer") else set()
+    processes = processes_of(worker.pool)
+    sent = set() if processes is None else _begun(processes)
     return [request for request in requests if request.id in sent]
 
 

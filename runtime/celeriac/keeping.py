@@ -10,6 +10,9 @@ But a message in ``unacked`` belongs to no connection: whoever knows its tag may
 nothing is put back over the lost connection. Over the next one, what runs is acknowledged when it
 has ended, and what was not started goes back to its queue, in front. To a message that Redis has
 forgotten, or has given out again meanwhile, nothing happens.
+
+What a process of the pool was given in the moment before, and has not said that it runs, may run
+twice: the pool forgets that it gave it (AsynPool.flush), so it goes back, too.
 """
 
 import logging
@@ -76,7 +79,6 @@ class Keeping(bootsteps.StartStopStep):
 
     def _running(self, pool: Any) -> set[str]:
         """Return the ids of the tasks that run, or will without the consumer, or just ended."""
-        processes = getattr(pool, "_pool", None)
-        if hasattr(processes, "outbound_buffer"):
-            return {each.id for each in state.active_requests} | handback.begun(processes)
-        return self._reserved  # a pool of threads has them all
+        if handback.processes_of(pool) is None:
+            return self._reserved  # a pool of threads has them all
+        return {each.id for each in state.active_requests}

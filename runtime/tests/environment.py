@@ -67,6 +67,11 @@ def postgresql_session(environment: dict[str, str]) -> psycopg.Connection:
     )
 
 
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that the main thread of another has started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def sessions(environment: dict[str, str]) -> int:
     """Return how many sessions there are in a database, besides this one.
 

@@ -4,14 +4,12 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from celery import Celery
+from environment import children
 from services import Redis
-from workers import let_end, messages, record, send, worker
-
-POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
+from workers import POOLS, fill, let_end, messages, record, send, worker
 
 
 @POOLS
@@ -22,20 +20,13 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": multiplier})
     one = ["--concurrency=1", f"--pool={pool}"]
     with worker({**environment, "MORE_SETTINGS": more}, *one) as first:
-        first.told("READY=1")
-        countdown = time.monotonic() + 15
-        send(redis, "later", 0, countdown=15)
-        first.waits(lambda: messages(redis) == (0, 1), "held task")
-        send(redis, "long", task="wait_for_file")
-        first.waits(lambda: record(environment) == ["began long"], "running task")
-        for number in range(3):
-            send(redis, f"next {number}", 0)
+        countdown = fill(first, redis, environment, 15)
         first.waits(lambda: messages(redis)[1] == 1 + multiplier, "prefetched tasks")
         with worker(environment, *one) as second:
             second.told("READY=1")
             assert time.monotonic() < countdown - 1, "the computer is too slow for this test"
             first.process.send_signal(signal.SIGTERM)
-            second.waits(lambda: "ended next 2" in record(environment), "prefetched tasks run")
+            second.waits(lambda: "ended 2" in record(environment), "prefetched tasks run")
             assert time.monotonic() < countdown
             second.waits(lambda: "ended later" in record(environment), "task with a countdown")
             assert -1 < time.monotonic() - countdown < 5
@@ -46,7 +37,7 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
             assert sorted(record(environment)) == sorted(
                 f"{word} {name}"
                 for word in ("began", "ended")
-                for name in ("long", "later", "next 0", "next 1", "next 2")
+                for name in ("long", "later", "0", "1", "2")
             )
             assert "long" not in second.log.read_text()
 
@@ -80,6 +71,7 @@ def test_what_a_rate_limit_holds_goes_back_too(environment: dict[str, str], redi
         for number in range(3):
             send(redis, f"limited {number}", task="once_an_hour")
         first.waits(lambda: messages(redis) == (0, 3), "two limited tasks and a running one")
+        first.waits(lambda: "began long" in record(environment), "running task")
         first.process.send_signal(signal.SIGTERM)
         first.waits(lambda: messages(redis) == (2, 1), "the limited tasks in the queue")
         let_end(environment, "long")
@@ -135,12 +127,9 @@ def test_a_task_that_a_process_already_has_is_not_given_back(
         send(redis, "first", 0)  # so that the process is known to take tasks
         running.waits(lambda: "ended first" in record(environment), "executed task")
         running.waits(lambda: messages(redis) == (0, 0), "acknowledged task")
-        main = running.process.pid
-        children = [
-            int(pid) for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        ]
-        for child in children:
-            os.kill(child, signal.SIGSTOP)
+        processes = children(running.process.pid)
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
         send(redis, "a", 0)
         running.waits(lambda: messages(redis) == (0, 1), "task taken")
         running.waits(lambda: running.log.read_text().count("received") == 2, "received task")
@@ -150,8 +139,8 @@ def test_a_task_that_a_process_already_has_is_not_given_back(
         running.process.send_signal(signal.SIGTERM)
         running.told("STOPPING=1")
         time.sleep(1)
-        for child in children:
-            os.kill(child, signal.SIGCONT)
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
         running.process.wait(20)
         assert record(environment)[2:] == ["began a", "ended a"]
         assert messages(redis) == (0, 0)
@@ -209,6 +198,7 @@ def test_a_remote_shutdown_gives_back_as_well(environment: dict[str, str], redis
         send(redis, "later", 0, countdown=60)
         send(redis, "long", task="wait_for_file")
         running.waits(lambda: messages(redis) == (0, 2), "received tasks")
+        running.waits(lambda: record(environment) == ["began long"], "running task")
         with Celery(broker=redis.url, set_as_current=False) as sender:
             sender.control.shutdown()
         running.waits(lambda: messages(redis) == (1, 1), "held task in the queue")

@@ -1,15 +1,17 @@
 """What becomes of a worker's messages when it loses Redis for a while."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from environment import children
 from services import Redis, redis_server
 from supervised import Supervised
-from test_handback import POOLS
-from workers import let_end, messages, record, send, worker
+from workers import POOLS, fill, let_end, messages, record, send, worker
 
 ONE = "--concurrency=1"
 
@@ -79,18 +81,11 @@ def test_what_is_not_started_is_back_in_the_queue_and_runs_once(
     """Held for its countdown, and taken in advance."""
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": 4})
     with worker({**kept_environment, "MORE_SETTINGS": more}, ONE, f"--pool={pool}") as only:
-        only.told("READY=1")
-        countdown = time.monotonic() + 10
-        send(kept_redis, "later", 0, countdown=10)
-        only.waits(lambda: messages(kept_redis) == (0, 1), "held task")
-        send(kept_redis, "busy", task="wait_for_file")
-        only.waits(lambda: record(kept_environment) == ["began busy"], "running task")
-        for number in range(3):
-            send(kept_redis, f"{number}", 0)
+        countdown = fill(only, kept_redis, kept_environment, 10)
         only.waits(lambda: messages(kept_redis) == (0, 5), "tasks taken in advance")
         with away(kept_redis, only):
             pass
-        let_end(kept_environment, "busy")
+        let_end(kept_environment, "long")
         only.waits(lambda: "ended later" in record(kept_environment), "task with a countdown")
         assert time.monotonic() > countdown - 1
         only.waits(lambda: messages(kept_redis) == (0, 0), "no message left")
@@ -98,6 +93,29 @@ def test_what_is_not_started_is_back_in_the_queue_and_runs_once(
         f"{word} {number}" for number in range(3) for word in ("began", "ended")
     ]
     assert len(record(kept_environment)) == 10
+
+
+def test_what_a_process_has_and_has_not_begun_is_executed_and_acknowledged(
+    kept_environment: dict[str, str], kept_redis: Redis
+) -> None:
+    """Perhaps twice. The process is frozen before it has said that it runs it."""
+    with worker(kept_environment, ONE) as only:
+        send(kept_redis, "first", 0)  # so that the process is known to take tasks
+        only.waits(lambda: "ended first" in record(kept_environment), "executed task")
+        only.waits(lambda: messages(kept_redis) == (0, 0), "acknowledged task")
+        processes = children(only.process.pid)
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
+        send(kept_redis, "a", 0)
+        only.waits(lambda: only.log.read_text().count("received") == 2, "received task")
+        with away(kept_redis, only):
+            pass
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+        only.waits(lambda: messages(kept_redis) == (0, 0), "no message left")
+        send(kept_redis, "next", 0)
+        only.waits(lambda: "ended next" in record(kept_environment), "next task")
+    assert "ended a" in record(kept_environment)
 
 
 def test_a_redis_that_has_forgotten_everything_does_not_end_the_worker(

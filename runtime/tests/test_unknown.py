@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis as redis_client
 from celery import Celery
+from kombu import Connection, Queue
 from services import Redis
 from workers import messages, record, send, worker
+
+from celeriac.handback import requeue
+from celeriac.unknown import _try_again
 
 PARKED = "celeriac.unknown"
 
@@ -176,3 +181,15 @@ def test_a_task_is_kept_while_the_broker_does_not_take_it(
         client.delete(PARKED)
         old.waits(lambda: messages(redis, PARKED) == (1, 0), "parked task", within=20)
         assert old.log.read_text().count("not parked") == 1, "it was tried too often"
+
+
+def test_what_was_given_back_meanwhile_is_not_taken_from_who_has_it(redis: Redis) -> None:
+    """As after a loss of the broker: the message has its tag still, and another worker has it."""
+    new(redis, "kept")
+    with Connection(redis.url) as first, Connection(redis.url) as other:
+        channel = first.default_channel
+        message = Queue("celery", channel=channel).get()
+        requeue(message)
+        assert Queue("celery", channel=other.default_channel).get() is not None
+        _try_again(SimpleNamespace(task_consumer=SimpleNamespace(channel=channel)), message)
+        assert messages(redis) == (0, 1)

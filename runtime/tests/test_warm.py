@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
-from environment import comes_true, sessions
+from environment import children, comes_true, sessions
 from listening import HOST, Waiting
 from services import Redis
 from workers import record
@@ -65,7 +65,7 @@ def test_each_thread_is_warm_before_its_first_request(
         # One thread more asks, to compile and import; it serves nobody.
         everything = (WORKERS * (THREADS + 1), WORKERS * THREADS, WORKERS)
         assert comes_true(lambda: found() == everything, within=20), found()
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [str(each) for each in children(process.pid)]
     asked = record(environment)
     whose = Counter(tuple(line.split()[1:3]) for line in asked)
     assert sorted(worker for worker, _ in whose) == sorted((THREADS + 1) * workers)

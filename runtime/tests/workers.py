@@ -1,14 +1,18 @@
 """Workers of the test project, what is sent to them, and what becomes of it."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis as redis_client
 from celery import Celery
 from services import Redis
 from supervised import Supervised, supervised
+
+POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 
 _names = itertools.count(1)
 
@@ -47,6 +51,31 @@ def send(
     with Celery(broker=broker.url, set_as_current=False) as sender:
         sent = sender.send_task(full, (name, *arguments), **{"ignore_result": True, **options})
     return str(sent.id)
+
+
+def fill(
+    running: Supervised, broker: Redis, environment: dict[str, str], countdown: float
+) -> float:
+    """Let a new worker hold a task, ``later``, and run one, ``long``; send it three more, 0 to 2.
+
+    Args:
+        running: the worker, with room for one task at a time.
+        broker: its own.
+        environment: its own.
+        countdown: of the task that it holds, in seconds.
+
+    Returns:
+        The time.monotonic() before which it does not begin.
+    """
+    running.told("READY=1")
+    due = time.monotonic() + countdown
+    send(broker, "later", 0, countdown=countdown)
+    running.waits(lambda: messages(broker) == (0, 1), "held task")
+    send(broker, "long", task="wait_for_file")
+    running.waits(lambda: record(environment) == ["began long"], "running task")
+    for number in range(3):
+        send(broker, f"{number}", 0)
+    return due
 
 
 def let_end(environment: dict[str, str], name: str) -> None:
