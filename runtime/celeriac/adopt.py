@@ -3,7 +3,7 @@
 from celery import Celery
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import worker
+from celeriac import transport, worker
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -35,6 +35,7 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
     Returns:
         The same app.
     """
+    transport.install()
     worker.install(app)
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:

@@ -1,30 +1,25 @@
 """What a worker has of Redis's messages, it keeps when it loses the connection.
 
-Celery takes them for lost with the connection. What it held for an ETA and what it had taken in
-advance is forgotten, until Redis gives it out again after the visibility timeout. And where the
-worker is just waiting for one more message, it ends with "Unrecoverable error": kombu wants to put
-the others back into their queues, over a transport that it has just taken apart.
+Celery takes them for lost with the connection, and kombu wants to put them back into their queues,
+over a transport that it has just taken apart: then the worker ends with "Unrecoverable error".
 (Consumer.on_connection_error_after_connected in celery/worker, 5.7)
 
-But a message in ``unacked`` belongs to no connection: whoever knows its tag may acknowledge it. So
-nothing is put back over the lost connection. Over the next one, what runs is acknowledged when it
-has ended, and what was not started goes back to its queue, in front. To a message that Redis has
-forgotten, or has given out again meanwhile, nothing happens.
+But a message belongs to this process, not to its connection (`celeriac.transport`). So nothing is
+put back over the lost one. Over the next one, what runs is acknowledged when it has ended, and the
+transport gives back, in front of its queue, what this process holds and has forgotten.
 
 What a process of the pool was given in the moment before, and has not said that it runs, may run
 twice: the pool forgets that it gave it (AsynPool.flush), so it goes back, too.
 """
 
-import logging
 from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.worker import state
+from kombu.transport.virtual import QoS
 
 from celeriac import handback
-
-_log = logging.getLogger(__name__)
 
 
 def install(app: Celery) -> None:
@@ -33,7 +28,7 @@ def install(app: Celery) -> None:
 
 
 class Keeping(bootsteps.StartStopStep):
-    """Takes the messages of the consumer from one connection to the next.
+    """Takes what runs from one connection to the next.
 
     In between the event loop stands still: nothing is acknowledged there.
     """
@@ -42,43 +37,34 @@ class Keeping(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         """Celery hands over options; there are none here."""
-        self._messages: dict[str, Any] = {}  # by their tags, in the order in which they came
-        self._reserved: set[str] = set()
+        self._running: list[Any] = []  # messages
         lost = consumer.on_connection_error_after_connected
         consumer.on_connection_error_after_connected = partial(self._lost, consumer, lost)
 
     def _lost(self, consumer: Any, go_on: Any, error: Exception) -> None:
-        if consumer.connection.transport.driver_type == "redis":
-            for channel in consumer.connection.transport.channels:
-                channel.do_restore = False
-                if channel._qos is not None:
-                    channel._qos._flush()  # of what is acknowledged
-                    self._messages |= channel._qos._delivered
-            self._reserved |= {each.id for each in state.reserved_requests}
+        channel = getattr(consumer.task_consumer, "channel", None)
+        holder = getattr(channel, "holder", None)
+        if holder is not None:
+            for each in consumer.connection.transport.channels:
+                each.do_restore = False
+            requests = [each for each in _going_on(consumer.pool) if not each.acknowledged]
+            self._running = [each.message for each in requests]
+            running = {message.delivery_tag for message in self._running}
+            for tag in holder.taken.keys() - running:
+                holder.taken.pop(tag, None)
         go_on(error)
 
     def start(self, consumer: Any) -> None:
         """Go on over this connection."""
         channel = consumer.task_consumer.channel
-        running = self._running(consumer.pool)
-        returned = []
-        for tag, message in reversed([*self._messages.items()]):
+        while self._running:
+            message = self._running.pop()
             message.channel = channel
-            channel.qos.append(message, tag)
-            task_id = str(message.headers.get("id"))
-            if task_id not in running:
-                handback.requeue(message)
-                returned.append(task_id)
-            del self._messages[tag]
-        self._reserved.clear()
-        if returned:
-            _log.info(
-                "%d task(s), not started when the broker was lost, are back in the queue: %s",
-                *handback.counted(returned),
-            )
+            QoS.append(channel.qos, message, message.delivery_tag)
 
-    def _running(self, pool: Any) -> set[str]:
-        """Return the ids of the tasks that run, or will without the consumer, or just ended."""
-        if handback.processes_of(pool) is None:
-            return self._reserved  # a pool of threads has them all
-        return {each.id for each in state.active_requests}
+
+def _going_on(pool: Any) -> list[Any]:
+    """Return the requests that run, or will without the consumer."""
+    if handback.processes_of(pool) is None:
+        return [*state.reserved_requests]  # a pool of threads has them all
+    return [*state.active_requests]

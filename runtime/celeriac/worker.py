@@ -33,10 +33,12 @@ from celery.worker import state
 
 from celeriac import handback, hang, keeping, mingle, unknown
 from celeriac.notify import notify
+from celeriac.transport import worker as deliveries
 
 
 def install(app: Celery) -> None:
     """Let the workers of this app report to systemd and bound their drain."""
+    deliveries.install(app)
     handback.install(app)
     keeping.install(app)
     unknown.install(app)

@@ -1,0 +1,238 @@
+"""What was taken and did not end goes back to its queue, in front, in the order it was taken in.
+
+Each message that comes back because its worker is gone is counted, in itself, so that the count
+goes where it goes. One that has not ended so many times is parked instead (`celeriac.transport
+.parking`). What comes back by a stop, a drain or a lost connection is not counted.
+
+Whose fault was it? The first end of a worker counts for all that it had. A message that has been
+counted is marked when it begins (`begins`), and from then on only ends of workers that had begun it
+count: what was just waiting beside the culprit stays at one.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
+
+from celeriac.transport import identity
+from celeriac.transport.holder import HELD, HOLDERS, LEASE, Holder
+from celeriac.transport.parking import PARKED, UNFINISHED, parked
+from celeriac.transport.scripts import GIVE_BACK, MARK, ORPHANS, REFRESH
+from celeriac.transport.scripts import HOLDERS as ALL_HOLDERS
+
+DELIVERIES = 5
+BATCH = 50
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys in which kombu keeps what is taken, with their prefix."""
+
+    prefix: str
+    unacked: str
+    index: str
+
+
+class Recovery:
+    """Gives back what this process had, and what those had that are gone.
+
+    Attributes:
+        holder: this process.
+        parks: is called with a message that was parked, as kombu has it, the reason and the count.
+    """
+
+    def __init__(self, client: "redis.Redis", keys: Keys, holder: Holder, deliveries: int) -> None:
+        """Prepare it.
+
+        Args:
+            client: with keys as they are.
+            keys: of kombu.
+            holder: this process.
+            deliveries: after how many without an end a message is parked.
+        """
+        self.holder = holder
+        self.parks: Any = None
+        self._client = client
+        self.keys = keys
+        self._deliveries = deliveries
+
+    def give_back_own(self, tags: Iterable[str], *, reason: str = "", last: bool = False) -> None:
+        """Give back what this process has.
+
+        Args:
+            tags: of the messages.
+            reason: why a message did not end, if that is to be counted.
+            last: behind all others in the queue, not in front.
+        """
+        by_holder: dict[str, list[str]] = {}
+        for tag in tags:
+            name = self.holder.taken.pop(tag, "")
+            if name:
+                by_holder.setdefault(name, []).append(tag)
+        for name, held in by_holder.items():
+            push = "LPUSH" if last else "RPUSH"
+            self._give_back(name, held, reason, push, always=True)
+
+    def forgotten(self) -> None:
+        """Give back what this process holds, as Redis has it, and does not know of.
+
+        So it is with what came over a connection that died, and with what it gave up when it lost
+        one. Nobody else would ever give that back: this process lives.
+        """
+        with self.holder.lock:
+            held = {bytes_to_str(tag) for tag in self._client.hkeys(self.holder.held)}
+            tags = held - self.holder.taken.keys() - self.holder.acks.keys() - {""}
+            if tags:
+                _log.info("%d message(s), not begun when Redis was lost, go back", len(tags))
+                self._give_back(self.holder.name, [*tags], "", "RPUSH", always=True)
+
+    def look(self, *, by_lease: bool) -> None:
+        """Give back what those had that are gone.
+
+        Args:
+            by_lease: a lease that has run out is enough, also of a process that may live.
+        """
+        prefix = self.keys.prefix
+        found = ALL_HOLDERS(self._client, prefix + HOLDERS, prefix + LEASE)
+        for name, text, lasts in zip(found[::3], found[1::3], found[2::3], strict=True):
+            name = bytes_to_str(name)
+            who: identity.Identity = json.loads(text)
+            if name == self.holder.name:
+                continue
+            if identity.is_dead(who):
+                self._client.delete(f"{prefix}{LEASE}{name}")
+            elif lasts or not by_lease:
+                continue
+            self._bury(name, who)
+
+    def orphans(self, visibility_timeout: float, limit: int) -> list[str]:
+        """Return what was taken a visibility timeout ago, and is held by nobody.
+
+        Args:
+            visibility_timeout: in seconds.
+            limit: how many at most.
+        """
+        keys, prefix = self.keys, self.keys.prefix
+        found = ORPHANS(
+            self._client, keys.index, visibility_timeout, limit, prefix + HOLDERS, prefix + HELD
+        )
+        return [bytes_to_str(tag) for tag in found]
+
+    def refresh(self) -> None:
+        """Let what this process holds not become old, for workers without leases go by that."""
+        tags = [tag for tag in self._client.hkeys(self.holder.held) if tag]
+        for start in range(0, len(tags), 2 * BATCH):
+            REFRESH(self._client, self.keys.index, *tags[start : start + 2 * BATCH])
+
+    def begins(self, tag: str) -> None:
+        """Note that a message which was counted before begins."""
+        name = self.holder.taken.get(tag)
+        held = self.holder.held_by(name) if name else ""
+        place = self._client.hget(held, tag) if held else None
+        if place is not None:
+            number, _, from_list = bytes_to_str(place).split(" ", 2)
+            MARK(self._client, held, tag, f"{number} B {from_list}", place)
+
+    def _bury(self, name: str, who: identity.Identity) -> None:
+        tags = [bytes_to_str(tag) for tag in self._client.hkeys(self.holder.held_by(name)) if tag]
+        process = f"{who['unit'] or 'process'} {who['pid']} on {who['hostname']}"
+        if tags:
+            _log.warning("%s is gone: %d message(s) of it go back", process, len(tags))
+        self._give_back(name, tags, f"{process} ended", "RPUSH", always=False)
+
+    def _give_back(
+        self, name: str, tags: list[str], reason: str, push: str, *, always: bool
+    ) -> None:
+        """Give back what a holder has.
+
+        Args:
+            name: of the holder.
+            tags: of the messages.
+            reason: why they did not end, if that is to be counted.
+            push: the command that puts one into a list.
+            always: also while its lease lasts, and counted if it had not begun: it is this process.
+        """
+        keys, held = self.keys, self.holder.held_by(name)
+        lease = "" if always else f"{keys.prefix}{LEASE}{name}"
+        head = keys.unacked, keys.index, keys.prefix + HELD, keys.prefix + HOLDERS, name, lease
+        places = self._client.hmget(held, tags) if tags else []
+        notes = self._client.hmget(keys.unacked, tags) if tags else []
+        returns = [
+            _Return.of(tag, bytes_to_str(place), note, reason, always=always)
+            for tag, place, note in zip(tags, places, notes, strict=True)
+            if place is not None
+        ]
+        # Put in front one after the other: the oldest comes last, and so is the first again.
+        returns.sort(key=lambda each: each.number, reverse=push == "RPUSH")
+        moves = [(each, self._move(each, push, reason)) for each in returns]
+        for start in range(0, max(len(moves), 1), BATCH):
+            batch = moves[start : start + BATCH]
+            given = GIVE_BACK(self._client, *head, *(part for _, move in batch for part in move))
+            if given == -1:
+                return
+            for each, move in batch:
+                if move[1] == "HSET":
+                    self._parked(each, reason)
+
+    def _move(self, each: "_Return", push: str, reason: str) -> tuple[str, str, str, str]:
+        if each.message is None:
+            return each.tag, "", "", ""
+        if each.counted and each.unfinished >= self._deliveries:
+            text = parked(each.message, each.from_list, reason, each.unfinished)
+            return each.tag, "HSET", self.keys.prefix + PARKED, text
+        return each.tag, push, each.from_list, dumps(each.message)
+
+    def _parked(self, each: "_Return", reason: str) -> None:
+        headers = each.message["headers"] if each.message else {}
+        name, task_id = headers.get("task"), headers.get("id")
+        _log.error(
+            "Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason
+        )
+        if self.parks is not None:
+            self.parks(each.message, reason, each.unfinished)
+
+
+@dataclass
+class _Return:
+    """A message that goes back.
+
+    Attributes:
+        tag: of the message.
+        number: by which what was taken later has a higher one.
+        from_list: where it was.
+        message: as kombu has it; None if Redis has it no more.
+        counted: this return is.
+    """
+
+    tag: str
+    number: int
+    from_list: str
+    message: dict[str, Any] | None
+    counted: bool
+
+    @classmethod
+    def of(cls, tag: str, place: str, note: Any, reason: str, *, always: bool) -> "_Return":
+        """Return it, counted and marked as given out before."""
+        number, mark, from_list = place.split(" ", 2)
+        if note is None:
+            return cls(tag, int(number), from_list, None, counted=False)
+        message = loads(bytes_to_str(note))[0]
+        properties = message["properties"]
+        message["headers"]["redelivered"] = properties["delivery_info"]["redelivered"] = True
+        before = properties.get(UNFINISHED, 0)
+        counted = bool(reason) and (always or mark == "B" or not before)
+        if counted:
+            properties[UNFINISHED] = before + 1
+        return cls(tag, int(number), from_list, message, counted)
+
+    @property
+    def unfinished(self) -> int:
+        """How often it did not end."""
+        return int(self.message["properties"].get(UNFINISHED, 0)) if self.message else 0

@@ -1,0 +1,184 @@
+"""What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
+
+A pool process that dies leaves a message that did not end: it goes back, and is counted
+(`celeriac.transport.recovery`). A task that raises MemoryError has failed like any other; Celery
+would raise it again in the worker, and end that. What this process had when it lost its lease, and
+has not begun, is another worker's: it is dropped here. A task that is parked has failed, and its
+state says so. (celery/worker/request.py and strategy.py, 5.7)
+"""
+
+import base64
+import logging
+import weakref
+from collections.abc import Callable
+from functools import cache, partial, wraps
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Celery, bootsteps
+from celery.app.task import Context
+from celery.exceptions import TaskRevokedError
+from celery.utils.imports import symbol_by_name
+from celery.worker import state
+from kombu import serialization
+
+from celeriac.handback import processes_of
+from celeriac.transport import channel as channels
+from celeriac.transport.parking import UNFINISHED
+
+_log = logging.getLogger(__name__)
+
+# The requests of what this process has, by the tags of their messages.
+_requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
+
+
+def install(app: Celery) -> None:
+    """Let the workers of this app tell, and be told."""
+    app.steps["worker"].add(Deliveries)
+
+
+class TaskMemoryError(Exception):
+    """A task ran out of memory; the worker did not."""
+
+
+class Deliveries(bootsteps.StartStopStep):
+    """Lets the requests of all tasks tell, before the consumer asks for their classes."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Celery hands over options; there are none here."""
+
+    def start(self, worker: Any) -> None:
+        """Begin."""
+        telling = cache(_telling)
+        for task in worker.app.tasks.values():
+            task.Request = telling(symbol_by_name(task.Request))
+        channels.on_lost[:] = [partial(_drop, worker)]
+        channels.on_parked[:] = [partial(_fail, worker.app)]
+
+
+def _telling(base: Any) -> Any:
+    class Telling(base):  # Celery's class, or one of the project's own
+        _is_lost = False
+
+        def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
+            super().__init__(message, *arguments, **options)
+            _requests[message.delivery_tag] = self
+
+        def __init_subclass__(cls) -> None:
+            """Wrap what Celery defines anew in the class that it makes for each task, for speed."""
+            super().__init_subclass__()
+            if "execute_using_pool" in cls.__dict__:
+                cls.execute_using_pool = _asking(cls.execute_using_pool)
+
+        @property
+        def recovery(self) -> Any:
+            """Where it is told, None on other brokers and where nothing is to be told."""
+            return getattr(self.message.channel, "recovery", None)
+
+        def on_accepted(self, pid: int, time_accepted: float) -> None:
+            _begins(self)
+            super().on_accepted(pid, time_accepted)
+
+        def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
+            error = exc_info.exception
+            error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+            if isinstance(error, MemoryError):
+                exc_info.exception = TaskMemoryError(*error.args)
+            elif isinstance(error, WorkerLostError | SystemExit):
+                self.note_unfinished(error)
+            return super().on_failure(exc_info, *arguments, **options)
+
+        def note_unfinished(self, error: BaseException) -> None:
+            """Note why this did not end; Celery rejects the message a turn of the event loop later.
+
+            What a cold shutdown ends is no fault of the task.
+            """
+            if self.recovery is not None and not state.should_terminate:
+                unfinished = self.recovery.holder.unfinished
+                unfinished[self.message.delivery_tag] = str(error) or repr(error)
+
+    Telling.__name__ = "Request"
+    return Telling
+
+
+def _asking(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_using_pool(request: Any, pool: Any, **options: Any) -> Any:
+        if request._is_lost:
+            state.task_ready(request)
+            raise TaskRevokedError(request.id)  # the word for "not to be executed"
+        # It may begin at once, and end this process sooner than the pool can say that it began.
+        if _may_begin(pool):
+            _begins(request)
+        return execute(request, pool, **options)
+
+    return execute_using_pool
+
+
+def _begins(request: Any) -> None:
+    """Note that a message which did not end before begins."""
+    if UNFINISHED in request.message.properties and request.recovery is not None:
+        request.recovery.begins(request.message.delivery_tag)
+
+
+def _may_begin(pool: Any) -> bool:
+    processes = processes_of(pool)
+    if processes is None:
+        return True
+    free = len(processes._pool) - len(processes._busy_workers)
+    return free > len(processes.outbound_buffer)
+
+
+def _drop(worker: Any, tags: set[str]) -> None:
+    """Drop what has not begun of what is another's."""
+    processes = processes_of(worker.pool)
+    dropped = 0
+    for tag in tags:
+        request = _requests.get(tag)
+        if request is None or request in state.active_requests:
+            continue
+        job = request._apply_result and request._apply_result()
+        if job is not None:
+            if processes is None or job not in processes.outbound_buffer:
+                continue  # a process of the pool has it already
+            processes.outbound_buffer.remove(job)
+            job.discard()
+            worker._quick_release()
+            state.task_ready(request)
+        request._is_lost = request.acknowledged = True
+        channel = request.message.channel
+        channel.holder.taken.pop(tag, None)
+        channel.qos._quick_ack(tag)
+        dropped += 1
+    if dropped:
+        _log.warning("%d task(s), not begun when the lease was lost, are dropped here", dropped)
+
+
+def _fail(app: Celery, message: dict[str, Any], reason: str, times: int) -> None:
+    """Store that a task has failed: it is parked."""
+    headers = message.get("headers", {})
+    task_id = headers.get("id")
+    if not task_id:
+        return
+    embed: dict[str, Any] = {}
+    args: Any = None
+    kwargs: Any = None
+    try:
+        body = base64.b64decode(message["body"])
+        args, kwargs, embed = serialization.loads(
+            body,
+            message["content-type"],
+            message["content-encoding"],
+            accept=app.conf.accept_content,
+        )
+    except Exception:
+        _log.debug("the arguments of [%s] cannot be read", task_id, exc_info=True)
+    request = Context(headers, args=args, kwargs=kwargs, **(embed or {}))
+    error = WorkerLostError(f"{reason}; not ended {times} times, parked")
+    try:
+        app.backend.mark_as_failure(task_id, error, request=request, store_result=True)
+    except Exception:
+        _log.exception("that task [%s] has failed could not be stored", task_id)
