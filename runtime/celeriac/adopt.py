@@ -1,5 +1,7 @@
 """Our parts, added to the Celery app of the project."""
 
+from typing import Any
+
 from celery import Celery
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
@@ -20,12 +22,19 @@ _REPLACED = {
 }
 
 
+# What Celery needs for a task to be executed at least once, whatever ends its worker.
+# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-acks-late
+_DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
+
+
 def adopt(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task and the worker's reports to systemd are added. The ``django-db`` result backend
-    is replaced by the one that survives a restart of the database (`celeriac.results`); any other
-    is left alone.
+    The ping task and the worker's reports to systemd are added. A broker on Redis is spoken to by
+    `celeriac.transport`. A task is acknowledged when it has ended, and comes back when its process
+    is lost, unless the project or the task says otherwise. The ``django-db`` result backend is
+    replaced by the one that survives a restart of the database (`celeriac.results`); any other is
+    left alone.
 
     Args:
         app: the project's own app; it is changed in place.
@@ -37,6 +46,7 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
     """
     transport.install()
     worker.install(app)
+    app.conf.update({name: True for name in _DURABLE if not _is_set(app, name)})
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
         app.backend_cls = None
@@ -46,3 +56,14 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
             result_backend_max_retries=result_retries,
         )
     return app
+
+
+def _is_set(app: Celery, name: str) -> bool:
+    """Return whether the project has set this, be it to what it is by default.
+
+    The last of the maps in Celery's settings has the defaults (celery/app/utils.py, 5.7).
+    """
+    app.conf.get(name)  # lets the settings be read, if they were not yet
+    conf: Any = app.conf
+    names = conf._to_keys(name)
+    return any(each in settings for settings in conf.maps[:-1] for each in names)

@@ -5,6 +5,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -47,6 +48,34 @@ def test_another_backend_is_left_alone(backend: str | None) -> None:
     app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
     for name in ("result_backend", "result_backend_always_retry", "result_backend_max_retries"):
         assert app.conf[name] == untouched.conf[name]
+
+
+DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
+
+
+def test_tasks_are_acknowledged_when_they_have_ended() -> None:
+    app = adopt(Celery(set_as_current=False), result_retries=7)
+
+    @app.task
+    def task() -> None: ...
+
+    @app.task(acks_late=False)
+    def early() -> None: ...
+
+    assert task.acks_late is True
+    assert task.reject_on_worker_lost is True
+    assert early.acks_late is False
+
+
+@pytest.mark.parametrize("namespace", ["", "CELERY"])
+def test_what_a_project_says_of_acknowledgements_is_left_alone(namespace: str) -> None:
+    app = Celery(set_as_current=False)
+    prefix = f"{namespace}_" if namespace else ""
+    names = [f"{prefix}{name}" for name in DURABLE]
+    settings = {name.upper() if namespace else name: False for name in names}
+    app.config_from_object(SimpleNamespace(**settings), namespace=namespace or None)
+    adopt(app, result_retries=7)
+    assert [app.conf[name] for name in DURABLE] == [False, False]
 
 
 def test_adopting_twice_changes_nothing_more() -> None:

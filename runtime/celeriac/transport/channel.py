@@ -42,7 +42,7 @@ BATCH = 10
 MOST_LOSSES = 4
 LATER_SECONDS = 0.002
 # Between two looks for holders that are gone.
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 # An event loop that turned so recently will turn again, and say what is acknowledged.
 TURNS_SECONDS = 0.1
 NO_KEY = "celeriac.none"

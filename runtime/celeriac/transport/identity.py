@@ -69,7 +69,7 @@ def _host() -> str:
     # A unit's sandbox hides all of /proc but the processes; systemd tells it the boot as `%b`.
     boot = os.environ.get("CELERIAC_BOOT_ID", "")
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
