@@ -8,7 +8,9 @@ request                                       answer, JSON
                                               "hostname": …}}``; the result is null until then
 ``GET /-/celeriac/status``             200    ``{"release": …, "unapplied_migrations": […]}``
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
-                                              "executed": 20}}, "queues": {"celery": 7}}``
+                                              "executed": 20}}, "queues": {"celery": 7},
+                                              "broker": {"transport": "celeriac",
+                                              "memory": 0.02}}``
 ``GET /-/celeriac/ledger``             200    ``{"sent_again": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
@@ -34,6 +36,7 @@ from django.db.migrations.executor import MigrationExecutor
 from kombu import Connection
 
 from celeriac.aside import connect
+from celeriac.broker import memory, transport_of
 from celeriac.project import release
 from celeriac.tasks import PING, Pong
 from celeriac.unknown import PARKED
@@ -150,7 +153,7 @@ def _status(_: Celery) -> Answer:
 
 
 def _workers(app: Celery) -> Answer:
-    """Report what the workers do, and how many messages wait in each queue."""
+    """Report what the workers do, how many messages wait in each queue, how full the broker is."""
     with connect(app) as broker:
         inspect = app.control.inspect(timeout=1.0, connection=broker)
         stats, active = inspect.stats() or {}, inspect.active() or {}
@@ -159,7 +162,8 @@ def _workers(app: Celery) -> Answer:
             for name, found in stats.items()
         }
         queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, PARKED]}
-    return HTTPStatus.OK, {"workers": workers, "queues": queues}
+        about = {"transport": transport_of(broker), "memory": memory(broker)}
+    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about}
 
 
 def _ledger(_: Celery) -> Answer:

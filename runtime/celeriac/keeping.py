@@ -45,13 +45,13 @@ class Keeping(bootsteps.StartStopStep):
         channel = getattr(consumer.task_consumer, "channel", None)
         holder = getattr(channel, "holder", None)
         if holder is not None:
-            for each in consumer.connection.transport.channels:
-                each.do_restore = False
             requests = [each for each in _going_on(consumer.pool) if not each.acknowledged]
             self._running = [each.message for each in requests]
             running = {message.delivery_tag for message in self._running}
-            for tag in holder.taken.keys() - running:
-                holder.taken.pop(tag, None)
+            for each in consumer.connection.transport.channels:
+                each.do_restore = False
+                for tag in each.qos._delivered.keys() - running:
+                    holder.give_up(tag)
         go_on(error)
 
     def start(self, consumer: Any) -> None:

@@ -45,6 +45,8 @@ LATER_SECONDS = 0.002
 LOOK_SECONDS = 1.0
 # An event loop that turned so recently will turn again, and say what is acknowledged.
 TURNS_SECONDS = 0.1
+# Messages of nobody that are given back at once.
+ORPHANS = 100
 NO_KEY = "celeriac.none"
 
 # Called with the tags of what is not this process's any more, because its lease was lost.
@@ -80,6 +82,9 @@ class QoS(stock.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message, with the next turn if one comes soon."""
         holder = self.channel.holder
+        if delivery_tag in holder.given_up:
+            virtual.QoS.ack(self, delivery_tag)
+            return
         name = holder.taken.pop(delivery_tag, None)
         if name is None:
             super().ack(delivery_tag)
@@ -92,13 +97,15 @@ class QoS(stock.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Acknowledge a message, or put it behind the others."""
-        if delivery_tag not in self.channel.holder.taken:
-            super().reject(delivery_tag, requeue)
-        elif requeue:
+        if delivery_tag in self.channel.holder.taken and requeue:
             self.restore_by_tag(delivery_tag, leftmost=True)
             virtual.QoS.ack(self, delivery_tag)
-        else:
+        elif delivery_tag in self.channel.holder.taken or not requeue:
             self.ack(delivery_tag)
+        elif delivery_tag in self.channel.holder.given_up:
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().reject(delivery_tag, requeue)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Give a message back."""
@@ -106,7 +113,7 @@ class QoS(stock.QoS):
         if tag in holder.taken:
             reason = holder.unfinished.pop(tag, "")
             self.channel.recovery.give_back_own([tag], reason=reason, last=leftmost)
-        else:
+        elif tag not in holder.given_up:
             super().restore_by_tag(tag, client, leftmost)
 
     def restore_unacked(self, client: Any = None) -> None:
@@ -118,14 +125,14 @@ class QoS(stock.QoS):
         self._delivered.clear()
         self.channel.recovery.give_back_own(tags)
         for tag in others:
-            super().restore_by_tag(tag)
+            self.restore_by_tag(tag)
 
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
         """Give back what is old, and nobody's: it was a worker's that has no lease."""
         channel = self.channel
         channel.look()
         if channel.may_restore(self.visibility_timeout, interval):
-            for tag in channel.recovery.orphans(self.visibility_timeout, num or 100):
+            for tag in channel.recovery.orphans(self.visibility_timeout, num or ORPHANS):
                 super().restore_by_tag(tag)
 
 
@@ -388,8 +395,9 @@ class _Channel(_Mixin):
 
     def close(self) -> None:
         """Close it; what was not said yet is said."""
-        if self.holder.acks and not self.closed:
+        if not self.closed:
             self.say_acks()
+            self._give_up_popped()
         super().close()
 
     def _close_clients(self) -> None:
@@ -457,9 +465,15 @@ class _Channel(_Mixin):
         """Return the queues and messages of an answer; note what is this process's now."""
         found = []
         for key, message, tag in zip(*[iter(answer or ())] * 3, strict=True):
+            name, tag = bytes_to_str(key), bytes_to_str(tag) if tag else ""
+            try:
+                content = loads(bytes_to_str(message))
+            except ValueError:
+                self.recovery.park_unreadable(tag, name, message)
+                continue
             if tag:
-                self.holder.note(bytes_to_str(tag))
-            found.append((lists.queue_of[bytes_to_str(key)], loads(bytes_to_str(message))))
+                self.holder.note(tag)
+            found.append((lists.queue_of[name], content))
         return found
 
     def _lost_race(self) -> None:
@@ -475,6 +489,16 @@ class _Channel(_Mixin):
             queue, message = self._popped.pop(0)
             self._queue_cycle.rotate(queue)
             self.connection._deliver(message, queue)
+
+    def _give_up_popped(self) -> None:
+        """Give back what came in an answer, behind a message whose delivery has failed."""
+        tags = [message["properties"]["delivery_tag"] for _, message in self._popped]
+        self._popped.clear()
+        if self.do_restore:
+            with suppress(*self.connection_errors):
+                self.recovery.give_back_own(tags)
+        for tag in tags:
+            self.holder.give_up(tag)
 
     def is_still_asking(self) -> bool:
         """Return whether the answer that waits is this process's.

@@ -30,6 +30,8 @@ HOLDERS = "celeriac.holders"
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
+# So many tags of what was given up are kept: more than a process can have at once.
+REMEMBERED = 100_000
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ class Holder:
         lease, held: the keys of its lease, and of what it holds.
         taken: what it has: the tag of each message, and the name under which it was taken.
         acks: acknowledgements that Redis may not know of yet, likewise.
+        given_up: tags of what this process had and has no more. Whoever comes late to acknowledge
+            one must not touch what may be another's by now.
         unfinished: why what was taken did not end here, by tag, until it is given back.
         numbers: of its questions.
         lock: for what two threads must not do at once.
@@ -65,6 +69,7 @@ class Holder:
         self.name = self.lease = self.held = ""
         self.taken: dict[str, str] = {}
         self.acks: dict[str, str] = {}
+        self.given_up: dict[str, None] = {}
         self.unfinished: dict[str, str] = {}
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
@@ -121,7 +126,17 @@ class Holder:
 
     def note(self, tag: str) -> None:
         """Note that a message was taken."""
+        self.given_up.pop(tag, None)
         self.taken[tag] = self.name
+
+    def give_up(self, tag: str) -> str | None:
+        """Note that this process has a message no more; return as which holder it had it."""
+        name = self.taken.pop(tag, None)
+        if name is not None:
+            self.given_up[tag] = None
+            while len(self.given_up) > REMEMBERED:
+                del self.given_up[next(iter(self.given_up))]
+        return name
 
     def acknowledge(self, unacked: str, index: str) -> None:
         """Say what is acknowledged and was not said yet.

@@ -49,15 +49,25 @@ def parked(message: dict[str, Any], from_list: str, reason: str, times: int) -> 
         if name != UNFINISHED  # whoever releases it lets it begin anew
     }
     released = dumps({**message, "properties": properties})
+    headers = message["headers"]
+    return _text(headers.get("task"), headers.get("id"), reason, times, from_list, released)
+
+
+def unreadable(text: str, from_list: str) -> str:
+    """Return what is no message as it is parked."""
+    return _text("", "", "it cannot be read", 1, from_list, text)
+
+
+def _text(task: Any, task_id: Any, reason: str, times: int, from_list: str, message: str) -> str:
     return json.dumps(
         {
-            "task": message["headers"].get("task"),
-            "id": message["headers"].get("id"),
+            "task": task,
+            "id": task_id,
             "reason": reason,
             "times": times,
             "since": time.time(),
             "list": from_list,
-            "message": released,
+            "message": message,
         }
     )
 

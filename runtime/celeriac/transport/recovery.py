@@ -11,6 +11,7 @@ count: what was just waiting beside the culprit stays at one.
 
 import json
 import logging
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,8 @@ from kombu.utils.json import dumps, loads
 
 from celeriac.transport import identity
 from celeriac.transport.holder import HELD, HOLDERS, LEASE, Holder
-from celeriac.transport.parking import PARKED, UNFINISHED, parked
-from celeriac.transport.scripts import GIVE_BACK, MARK, ORPHANS, REFRESH
+from celeriac.transport.parking import PARKED, UNFINISHED, parked, unreadable
+from celeriac.transport.scripts import ACKNOWLEDGE, GIVE_BACK, MARK, ORPHANS, REFRESH
 from celeriac.transport.scripts import HOLDERS as ALL_HOLDERS
 
 DELIVERIES = 5
@@ -73,8 +74,8 @@ class Recovery:
         """
         by_holder: dict[str, list[str]] = {}
         for tag in tags:
-            name = self.holder.taken.pop(tag, "")
-            if name:
+            name = self.holder.give_up(tag)
+            if name is not None:
                 by_holder.setdefault(name, []).append(tag)
         for name, held in by_holder.items():
             push = "LPUSH" if last else "RPUSH"
@@ -140,6 +141,20 @@ class Recovery:
             number, _, from_list = bytes_to_str(place).split(" ", 2)
             MARK(self._client, held, tag, f"{number} B {from_list}", place)
 
+    def park_unreadable(self, tag: str, from_list: str, message: bytes | str) -> None:
+        """Park what is no message at all: it would end one worker after the other.
+
+        Args:
+            tag: under which it was noted; empty if it was not.
+            from_list: where it was.
+            message: as it was there.
+        """
+        _log.error("something from %s cannot be read: parked", from_list)
+        text = unreadable(bytes_to_str(message), from_list)
+        self._client.hset(self.keys.prefix + PARKED, tag or uuid.uuid4().hex, text)
+        if tag:
+            ACKNOWLEDGE(self._client, self.keys.unacked, self.keys.index, self.holder.held, tag)
+
     def _bury(self, name: str, who: identity.Identity) -> None:
         tags = [bytes_to_str(tag) for tag in self._client.hkeys(self.holder.held_by(name)) if tag]
         process = f"{who['unit'] or 'process'} {who['pid']} on {who['hostname']}"
@@ -182,15 +197,21 @@ class Recovery:
                     self._parked(each, reason)
 
     def _move(self, each: "_Return", push: str, reason: str) -> tuple[str, str, str, str]:
+        """Return what becomes of a message: its tag, a command, its key and the message."""
+        park = "HSET", self.keys.prefix + PARKED
+        if each.message is None and each.unreadable:
+            return each.tag, *park, unreadable(each.unreadable, each.from_list)
         if each.message is None:
             return each.tag, "", "", ""
         if each.counted and each.unfinished >= self._deliveries:
-            text = parked(each.message, each.from_list, reason, each.unfinished)
-            return each.tag, "HSET", self.keys.prefix + PARKED, text
+            return each.tag, *park, parked(each.message, each.from_list, reason, each.unfinished)
         return each.tag, push, each.from_list, dumps(each.message)
 
     def _parked(self, each: "_Return", reason: str) -> None:
-        headers = each.message["headers"] if each.message else {}
+        if each.message is None:
+            _log.error("something from %s cannot be read: parked", each.from_list)
+            return
+        headers = each.message["headers"]
         name, task_id = headers.get("task"), headers.get("id")
         _log.error(
             "Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason
@@ -207,25 +228,31 @@ class _Return:
         tag: of the message.
         number: by which what was taken later has a higher one.
         from_list: where it was.
-        message: as kombu has it; None if Redis has it no more.
+        message: as kombu has it; None if Redis has it no more, or it cannot be read.
         counted: this return is.
+        unreadable: the text that cannot be read.
     """
 
     tag: str
     number: int
     from_list: str
     message: dict[str, Any] | None
-    counted: bool
+    counted: bool = False
+    unreadable: str = ""
 
     @classmethod
     def of(cls, tag: str, place: str, note: Any, reason: str, *, always: bool) -> "_Return":
         """Return it, counted and marked as given out before."""
         number, mark, from_list = place.split(" ", 2)
         if note is None:
-            return cls(tag, int(number), from_list, None, counted=False)
-        message = loads(bytes_to_str(note))[0]
-        properties = message["properties"]
-        message["headers"]["redelivered"] = properties["delivery_info"]["redelivered"] = True
+            return cls(tag, int(number), from_list, None)
+        try:
+            message = loads(bytes_to_str(note))[0]
+            properties = message["properties"]
+            message["headers"]["redelivered"] = properties["delivery_info"]["redelivered"] = True
+        except (ValueError, KeyError, TypeError):
+            text = bytes_to_str(note)
+            return cls(tag, int(number), from_list, None, unreadable=text)
         before = properties.get(UNFINISHED, 0)
         counted = bool(reason) and (always or mark == "B" or not before)
         if counted:
