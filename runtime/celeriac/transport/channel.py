@@ -289,7 +289,11 @@ class _Channel(_Mixin):
         (self._unnoted.add if no_ack else self._unnoted.discard)(queue)
         self._known_lists.clear()
         self._quiet_until = 0.0
-        return super().basic_consume(queue, no_ack, *args, **kwargs)
+        consumer = super().basic_consume(queue, no_ack, *args, **kwargs)
+        if queue in self.active_fanout_queues and self.connection.loop is not None:
+            # Now, not in the first turn: a worker that says it is ready hears what is said to all.
+            self.connection.cycle._register_LISTEN(self)
+        return consumer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         self.say_acks()
