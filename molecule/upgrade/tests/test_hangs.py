@@ -22,8 +22,8 @@ REDIS_PORT = 6379
 BACK_SECONDS = 1.5 * WATCHDOG_SECONDS + 10
 CUT_SECONDS = 20
 KILLS = 5
-# What a worker had begun when it ended with Redis waits for the visibility timeout (75 + 5 + 60 s) and 10 s more.
-REDELIVERED_SECONDS = 170
+# What was accepted meanwhile is executed by then: a lease is over after 10 s.
+EXECUTED_SECONDS = 90
 OURS = "this worker hangs and is to be replaced"
 SYSTEMD = "Watchdog timeout"
 
@@ -128,10 +128,7 @@ def mended(site: Site) -> Iterator[None]:
 
 
 def back_at_work(site: Site, since: float, patience: float = BACK_SECONDS) -> float:
-    """Wait until tasks that are sent now are executed; return how long after `since` that was, in seconds.
-
-    Sent again and again: what a frozen worker has popped is lost with it, which is Celery's own gap.
-    """
+    """Wait until tasks that are sent now are executed; return how long after `since` that was, in seconds."""
     sent: list[str] = []
 
     def executed() -> bool:
@@ -233,15 +230,13 @@ def test_worker_that_is_paused_on_purpose_is_left_alone(site: Site, serving: Rel
     eventually(lambda: len(site.executed(waiting)) == len(waiting), 30)
 
 
-# The last one: meanwhile the time passes after which what a worker had begun is begun again.
-def test_killing_redis_loses_no_more_than_it_must(site: Site, meanwhile: list[str], figures: list[str]) -> None:
+def test_killing_redis_loses_nothing(site: Site, meanwhile: list[str], figures: list[str]) -> None:
     accepted = set(meanwhile)
     assert len(accepted) > 200
 
     with suppress(AssertionError):  # counted below
-        eventually(lambda: not accepted - set(site.executed(accepted)), REDELIVERED_SECONDS, pause=2)
+        eventually(lambda: not accepted - set(site.executed(accepted)), EXECUTED_SECONDS, pause=2)
     executed = site.executed(accepted)
     lost, twice = len(accepted) - len(executed), sum(count > 1 for count in executed.values())
     figures.append(f"of {len(accepted)} tasks meanwhile: {lost} lost, {twice} executed more than once")
-    # Each kill may come in the moment between taking a message and noting that: Celery's own gap on Redis.
-    assert lost <= KILLS
+    assert not lost

@@ -1,7 +1,6 @@
 """A host that loses its power in mid-switch boots into what it had.
 
-In a file of its own, after those that measure a schedule: what a worker held when the power went is executed when the
-visibility timeout is over, minutes later, beside whatever is due then.
+In a file of its own, after those that measure a schedule.
 """
 
 from __future__ import annotations
