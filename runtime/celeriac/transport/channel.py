@@ -156,6 +156,8 @@ class Poller(stock.MultiChannelPoller):
     def on_readable(self, fileno: int) -> Any:
         """Read an answer, or learn that it is time to ask."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        if channel is None:
+            return None
         if kind == WAKE:
             channel.woken_up()
         if kind == "BRPOP" and channel.asks:
@@ -634,9 +636,10 @@ class _Transport(_Mixin):
     def _turn(self) -> None:
         # kombu adds each connection again in each turn, which costs two system calls for each.
         self.cycle.on_poll_start()
+        # One that is there may be of a connection before, whose number was given out again.
         readers = self.loop.readers
         for fileno in self.cycle.fds:
-            if fileno not in readers:
+            if fileno not in readers or readers[fileno][0] != self.on_readable:
                 self.loop.add_reader(fileno, self.on_readable, fileno)
 
     def _ask_lease_first(self, poller: Any) -> None:
