@@ -15,6 +15,7 @@ from stack.load import failures, percentile
 from stack.releases import Release
 
 from bench import journal as journals
+from bench import tasks as transports
 from bench.console import FEW, LIST, MANY, PAGES, console
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
@@ -172,6 +173,12 @@ def site(lab: Lab) -> Row:
         asked = f", {queries[MANY][name]} queries, and {queries[FEW][name]}" if name in PAGES else ""
         row.notes.append(f"{name}: {many * 1000:.1f} ms, against {few * 1000:.1f} ms: {many / few:.2f}{asked}")
     return row
+
+
+@measure("tasks")
+def tasks(lab: Lab) -> Row:
+    """Tasks a second of a busy worker, against plain Celery's as durable; also latency, CPU, long messages."""
+    return transports.tasks(lab.rounds or 3)
 
 
 @measure("journal")
