@@ -30,8 +30,14 @@ def sleep(name: str, seconds: float) -> str:
 
 
 @shared_task(ignore_result=True)
-def nothing() -> None:
-    """Do nothing, as fast as can be."""
+def nothing(*_: object) -> None:
+    """Do nothing, as fast as can be, with whatever it is given."""
+
+
+@shared_task(ignore_result=True)
+def lag(sent: float) -> None:
+    """Record how long ago, by time.monotonic(), it was sent."""
+    _record("lag", f"{time.monotonic() - sent}")
 
 
 @shared_task
