@@ -49,6 +49,7 @@ on_parked: list[Callable[[dict[str, Any], str, int], None]] = []
 class _Lists:
     """The lists of some queues: their keys, the queue of each, the places of those not noted."""
 
+    queues: tuple[str, ...]
     keys: list[str]
     queue_of: dict[str, str]
     unnoted: str
@@ -75,6 +76,7 @@ class _Channel(Full):
 
     asks = False
     _asked_as = ""
+    _lists_asked: _Lists
     _said: tuple[str, ...] = ()  # with the question under way
     _popped: list[tuple[str, Any]]  # and not delivered yet: queue, message
     _looked = 0.0
@@ -107,8 +109,16 @@ class _Channel(Full):
         """Return whether an event loop turns in this thread, and says soon what is acknowledged."""
         if not (self.asks and self._active_queues and self.connection and self.connection.loop):
             return False
-        at, thread = self.connection.cycle.turned
+        at, thread = self.connection.cycle.last
         return bool(thread == threading.get_ident() and monotonic() < at + TURNS_SECONDS)
+
+    def turned(self) -> None:
+        """See to what no question has seen to."""
+        if self.holder.acks and not self._in_poll:
+            self.say_acks()
+        if self._active_queues:
+            with suppress(*self.connection_errors):
+                self.waking.has_room(self.qos.can_consume(), self._lists_asked.queues)
 
     def say_acks(self) -> None:
         """Say what is acknowledged. What does not get through is said over the next connection."""
@@ -133,6 +143,7 @@ class _Channel(Full):
         if not self.active_queues or clock() < self._looked + LOOK_SECONDS:
             return
         self._looked = clock()
+        self.waking.meet(self.active_queues)
         self.recovery.look(by_lease=clock() > self._connected + self.lease_seconds)
         if clock() > self._refreshed + self.visibility_timeout / 3:
             self._refreshed = clock()
@@ -171,7 +182,8 @@ class _Channel(Full):
             self.settle()
             lists = self._lists([queue], no_ack=False)
             client = redis.Redis(connection_pool=self.pool)
-            answer = TURN(client, *self._question(lists, 1), keys=lists.keys)
+            keys, question = self._question(lists, 1)
+            answer = TURN(client, *question, keys=keys)
             messages = self._take(answer, lists)
         self._maybe_update_queues_expire(self._create_client(), queue)
         if not messages:
@@ -199,14 +211,11 @@ class _Channel(Full):
         room = self.qos.can_consume_max_estimate()
         # With several queues, each turn is another one's.
         wanted = 1 if len(queues) > 1 else BATCH if room is None else min(room, BATCH)
-        question = self._question(lists, wanted)
-        self.waking.asks()
+        keys, question = self._question(lists, wanted, self.waking.asks(lists.queues))
         self._asked_as = self.holder.name
         self._in_poll = connection
         self._brpop_sent_at = monotonic()
-        connection.send_command(
-            "EVALSHA", TURN.sha, len(lists.keys), *lists.keys, *question, *self._said
-        )
+        connection.send_command("EVALSHA", TURN.sha, len(keys), *keys, *question, *self._said)
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self.asks:
@@ -216,7 +225,7 @@ class _Channel(Full):
             answer = self._answer(connection, options)
             self.holder.said(list(self._said))
             if not answer:
-                self.waking.nothing_found()
+                self.waking.nothing_found(sleeps=answer is not None)
                 raise Empty
             self.waking.found()
             self._popped += self._take(answer, self._lists_asked)
@@ -260,6 +269,7 @@ class _Channel(Full):
             keys = [self.global_keyprefix + self._q_for_pri(*each) for each in lists]
             unnoted = self._unnoted if no_ack is None else set()
             found = _Lists(
+                names,
                 keys,
                 {key: queue for key, (queue, _) in zip(keys, lists, strict=True)},
                 "".join(f"{n} " for n, (queue, _) in enumerate(lists, 1) if queue in unnoted),
@@ -268,13 +278,25 @@ class _Channel(Full):
                 self._known_lists[names] = found
         return found
 
-    def _question(self, lists: "_Lists", wanted: int) -> list[Any]:
-        """Return the arguments of a turn, but for its keys and what is acknowledged."""
+    def _question(
+        self, lists: "_Lists", wanted: int, sleeps: tuple[str, str, str] | None = None
+    ) -> tuple[list[str], list[Any]]:
+        """Return the keys and the arguments of a turn, but for what is acknowledged.
+
+        Args:
+            lists: from which to take.
+            wanted: how many messages at most.
+            sleeps: see `Waking.asks`.
+        """
         keys, holder = self.recovery.keys, self.holder
-        number = next(holder.numbers)
-        return [
-            holder.lease, keys.unacked, keys.index, holder.held, number, wanted, lists.unnoted
+        question = [
+            holder.lease, keys.unacked, keys.index, holder.held, next(holder.numbers), wanted,
+            lists.unnoted, holder.now(),
         ]  # fmt: skip
+        if sleeps is None:
+            return lists.keys, [*question, "", "", 0]
+        name, sleepers, call_key = sleeps
+        return [call_key], [*question, name, sleepers, len(lists.keys), *lists.keys]
 
     def _sayable(self) -> tuple[str, ...]:
         """Return what can be acknowledged with a question: what was taken as this holder."""

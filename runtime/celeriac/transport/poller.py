@@ -16,18 +16,18 @@ class Poller(stock.MultiChannelPoller):
     """Knows one more kind of connection, and that nothing may come for a while.
 
     Attributes:
-        turned: when it turned last (`monotonic`), and in which thread.
+        last: when it turned last (`monotonic`), and in which thread.
     """
 
-    turned = 0.0, 0
+    last = 0.0, 0
 
     def on_poll_start(self) -> None:
         """Ask, and say what could not be said with a question."""
-        self.turned = monotonic(), threading.get_ident()
+        self.last = monotonic(), threading.get_ident()
         super().on_poll_start()
         for channel in self._channels:
-            if channel.asks and channel.holder.acks and not channel._in_poll:
-                channel.say_acks()
+            if channel.asks:
+                channel.turned()
 
     def on_readable(self, fileno: int) -> Any:
         """Read an answer, or learn that it is time to ask."""
