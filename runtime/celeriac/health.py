@@ -9,7 +9,7 @@ request                                       answer, JSON
 ``GET /-/celeriac/status``             200    ``{"release": …, "unapplied_migrations": […]}``
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
                                               "executed": 20}}, "queues": {"celery": 7}}``
-``GET /-/celeriac/ledger``             200    ``{"sent_again": 0, …}``: `celeriac.ledger.report`;
+``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
@@ -163,7 +163,7 @@ def _workers(app: Celery) -> Answer:
 
 
 def _ledger(_: Celery) -> Answer:
-    """Report what the dispatch ledger has counted, and what it finds missing."""
+    """Report what the journal has counted, and what it finds missing."""
     from celeriac.ledger.report import report  # has models, which a project may not have
 
     return HTTPStatus.OK, report()
