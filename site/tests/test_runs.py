@@ -149,7 +149,7 @@ def test_a_task_is_sent_though_it_cannot_be_noted(
         sent = simple_function.delay("sent")
         assert TaskResult.objects.count() == 0  # the transaction can still be used
     assert queue.take().headers["id"] == sent.id
-    assert "is sent, but not in the ledger" in caplog.text
+    assert "is sent, but not in the journal" in caplog.text
 
 
 def test_what_was_not_sent_is_not_noted() -> None:
