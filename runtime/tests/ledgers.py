@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
 from environment import postgresql_session
@@ -112,8 +113,9 @@ class Project:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """Wait for an answer."""
+        """Wait for an answer, for a minute at most."""
         assert self.process.stdout is not None
+        assert select([self.process.stdout], [], [], 60)[0], "no answer"
         answer = self.process.stdout.readline()
         assert answer, Path(self._log.name).read_text()[-3000:]
         return json.loads(answer)

@@ -11,7 +11,7 @@ from django.forms import model_to_dict
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from celeriac.ledger import marks
+from celeriac.ledger import bounded, marks
 from celeriac.ledger.marks import Ledger
 from celeriac.ledger.models import Dispatch
 from celeriac.ledger.publishing import NOTED
@@ -95,16 +95,35 @@ def _publish(task: str, task_id: str, retries: int, name: str) -> tuple[str, str
     return message.headers["id"], message.headers[NOTED]
 
 
-def send_in_transaction_while_locked(name: str) -> list[Any]:
-    """Send a task within a transaction, whose own bound for a lock is ten seconds.
+def send_in_transaction_with_bound(name: str, times: int) -> str:
+    """Send a task within a transaction, whose own bound for a lock is ten minutes.
 
     Returns:
-        What the bound is afterwards, and after one that could be noted.
+        What the bound is in the end.
     """
-    found = []
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL lock_timeout = '10s'")
-        sleep.apply_async((name, 0), ignore_result=True)
+        cursor.execute("SET LOCAL lock_timeout = '10min'")
+        for _ in range(times):
+            sleep.apply_async((name, 0), ignore_result=True)
         cursor.execute("SHOW lock_timeout")
-        found.append(cursor.fetchone())
-    return found
+        return str(cursor.fetchone()[0])
+
+
+def send_in_own_session(name: str, bound: str) -> list[int]:
+    """Send a task; return which session was the caller's before, and which is afterwards."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [bound])
+    before = _session()
+    sleep.apply_async((name, 0), ignore_result=True)
+    return [before, _session()]
+
+
+def pause_for(seconds: float) -> None:
+    """Let the journal try again so soon after it has waited in vain."""
+    bounded.PAUSE_SECONDS = seconds
+
+
+def _session() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
