@@ -36,6 +36,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @example([publish(), *START, *END])
 @example([publish(), ("start", 0), ("end", 0)])  # in one flush
+@example([publish(), ("start", 0), ("end", 0), ("start", 0)])
 @example([publish(), *START, publish(retries=1), *END])  # a retry, sent before its attempt ends
 @example([publish(), *START, publish(retries=1), *END, *AGAIN_START, *AGAIN_END])
 @example([publish(), *START, publish("early"), *END])  # one that replaces itself: same retries

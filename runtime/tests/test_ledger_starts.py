@@ -1,6 +1,7 @@
 """What workers say of tasks comes to the rows of just these, and what cannot is dropped alone."""
 
 import json
+import signal
 from datetime import UTC, datetime
 
 import pytest
@@ -23,7 +24,7 @@ def closed(running: Supervised, sender: Project) -> None:
 def test_starts_and_ends_come_to_the_journal(
     ledger_environment: dict[str, str], sender: Project, pool: str
 ) -> None:
-    """Whenever the message is acknowledged, and also those of the last moment."""
+    """Whenever the message is acknowledged."""
     with worker(ledger_environment, f"--pool={pool}") as only:
         late = sender.send("late", task="wait_for_file", time_limit=600)
         early = sender.send("early", 1, task="early")
@@ -36,11 +37,23 @@ def test_starts_and_ends_come_to_the_journal(
         assert sender.row(early)["starts"] == 1
         let_end(ledger_environment, "late")
         closed(only, sender)
-        sender.send("at the end", 0.5)
-        only.waits(lambda: "began at the end" in record(ledger_environment), "last task")
-        only.stop()
-    assert sender.open() == 0, "a stopping worker keeps what it has not written"
     assert sender.report()["doubled"] == 0
+
+
+def test_a_stopping_worker_writes_what_is_left(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    """It would not have written it for an hour."""
+    with worker(ledger_environment, "--include=work.unhurried") as only:
+        sent = sender.send("it", task="wait_for_file")
+        only.waits(lambda: record(ledger_environment) == ["began it"], "start")
+        only.process.send_signal(signal.SIGTERM)
+        only.told("STOPPING=1")
+        assert sender.row(sent)["starts"] == 0
+        let_end(ledger_environment, "it")
+        only.process.wait(60)
+    row = sender.row(sent)
+    assert (row["starts"], row["ended_at"] is None) == (1, False)
 
 
 def test_a_task_that_replaces_itself_runs_to_its_end(
