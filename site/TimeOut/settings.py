@@ -98,7 +98,7 @@ if "SECURE_HSTS_SECONDS" in env and SECURE_HSTS_SECONDS == 0:
 
 INSTALLED_APPS = [
     "app",
-    "celeriac.ledger",  # what was sent, and what is lost of it (../runtime): sent again
+    "celeriac.ledger",  # the journal of what was sent (../runtime)
     "django_celery_beat",  # the schedule, as tables that the admin edits
     "django_celery_results",  # results of tasks, as tables that the admin shows
     "django.contrib.admin",
@@ -466,14 +466,11 @@ CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 
 # What is known of a task that was sent (its arguments, who sent it, whether it was revoked) is kept as long as its
-# result, and for so many tasks at most. The ledger, and `app.tasks.prune_runs`, delete the rest.
+# result, and for so many tasks at most. The journal, and `app.tasks.prune_runs`, delete the rest.
 RUNS_EXPIRE = CELERY_RESULT_EXPIRES
 RUNS_MAX = env.int("RUNS_MAX", default=100_000)
 CELERIAC_LEDGER_KEEP_SECONDS = RUNS_EXPIRE
 CELERIAC_LEDGER_KEEP_ROWS = RUNS_MAX
-
-# Who tells the ledger what not to send again.
-CELERIAC_LEDGER_REVOKED = "app.revocations.revoked_of"
 
 # ==================================================================================================
 # Celery: beat
