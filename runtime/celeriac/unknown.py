@@ -40,8 +40,16 @@ UNCHANGED_SECONDS = 60.0
 # A task that cannot be parked, because the broker does not take it, is kept for so long.
 KEEP_SECONDS = 10.0
 
-# What a transport writes into the properties of a message itself.
-_OF_THE_TRANSPORT = {"delivery_info", "delivery_tag", "body_encoding", "expiration"}
+# What a transport writes into the properties of a message itself, and what is published by name.
+_NO_PROPERTIES = {
+    "delivery_info",
+    "delivery_tag",
+    "body_encoding",
+    "application_headers",
+    "content_type",
+    "content_encoding",
+    "expiration",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -178,24 +186,44 @@ def _drop(consumer: Any, message: Any, origin: dict[str, str]) -> None:
 
 def _move(message: Any, producer: Producer, queue: str, headers: dict[str, Any]) -> None:
     """Publish a message once more, unchanged but for its headers, and then acknowledge it."""
-    properties = {
-        name: value for name, value in message.properties.items() if name not in _OF_THE_TRANSPORT
-    }
-    expiration = message.properties.get("expiration")  # in milliseconds, as AMQP has it
-    producer.publish(
-        message.body,
-        exchange="",
-        routing_key=queue,
-        headers={name: value for name, value in headers.items() if name != "compression"},
-        compression=headers.get("compression"),
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        expiration=None if expiration is None else int(expiration) / 1000,
-        retry=True,  # once: a connection from the pool may be a dead one
+    # Once again, if need be: a connection from the pool may be a dead one.
+    republish(
+        message,
+        producer,
+        queue,
+        headers,
+        retry=True,
         retry_policy={"max_retries": 1, "interval_start": 0},
-        **properties,
     )
     message.ack()
+
+
+def republish(
+    message: Any, producer: Producer, queue: str, headers: dict[str, Any], **changed: Any
+) -> None:
+    """Publish a message once more, unchanged but for its headers.
+
+    Args:
+        message: of kombu.
+        producer: publishes it.
+        queue: where it goes.
+        headers: what it has in place of its own.
+        changed: other properties, and options of `Producer.publish`.
+    """
+    properties = {
+        name: value for name, value in message.properties.items() if name not in _NO_PROPERTIES
+    }
+    expiration = message.properties.get("expiration")  # in milliseconds, as AMQP has it
+    options = {
+        "exchange": "",
+        "routing_key": queue,
+        "headers": {name: value for name, value in headers.items() if name != "compression"},
+        "compression": headers.get("compression"),
+        "content_type": message.content_type,
+        "content_encoding": message.content_encoding,
+        "expiration": None if expiration is None else int(expiration) / 1000,
+    }
+    producer.publish(message.body, **{**properties, **options, **changed})
 
 
 def _origin(consumer: Any, message: Any) -> dict[str, str] | None:
@@ -206,18 +234,37 @@ def _origin(consumer: Any, message: Any) -> dict[str, str] | None:
     """
     said = message.headers if "task" in message.headers else message.payload  # protocol 2, or 1
     exchange = message.delivery_info.get("exchange") or ""
-    routing_key = message.delivery_info.get("routing_key") or ""
     queues = consumer.task_consumer.queues
-    bound = [queue for queue in queues if queue.exchange and queue.exchange.name == exchange]
-    if any(queue.exchange.type == "fanout" for queue in bound):
+    if any(queue.exchange.type == "fanout" for queue in _bound(queues, exchange)):
         return None
+    return {
+        "task": str(said["task"]),
+        "id": str(said.get("id")),
+        "queue": queue_of(queues, message),
+    }
+
+
+def queue_of(queues: list[Queue], message: Any) -> str:
+    """Return the name of the queue that a message came from, as well as it can be told.
+
+    Args:
+        queues: those that are consumed.
+        message: of kombu.
+    """
+    exchange = message.delivery_info.get("exchange") or ""
+    routing_key = message.delivery_info.get("routing_key") or ""
+    bound = _bound(queues, exchange)
     fitting = (
         [queue.name for queue in queues if not exchange and queue.name == routing_key]
         or [queue.name for queue in bound if queue.routing_key == routing_key]
         or [queue.name for queue in [*bound, *queues]]
         or [routing_key]
     )
-    return {"task": str(said["task"]), "id": str(said.get("id")), "queue": fitting[0]}
+    return str(fitting[0])
+
+
+def _bound(queues: list[Queue], exchange: str) -> list[Queue]:
+    return [queue for queue in queues if queue.exchange and queue.exchange.name == exchange]
 
 
 def _queue(connection: Connection) -> Queue:

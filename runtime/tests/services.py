@@ -123,6 +123,16 @@ class RabbitMQ:
             )
         _wait(lambda: _greets(self.port), f"rabbitmq-server on port {self.port}", 60)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing until the block ends."""
+        server = self._processes[-1].pid
+        os.killpg(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(server, signal.SIGCONT)
+
     def stop(self) -> None:
         """Stop it at once."""
         for process in reversed(self._processes):

@@ -14,7 +14,7 @@ import pytest
 import redis as redis_client
 from celery import Celery
 from kombu import Connection, Queue
-from services import Redis
+from services import RabbitMQ, Redis
 from workers import messages, record, send, worker
 
 from celeriac.handback import requeue
@@ -44,7 +44,7 @@ def newer(environment: dict[str, str], project: Path) -> dict[str, str]:
     return {**environment, "PYTHONPATH": path, "CELERIAC_RELEASE": "fedcba987654"}
 
 
-def new(broker: Redis, name: str, *arguments: object, **options: object) -> str:
+def new(broker: Redis | RabbitMQ, name: str, *arguments: object, **options: object) -> str:
     """Send a task that only the newer release knows."""
     return send(broker, name, *arguments, task="work.more.new", **options)
 
@@ -193,3 +193,23 @@ def test_what_was_given_back_meanwhile_is_not_taken_from_who_has_it(redis: Redis
         assert Queue("celery", channel=other.default_channel).get() is not None
         _try_again(SimpleNamespace(task_consumer=SimpleNamespace(channel=channel)), message)
         assert messages(redis) == (0, 1)
+
+
+def test_on_rabbitmq_a_task_comes_through_the_parking_unchanged(
+    environment: dict[str, str], newer: dict[str, str], rabbitmq: RabbitMQ
+) -> None:
+    more = json.dumps({"CELERY_TASK_DEFAULT_QUEUE": "unknown-1"})
+    on_rabbitmq = {"BROKER_URL": rabbitmq.url, "MORE_SETTINGS": more}
+    with worker({**environment, **on_rabbitmq}) as old:
+        old.told("READY=1")
+        rich = new(
+            rabbitmq, "rich", [1, "x" * 3000], kwargs={"b": None}, priority=6, compression="gzip",
+            headers={"mine": "kept"}, queue="unknown-1",
+        )  # fmt: skip
+        old.waits(lambda: old.log.read_text().count(": parked") == 1, "parked task")
+        old.stop()
+    with worker({**newer, **on_rabbitmq}) as young:
+        young.waits(lambda: executed(newer) == ["rich"], "executed task")
+    saw = [line[4:] for line in record(newer) if line.startswith("saw ")]
+    wanted = (rich, ([1, "x" * 3000],), {"b": None}, 6, 0, {"mine": "kept"})
+    assert saw == [repr(wanted)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from celery import Celery
-from services import Redis
+from services import RabbitMQ, Redis
 from supervised import Supervised, supervised
 
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -36,7 +36,7 @@ def worker(
 
 
 def send(
-    broker: Redis, name: str, *arguments: object, task: str = "sleep", **options: object
+    broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object
 ) -> str:
     """Send a task of the module ``work.tasks``, or of any other by its full name; return its id.
 

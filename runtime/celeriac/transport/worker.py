@@ -1,10 +1,11 @@
 """What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
 
 A pool process that dies leaves a message that did not end: it goes back, and is counted
-(`celeriac.transport.recovery`). A task that raises MemoryError has failed like any other; Celery
-would raise it again in the worker, and end that. What this process had when it lost its lease, and
-has not begun, is another worker's: it is dropped here. A task that is parked has failed, and its
-state says so. (celery/worker/request.py and strategy.py, 5.7)
+(`celeriac.transport.recovery`; on RabbitMQ `celeriac.unfinished`). A task that raises MemoryError
+has failed like any other; Celery would raise it again in the worker, and end that. What this
+process had when it lost its lease, and has not begun, is another worker's: it is dropped here. A
+task that is parked has failed, and its state says so. (celery/worker/request.py and strategy.py,
+5.7)
 """
 
 import base64
@@ -23,6 +24,7 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu import serialization
 
+from celeriac import unfinished
 from celeriac.handback import processes_of
 from celeriac.transport import channel as channels
 from celeriac.transport.parking import UNFINISHED
@@ -52,16 +54,17 @@ class Deliveries(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begin."""
-        telling = cache(_telling)
+        telling = cache(partial(_telling, worker))
         for task in worker.app.tasks.values():
             task.Request = telling(symbol_by_name(task.Request))
         channels.on_lost[:] = [partial(_drop, worker)]
         channels.on_parked[:] = [partial(_fail, worker.app)]
 
 
-def _telling(base: Any) -> Any:
+def _telling(worker: Any, base: Any) -> Any:
     class Telling(base):  # Celery's class, or one of the project's own
         _is_lost = False
+        _unfinished = ""  # why, once it did not end
 
         def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(message, *arguments, **options)
@@ -96,9 +99,24 @@ def _telling(base: Any) -> Any:
 
             What a cold shutdown ends is no fault of the task.
             """
-            if self.recovery is not None and not state.should_terminate:
-                unfinished = self.recovery.holder.unfinished
-                unfinished[self.message.delivery_tag] = str(error) or repr(error)
+            if state.should_terminate:
+                return
+            self._unfinished = str(error) or repr(error)
+            if self.recovery is not None:
+                self.recovery.holder.unfinished[self.message.delivery_tag] = self._unfinished
+
+        def reject(self, requeue: bool = False) -> None:
+            """Put it back, where the broker does not count with a count."""
+            times = 0
+            if requeue and self._unfinished and not self.acknowledged:
+                times = unfinished.put_back(worker.consumer, self, self._unfinished)
+            if not times:
+                super().reject(requeue)
+                return
+            if unfinished.is_parked(times):
+                _store_failure(worker.app, self.id, self._context, self._unfinished, times)
+            self.acknowledge()
+            self.send_event("task-rejected", requeue=True)
 
     Telling.__name__ = "Request"
     return Telling
@@ -177,6 +195,10 @@ def _fail(app: Celery, message: dict[str, Any], reason: str, times: int) -> None
     except Exception:
         _log.debug("the arguments of [%s] cannot be read", task_id, exc_info=True)
     request = Context(headers, args=args, kwargs=kwargs, **(embed or {}))
+    _store_failure(app, task_id, request, reason, times)
+
+
+def _store_failure(app: Celery, task_id: str, request: Any, reason: str, times: int) -> None:
     error = WorkerLostError(f"{reason}; not ended {times} times, parked")
     try:
         app.backend.mark_as_failure(task_id, error, request=request, store_result=True)
