@@ -367,3 +367,10 @@ def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -
     secrets += [str(templar.template(variables[key])) for key in names]
     assert names
     assert [secret for secret in secrets if secret and secret in text] == []
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_process_knows_its_boot_and_its_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """With the boot it proves that another process is dead. `%n` could be the plain name, of which there may be two."""
+    lines = unit_text(loader, tmp_path, name).splitlines()
+    assert "Environment=CELERIAC_BOOT_ID=%b CELERIAC_UNIT=@UNIT@.service" in lines
