@@ -289,7 +289,7 @@ LOGGING = {
 # Celery: broker
 # ==================================================================================================
 
-# The Redis server: the broker is its database 0, results may be in its database 1.
+# The Redis server: the broker is its database 0.
 REDIS_HOST = env.str("REDIS_HOST", default="127.0.0.1")
 REDIS_PORT = env.int("REDIS_PORT", default=6379)
 REDIS_USERNAME = secret("REDIS_USERNAME", "")
@@ -441,15 +441,18 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Celery: results
 # ==================================================================================================
 
-# `django-db` keeps results in the database, where the admin shows them; `redis` in the broker's
-# Redis server, in its database 1, several times faster; or any URL that Celery takes.
+# `django-db` keeps results in the database, where the admin shows them; `redis` in Redis, several
+# times faster; or any URL that Celery takes.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="django-db")
 
 # Celery reads that variable itself and takes a bare `redis` to be at these. Not set for a URL,
-# which has its own.
+# which has its own. A host has a second server for results, which forgets the oldest when it is
+# full; with one server only they are beside the queue, in database 1.
 if CELERY_RESULT_BACKEND == "redis":
-    CELERY_REDIS_HOST, CELERY_REDIS_PORT, CELERY_REDIS_DB = REDIS_HOST, REDIS_PORT, 1
+    CELERY_REDIS_HOST = REDIS_HOST
+    CELERY_REDIS_PORT = env.int("REDIS_RESULTS_PORT", default=REDIS_PORT)
+    CELERY_REDIS_DB = 1 if CELERY_REDIS_PORT == REDIS_PORT else 0
     CELERY_REDIS_USERNAME, CELERY_REDIS_PASSWORD = REDIS_USERNAME or None, REDIS_PASSWORD or None
 
 # Arguments, name and worker are kept with the result.
