@@ -91,3 +91,13 @@ def test_what_is_full_makes_room(machine: Machine, secrets: dict[str, str], site
         eventually(lambda: site.task(task)["state"] == "SUCCESS", 60)
     finally:
         redis(machine, secrets, *(f"DEL full:{n}" for n in numbers))
+
+
+@pytest.mark.once
+def test_tasks_that_end_without_it_have_their_results_when_it_is_back(machine: Machine, site: Website) -> None:
+    with machine.stopped(UNIT):
+        tasks = [site.enqueue_add(number, number) for number in range(3)]
+
+    for number, task in enumerate(tasks):
+        eventually(lambda task=task: site.task(task)["state"] == "SUCCESS", 120)  # type: ignore[misc]
+        assert site.task(task)["result"] == number * 2
