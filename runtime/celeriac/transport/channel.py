@@ -97,7 +97,7 @@ class _Channel(Full):
         )
         client = redis.Redis(connection_pool=self.pool)
         self.holder = holder_of(
-            f"{self.connection.client.as_uri()} {self.global_keyprefix}",
+            _broker(self.connection.client, self.global_keyprefix),
             lambda: Holder(client, self.global_keyprefix, self.lease_seconds),
         )
         self.recovery = Recovery(client, keys, self.holder, self.deliveries)
@@ -389,6 +389,18 @@ class _Channel(Full):
 def _say_parked(message: dict[str, Any], reason: str, times: int) -> None:
     for listener in on_parked:
         listener(message, reason, times)
+
+
+def _broker(connection: Any, prefix: str) -> tuple[Any, ...]:
+    """Return what tells one broker from another, by whichever of its URLs it is reached.
+
+    Args:
+        connection: of kombu.
+        prefix: of all keys.
+    """
+    options = connection.transport_options or {}
+    urls = tuple(connection.alt) or (connection.as_uri(),)
+    return *urls, connection.virtual_host, options.get("master_name"), prefix
 
 
 class Channel(_Channel, stock.Channel):

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import redis
@@ -194,14 +194,14 @@ class Holder:
             time.sleep(pause)
 
 
-_holders: dict[str, Holder] = {}
+_holders: dict[Hashable, Holder] = {}
 
 
-def holder_of(broker: str, make: Callable[[], Holder]) -> Holder:
+def holder_of(broker: Hashable, make: Callable[[], Holder]) -> Holder:
     """Return the holder that this process is at a broker; all its connections share it.
 
     Args:
-        broker: its URL and prefix.
+        broker: what tells it from others.
         make: makes it.
     """
     found = _holders.get(broker)

@@ -27,7 +27,8 @@ WAKE = "WAKE"
 # Who has no room for so long calls another; when nobody sleeps, it does not ask again for a while.
 CALL_SECONDS = 0.01
 CALL_AGAIN_SECONDS = 0.25
-# Who was not heard of for so long is no more of the team.
+# A team meets so often; who was not heard of for so long is no more of it.
+MEET_SECONDS = 3.0
 TEAM_SECONDS = 10
 
 TEAMS = "celeriac.team."
@@ -54,6 +55,7 @@ class Waking:
         self._called = False  # likewise since the last question: this process has slept
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
+        self._met_at = 0.0
         self._full_since: float | None = None
         self._call_at = 0.0
 
@@ -149,16 +151,20 @@ class Waking:
         raise Empty
 
     def meet(self, queues: Iterable[str]) -> None:
-        """Say that this process is of the team, and learn whether enough others watch.
+        """Say that this process is of the team, and learn whether enough others watch; come often.
 
         Args:
             queues: that are consumed.
         """
+        if monotonic() < self._met_at + MEET_SECONDS:
+            return
+        self._met_at = monotonic()
         channel, team = self._channel, _team(queues)
         prefix, name = channel.global_keyprefix, channel.holder.name
         keys = f"{prefix}{TEAMS}{team}", f"{prefix}{SLEEPERS}{team}"
         members, sleepers = TEAM(channel.holder.client, *keys, name, TEAM_SECONDS)
-        self._may_sleep = sleepers + 1 < members
+        others_asleep = sleepers - self._sleeps
+        self._may_sleep = others_asleep + 1 < members
         if self._sleeps and sleepers == members:
             self._called = True  # by nobody, for nobody watches
             self.hurry()

@@ -1,0 +1,193 @@
+"""An idle worker that waits for messages in Redis: it is told, it heals, and it asks seldom."""
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from environment import HERE, comes_true
+from services import Redis
+from supervised import Supervised
+from transport_lab import ONE, calls, configured, execute, inside, names, sender, trap
+from workers import messages, record, send, worker
+
+from celeriac.transport.scripts import TURN
+
+# Between two questions of a worker that nobody tells anything, in seconds. What comes sooner came
+# because it was told.
+SELDOM = 60
+SOON = SELDOM / 2
+
+UNTOLD = "does not tell of messages"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def told(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a worker that must be told, for it asks by itself too seldom."""
+    return configured(environment, polling_interval=SELDOM, socket_timeout=SELDOM)
+
+
+def does(running: Supervised, environment: dict[str, str], redis: Redis) -> None:
+    """See an idle worker execute a task soon, and be idle again."""
+    name = f"task {next(_numbers)}"
+    send(redis, name, 0)
+    running.waits(lambda: f"ended {name}" in record(environment), name, within=SOON)
+    # The acknowledgement goes with a question, which finds nothing.
+    running.waits(lambda: messages(redis) == (0, 0), "acknowledgement", within=SOON)
+
+
+def have_ended(environment: dict[str, str], number: int) -> bool:
+    """Return whether so many tasks have ended."""
+    return len(names(record(environment), "ended")) == number
+
+
+def waiting(redis: Redis) -> list[tuple[str, str]]:
+    """Return who waits: the ids of the connection that asks, and of the one that is told."""
+    with inside(redis) as client:
+        connections = client.client_list()
+    told = {each["id"] for each in connections if each["cmd"] == "subscribe"}
+    return [(each["id"], each["redir"]) for each in connections if each["redir"] in told]
+
+
+def touch(client: Any) -> None:
+    """Change the queue, and leave it as it was."""
+    client.lpush("celery", "")
+    client.lpop("celery")
+
+
+def test_any_of_many_lists_wakes(told: dict[str, str], redis: Redis) -> None:
+    queues, steps = ["one", "two", "three"], [*range(10)]
+    lists = [{"queue": queue, "priority": step} for queue in queues for step in steps]
+    steps_known = configured(told, polling_interval=SELDOM, priority_steps=steps)
+    with (
+        worker(steps_known, ONE, f"--queues={','.join(queues)}") as only,
+        sender(redis.url, priority_steps=steps) as send_one,
+    ):
+        for number, where in enumerate([lists[-1], *lists], 1):
+            send_one(str(number), 0, **where)
+            only.waits(partial(have_ended, told, number), f"task of {where}", SOON)
+            only.waits(lambda: messages(redis) == (0, 0), "acknowledgement", SOON)
+        # At any moment of a turn: just before an answer, just after it.
+        for number in range(200):
+            send_one(f"at random {number}", 0, **random.choice(lists))
+            time.sleep(random.random() * 0.02)
+        only.waits(partial(have_ended, told, 1 + len(lists) + 200), "end of all tasks", SOON)
+
+
+def test_what_comes_before_an_empty_answer_is_not_missed(
+    told: dict[str, str], redis: Redis
+) -> None:
+    """The news of it can be there sooner than the answer: they come over two connections."""
+    is_empty, is_news = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        is_empty.set()
+        return is_news.wait(60)
+
+    with trap(redis, told) as (way, through), worker(through, ONE) as only:
+        does(only, told, redis)
+        way.set("answered", TURN.sha.encode(), hold)
+        with inside(redis) as client, client.pipeline() as nothing:
+            touch(nothing)  # lets it ask
+            nothing.execute()
+        assert is_empty.wait(60)
+        send(redis, "between", 0)
+        time.sleep(1)  # for the news to be read
+        is_news.set()
+        only.waits(lambda: "ended between" in record(told), "executed task", SOON)
+
+
+def test_it_heals(told: dict[str, str], redis: Redis) -> None:
+    """Whatever is cut or forgotten: soon a message is announced again."""
+    with worker(told, ONE) as only, inside(redis) as client:
+        does(only, told, redis)
+        ((_, is_told),) = both = waiting(redis)
+        client.client_kill_filter(_id=is_told)
+        only.waits(lambda: waiting(redis) not in ([], both), "new connection", SOON)
+        does(only, told, redis)
+
+        client.script_flush()
+        does(only, told, redis)
+        does(only, told, redis)
+
+        for times in (2, 3):
+            ((asks, is_told),) = waiting(redis)
+            if times == 3:
+                client.client_kill_filter(_id=is_told)
+            client.client_kill_filter(_id=asks)
+            only.told("STATUS=consuming", times=times)
+            does(only, told, redis)
+            does(only, told, redis)
+        # Nobody is there to be told: Redis says that over the connection that asks.
+        ((_, is_told),) = waiting(redis)
+        with client.pipeline() as at_once:
+            at_once.client_kill_filter(_id=is_told)
+            touch(at_once)
+            at_once.execute()
+        does(only, told, redis)
+        does(only, told, redis)
+    log = only.log.read_text()
+    assert "Unrecoverable" not in log
+    assert UNTOLD not in log
+
+
+@pytest.fixture
+def acl(redis: Redis) -> Iterator[None]:
+    """What the role lets the user of a site do; that user is there until the test ends."""
+    template = HERE.parents[1] / "roles" / "redis" / "templates" / "users.acl.j2"
+    (line,) = [each for each in template.read_text().splitlines() if each.startswith("user site ")]
+    rules = line.rpartition("}}")[2].split()
+    assert rules
+    with inside(redis) as client:
+        execute(client, "ACL", "SETUSER", "site", "on", ">secret", *rules)
+        yield
+        client.acl_deluser("site")
+
+
+def as_site(environment: dict[str, str], redis: Redis) -> dict[str, str]:
+    """Return the environment of a worker that is this user."""
+    return {**environment, "BROKER_URL": f"redis://site:secret@127.0.0.1:{redis.port}/0"}
+
+
+@pytest.mark.usefixtures("acl")
+def test_the_user_of_a_site_is_told(told: dict[str, str], redis: Redis) -> None:
+    with worker(as_site(told, redis), ONE) as only:
+        does(only, told, redis)
+        does(only, told, redis)
+        assert UNTOLD not in only.log.read_text()
+        assert waiting(redis)
+
+
+@pytest.mark.usefixtures("acl")
+def test_who_may_not_be_told_asks_and_says_so(environment: dict[str, str], redis: Redis) -> None:
+    with inside(redis) as client:
+        execute(client, "ACL", "SETUSER", "site", "-client")
+    with worker(as_site(environment, redis), ONE) as only:
+        does(only, environment, redis)
+        does(only, environment, redis)
+        assert UNTOLD in only.log.read_text()
+        assert not waiting(redis)
+
+
+def test_idle_workers_ask_about_once_a_second(environment: dict[str, str], redis: Redis) -> None:
+    """The renewals of their leases, three in a second, wake nobody."""
+    renewing = configured(environment, lease_seconds=1)
+    with worker(renewing, ONE) as one, worker(renewing, ONE) as other:
+        one.told("READY=1")
+        other.told("READY=1")
+        one.waits(lambda: len(waiting(redis)) == 2, "questions")
+        with inside(redis) as client:
+            client.config_resetstat()
+            since = client.time()[0]
+            assert comes_true(lambda: client.time()[0] >= since + 8, 60)
+            asked, renewed = calls(redis, "lmpop"), calls(redis, "pexpire")
+            seconds = client.time()[0] - since + 1
+    # Fewer on a busy computer, never more.
+    assert 2 <= asked <= 1.5 * 2 * seconds
+    assert renewed > asked / 2, "the leases were not renewed"
