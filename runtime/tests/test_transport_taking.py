@@ -114,6 +114,7 @@ def test_a_batch_on_its_way_is_executed_once_and_in_order(
                 kill(first)
             else:
                 first.waits(lambda: len(executed(environment)) == LONG, "executed tasks")
+                first.waits(lambda: messages(redis) == (0, 0), "acknowledgements")
         with worker(through, ONE) as second:
             second.waits(lambda: len(executed(environment)) == LONG, "executed tasks")
             second.waits(lambda: messages(redis) == (0, 0), "acknowledgements")
