@@ -31,10 +31,10 @@ PAGES = {
 # A tenth of them has failed. The oldest was sent as many seconds ago as there are.
 FILL = """
 TRUNCATE celeriac_ledger_dispatch, django_celery_results_taskresult;
-INSERT INTO celeriac_ledger_dispatch (task_id, name, args, kwargs, priority, parent, sent_by, sent_at,
-  queued_at, ended_at, retries, queue, resent, worker, starts, acked, lost)
-SELECT 'filler-' || n, 'app.tasks.add', '[2, 3]', '{{}}', 5, '', '', now() - interval '1 second' * ({rows} - n),
-  now(), now(), 0, 'celery', 0, 'celery@host', 1, false, false
+INSERT INTO celeriac_ledger_dispatch (task_id, publication, name, args, kwargs, priority, parent, sent_by, sent_at,
+  ended_at, retries, queue, worker, starts)
+SELECT 'filler-' || n, '', 'app.tasks.add', '[2, 3]', '{{}}', 5, '', '', now() - interval '1 second' * ({rows} - n),
+  now(), 0, 'celery', 'celery@host', 1
 FROM generate_series(1, {rows}) AS n;
 INSERT INTO django_celery_results_taskresult (task_id, task_name, task_args, task_kwargs, status, worker, content_type,
   content_encoding, result, date_created, date_started, date_done, meta)

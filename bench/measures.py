@@ -14,7 +14,8 @@ from collections.abc import Callable
 from stack.load import failures, percentile
 from stack.releases import Release
 
-from bench import ledger as ledgers
+from bench import journal as journals
+from bench import tasks as transports
 from bench.console import FEW, LIST, MANY, PAGES, console
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
@@ -174,7 +175,13 @@ def site(lab: Lab) -> Row:
     return row
 
 
-@measure("ledger")
-def ledger(lab: Lab) -> Row:
-    """A task in a busy worker, with and without the dispatch ledger; and its enqueueing."""
-    return ledgers.ledger(lab.rounds or 3)
+@measure("tasks")
+def tasks(lab: Lab) -> Row:
+    """Tasks a second of a busy worker, against plain Celery's as durable; also latency, CPU, long messages."""
+    return transports.tasks(lab.rounds or 3)
+
+
+@measure("journal")
+def journal(lab: Lab) -> Row:
+    """A task in a busy worker, with and without the journal of what was sent; and its enqueueing."""
+    return journals.journal(lab.rounds or 3)

@@ -17,7 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
-UNITS = {"s": 1, "ms": 1000}  # how many of them a second has
+# How a run's seconds are shown in each unit, and with how many digits. A run of a rate is one of what there is so many
+# of in a second: more is better there.
+UNITS: dict[str, tuple[Callable[[float], float], int]] = {
+    "s": (lambda seconds: seconds, 2),
+    "ms": (lambda seconds: seconds * 1000, 2),
+    "/s": (lambda seconds: 1 / seconds, 0),
+}
 
 
 class MeasureError(Exception):
@@ -59,17 +65,19 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
-        """Return ours over the reference's, of each round."""
-        return [ours.seconds / other.seconds for ours, other in zip(self.ours, self.reference, strict=True)]
+        """Return ours over the reference's in the row's unit, of each round."""
+        convert, _ = UNITS[self.unit]
+        pairs = zip(self.ours, self.reference, strict=True)
+        return [convert(ours.seconds) / convert(other.seconds) for ours, other in pairs]
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Return the medians, their unit, the mean load and the ratio, as text."""
-        ours = statistics.median(run.seconds for run in self.ours)
-        reference = statistics.median(run.seconds for run in self.reference)
+        convert, digits = UNITS[self.unit]
+        ours = convert(statistics.median(run.seconds for run in self.ours))
+        reference = convert(statistics.median(run.seconds for run in self.reference))
         load = statistics.mean(run.load for run in self.ours + self.reference)
         ratio = statistics.median(self.ratios()) if self.paired else ours / reference
-        scale = UNITS[self.unit]
-        return f"{ours * scale:.2f}", f"{reference * scale:.2f}", self.unit, f"{load:.1f}", f"{ratio:.2f}"
+        return f"{ours:.{digits}f}", f"{reference:.{digits}f}", self.unit, f"{load:.1f}", f"{ratio:.2f}"
 
 
 def output_of(*command: str | Path, **environment: str) -> str:

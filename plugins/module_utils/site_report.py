@@ -23,8 +23,8 @@ PROPERTIES = (
     "MemoryCurrent",
     "WatchdogTimestamp",
 )
-# What a person is told of the ledger; runtime/celeriac/ledger/report.py says what each is.
-OF_THE_LEDGER = ("sent_again", "lost", "dropped", "started_again", "not_noted", "never_ended")
+# What a person is told of the journal; runtime/celeriac/ledger/report.py says what each is.
+OF_THE_JOURNAL = ("not_noted", "not_marked", "doubled", "never_ended")
 
 
 class Report:
@@ -88,7 +88,7 @@ class Report:
         ]
 
     def _from_within(self) -> dict[str, Any]:
-        """Return what the web process knows of queues, workers and the ledger; of a host without one, nothing."""
+        """Return what the web process knows of queues, workers and the journal; of a host without one, nothing."""
         found: dict[str, Any] = {"workers": None, "queues": None, "ledger": None}
         if not any(process.name == "gunicorn" for process in self._processes):
             return found
@@ -142,7 +142,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
     if ledger := report["ledger"]:
-        lines.append("ledger: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_LEDGER))
+        lines.append("journal: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_JOURNAL))
         lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")

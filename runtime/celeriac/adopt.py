@@ -22,6 +22,8 @@ _REPLACED = {
 }
 
 
+_REDIS = {"redis", "rediss", "sentinel"}
+
 # What Celery needs for a task to be executed at least once, whatever ends its worker.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-acks-late
 _DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
@@ -33,8 +35,8 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
     The ping task and the worker's reports to systemd are added. A broker on Redis is spoken to by
     `celeriac.transport`. A task is acknowledged when it has ended, and comes back when its process
     is lost, unless the project or the task says otherwise. The ``django-db`` result backend is
-    replaced by the one that survives a restart of the database (`celeriac.results`); any other is
-    left alone.
+    replaced by the one that survives a restart of the database (`celeriac.results`); one on Redis
+    tries again when that is away; any other is left alone.
 
     Args:
         app: the project's own app; it is changed in place.
@@ -55,6 +57,10 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
             result_backend_always_retry=True,
             result_backend_max_retries=result_retries,
         )
+    elif isinstance(configured, str) and configured.partition(":")[0] in _REDIS:
+        # Celery's backend tries writes again, and the read before a task only if it is told to: a
+        # task would be acknowledged that was never executed.
+        app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
 
 

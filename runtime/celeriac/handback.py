@@ -5,7 +5,7 @@ the whole drain later, in which no other worker can have them. They are
 
 - tasks held for their ETA or countdown, or by a rate limit,
 - tasks that wait for a free process or thread of the pool,
-- and one that nobody sees: Redis answers a BRPOP that was sent before the stop with a message,
+- and one that nobody sees: Redis answers a question that was sent before the stop with a message,
   which would lie in the socket until the connection is closed.
 
 What the pool has begun stays, and is acknowledged when it is done. What the soft shutdown cuts
@@ -26,7 +26,7 @@ from kombu.transport.virtual import QoS as VirtualQoS
 
 # Until a pool process has said that it begins with a task that was already written to it.
 SETTLE_SECONDS = 2.0
-# Over what the server promises to answer a BRPOP in.
+# Over what the server promises to answer in.
 BRPOP_GRACE_SECONDS = 1.0
 # A thread that has taken a task from its queue says so without waiting for anything.
 THREAD_START_SECONDS = 0.1
@@ -139,9 +139,10 @@ def _hand_back(worker: Any, consumer: Any) -> list[str]:
 
 
 def _await_reply(channel: Any) -> None:
-    """On Redis, wait for the answer to a BRPOP that is under way; it may bring a message.
+    """On Redis, wait for the answer to a question that is under way; it may bring a message.
 
-    This comes first: what is given back before it, that BRPOP would take out again.
+    This comes first: what is given back before it, that question would take out again. It is there
+    at once, or with kombu's own transport after `brpop_timeout`.
     """
     connection = getattr(channel, "_in_poll", None)
     if connection and connection.can_read(timeout=channel.brpop_timeout + BRPOP_GRACE_SECONDS):

@@ -11,7 +11,7 @@ request                                       answer, JSON
                                               "executed": 20}}, "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
                                               "memory": 0.02}}``
-``GET /-/celeriac/ledger``             200    ``{"sent_again": 0, …}``: `celeriac.ledger.report`;
+``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
@@ -167,7 +167,7 @@ def _workers(app: Celery) -> Answer:
 
 
 def _ledger(_: Celery) -> Answer:
-    """Report what the dispatch ledger has counted, and what it finds missing."""
+    """Report what the journal has counted, and what it finds missing."""
     from celeriac.ledger.report import report  # has models, which a project may not have
 
     return HTTPStatus.OK, report()

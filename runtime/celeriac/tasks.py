@@ -17,8 +17,8 @@ class Pong(TypedDict):
 
 
 # The result is the point of it, so it is stored even where the project ignores results; a ping
-# that waited longer than anybody watches is dropped by the worker instead of executed, and one that
-# is lost is what a ping is to find out, so the ledger does not send it again.
+# that waited longer than anybody watches is dropped by the worker instead of executed, and nobody
+# needs it in the journal.
 @shared_task(
     name=PING, bind=True, ignore_result=False, expires=60, max_retries=0,
     time_limit=10, soft_time_limit=9, ledger=False,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from environment import PROJECT, empty_database, process_environment
-from ledgers import with_ledger
+from ledgers import Project, running, with_ledger
 from listening import Waiting
 from services import (
     PostgreSQL,
@@ -93,7 +93,7 @@ def environment(bare_environment: dict[str, str], migrated: Path, redis: Redis) 
 def database_with_ledger(
     postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The name of a PostgreSQL database with the schema of the project and the ledger, to copy."""
+    """The name of a PostgreSQL database with the schema of the project and the journal, to copy."""
     postgresql_of_the_run.start()
     environment = process_environment(tmp_path_factory.mktemp("ledger"), PROJECT)
     database = empty_database(postgresql_of_the_run, "with-ledger")
@@ -113,9 +113,16 @@ def ledger_environment(
     scratch: Path,
     database_with_ledger: str,
 ) -> dict[str, str]:
-    """The environment of a process of the project with the ledger, on PostgreSQL and Redis."""
+    """The environment of a process of the project with the journal, on PostgreSQL and Redis."""
     database = empty_database(postgresql, scratch.name, template=database_with_ledger)
     return with_ledger({**bare_environment, **database, "BROKER_URL": redis.url})
+
+
+@pytest.fixture
+def sender(ledger_environment: dict[str, str]) -> Iterator[Project]:
+    """A process of the project with the journal."""
+    with running(ledger_environment) as project:
+        yield project
 
 
 @pytest.fixture(scope="session")

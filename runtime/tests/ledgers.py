@@ -1,4 +1,4 @@
-"""A project with the dispatch ledger: who sends its tasks, and what the ledger then says."""
+"""A project with the journal: who sends its tasks, and what the journal then says."""
 
 import json
 import os
@@ -8,16 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
-import redis as redis_client
 from environment import postgresql_session
-from services import Redis
-from supervised import Supervised
 from workers import record
-
-# For so many seconds a task must be nowhere, in these tests.
-BOUND = 2.0
 
 # A process of the project that is neither web nor worker, and knows nothing of `celeriac.app`.
 PROJECT_PROCESS = """
@@ -45,15 +40,15 @@ for line in sys.stdin:
             ]
     except Exception as error:
         answer = {"error": repr(error)}
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer, default=str), flush=True)
 """
 
 
 def with_ledger(environment: dict[str, str], **settings: Any) -> dict[str, str]:
-    """Return the environment of a process of the project with the ledger, and other settings."""
+    """Return the environment of a process of the project with the journal, and other settings."""
     given = json.loads(environment.get("MORE_SETTINGS", "{}"))
-    more = {"CELERIAC_LEDGER_BOUND_SECONDS": BOUND, **given, **settings}
-    return {**environment, "MORE_APPS": "celeriac.ledger", "MORE_SETTINGS": json.dumps(more)}
+    more = json.dumps({**given, **settings})
+    return {**environment, "MORE_APPS": "celeriac.ledger", "MORE_SETTINGS": more}
 
 
 class Project:
@@ -98,7 +93,7 @@ class Project:
         return sent
 
     def report(self) -> dict[str, Any]:
-        """Return the ledger in numbers."""
+        """Return the journal in numbers."""
         found: dict[str, Any] = self.ask({"report": True})
         return found
 
@@ -118,8 +113,9 @@ class Project:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """Wait for an answer."""
+        """Wait for an answer, for a minute at most."""
         assert self.process.stdout is not None
+        assert select([self.process.stdout], [], [], 60)[0], "no answer"
         answer = self.process.stdout.readline()
         assert answer, Path(self._log.name).read_text()[-3000:]
         return json.loads(answer)
@@ -130,7 +126,7 @@ class Project:
         return found
 
     def rows(self, condition: str = "", *values: object) -> list[dict[str, Any]]:
-        """Return rows of the ledger, the oldest first."""
+        """Return rows of the journal, the oldest first."""
         with postgresql_session(self._environment) as session:
             query = f"SELECT * FROM celeriac_ledger_dispatch {condition} ORDER BY id"
             cursor = session.execute(query, values)
@@ -140,19 +136,6 @@ class Project:
     def open(self) -> int:
         """Return how many rows have not ended."""
         return len(self.rows("WHERE ended_at IS NULL"))
-
-    @contextmanager
-    def unheard(self, task_id: str) -> Iterator[None]:
-        """Let no word of a task come to its row until the block ends; what waits then is lost."""
-        with postgresql_session(self._environment) as session:
-            session.execute("BEGIN")
-            query = "SELECT 1 FROM celeriac_ledger_dispatch WHERE task_id = %s FOR UPDATE"
-            session.execute(query, [task_id])
-            yield
-            session.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
 
     def end(self) -> None:
         """End it."""
@@ -174,36 +157,6 @@ def running(environment: dict[str, str]) -> Iterator[Project]:
 def ended(environment: dict[str, str]) -> list[str]:
     """Return the names that tasks recorded when they ended."""
     return [line[6:] for line in record(environment) if line.startswith("ended ")]
-
-
-def everything(broker: Redis) -> dict[str, int]:
-    """Return how many messages are in each list of the broker, and unacked."""
-    with redis_client.Redis.from_url(broker.url, decode_responses=True) as client:
-        lists = [key for key in client.keys("*") if client.type(key) == "list"]
-        return {**{key: client.llen(key) for key in lists}, "unacked": client.hlen("unacked")}
-
-
-def freezable(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment of a worker that waits at the broker for long, to be frozen there."""
-    options = {"visibility_timeout": 3600, "polling_interval": 60, "socket_timeout": 120}
-    return with_ledger(environment, CELERY_BROKER_TRANSPORT_OPTIONS=options)
-
-
-def freeze(workers: list[Supervised], broker: Redis) -> None:
-    """Freeze all workers of a broker, each while it waits for a message.
-
-    Args:
-        workers: all of them, and `freezable`.
-        broker: theirs.
-    """
-    with redis_client.Redis.from_url(broker.url) as client:
-        for each in workers:
-            each.told("READY=1", within=60)
-        workers[0].waits(
-            lambda: client.info("clients")["blocked_clients"] == len(workers), "waiting workers"
-        )
-    for each in workers:
-        each.process.send_signal(signal.SIGSTOP)
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:

@@ -234,6 +234,21 @@ class PostgreSQL:
         if self._runs():
             self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=fast")
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it and all its sessions answer nothing until the block ends."""
+        server = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(server, signal.SIGSTOP)  # the first: it makes the others
+        sessions = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        processes = [server, *map(int, sessions)]
+        try:
+            for process in processes:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
     def _runs(self) -> bool:
         return (self.directory / "data" / "postmaster.pid").exists()
 

@@ -12,6 +12,7 @@ from celery import Celery
 from environment import postgresql_session
 from services import PostgreSQL, Redis, free_port
 from supervised import supervised
+from workers import messages, record, send, worker
 
 from celeriac.adopt import BACKEND, adopt
 
@@ -36,7 +37,6 @@ def test_the_database_backend_is_replaced_by_ours(backend: str) -> None:
     "backend",
     [
         None,
-        "redis://127.0.0.1/0",
         "rpc://",
         "django-cache",
         "cache+memory://",
@@ -48,6 +48,35 @@ def test_another_backend_is_left_alone(backend: str | None) -> None:
     app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
     for name in ("result_backend", "result_backend_always_retry", "result_backend_max_retries"):
         assert app.conf[name] == untouched.conf[name]
+
+
+@pytest.mark.parametrize("backend", ["redis", "redis://127.0.0.1/0", "sentinel://127.0.0.1"])
+def test_a_backend_on_redis_tries_again(backend: str) -> None:
+    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    assert app.conf.result_backend == backend
+    assert app.conf.result_backend_always_retry is True
+    assert app.conf.result_backend_max_retries == 7
+
+
+def test_a_task_waits_for_its_results_on_redis(
+    environment: dict[str, str], redis: Redis, tmp_path: Path
+) -> None:
+    """The read before its start must not fail: it would be acknowledged, and never executed."""
+    results = Redis(tmp_path, free_port())
+    results.start()
+    try:
+        with worker({**environment, "RESULT_BACKEND": results.url}) as running:
+            running.told("READY=1")
+            results.stop()
+            task_id = send(redis, "kept", 0, ignore_result=False)
+            running.waits(lambda: messages(redis) == (0, 1), "task that waits for its results")
+            time.sleep(2)  # long enough for one that does not
+            results.start()
+            running.waits(lambda: "ended kept" in record(environment), "executed task")
+            with Celery(broker=redis.url, backend=results.url, set_as_current=False) as app:
+                running.waits(lambda: app.AsyncResult(task_id).successful(), "its result")
+    finally:
+        results.stop()
 
 
 DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
@@ -91,9 +120,9 @@ def test_every_command_of_celery_runs_on_it(environment: dict[str, str], redis: 
     celery = ["-A", "celeriac.app"]
     port = free_port()
     flower = [*celery, "flower", f"--port={port}", "--address=127.0.0.1"]
-    worker = [*celery, "worker", "--concurrency=1", "--hostname=tested@%h", "--task-events"]
+    starts = [*celery, "worker", "--concurrency=1", "--hostname=tested@%h", "--task-events"]
     with (
-        supervised("celery", *worker, environment=environment) as running,
+        supervised("celery", *starts, environment=environment) as running,
         supervised("celery", *flower, environment=environment) as web,
         supervised("celery", *celery, "events", "--dump", environment=environment) as events,
     ):
@@ -142,8 +171,8 @@ def test_a_result_survives_a_restart_of_the_database(
     environment = {**on_postgresql, "MORE_SETTINGS": '{"CELERY_TASK_TRACK_STARTED": true}'}
     prepare = [sys.executable, "-m", "celeriac.prepare", "migrate"]
     subprocess.run(prepare, env=environment, check=True, stdout=subprocess.DEVNULL)
-    worker = ["-A", "celeriac.app", "worker", "--concurrency=2", "--hostname=tested@%h"]
-    with supervised("celery", *worker, environment=environment) as running:
+    starts = ["-A", "celeriac.app", "worker", "--concurrency=2", "--hostname=tested@%h"]
+    with supervised("celery", *starts, environment=environment) as running:
         running.told("READY=1")
         with Celery(broker=redis.url, set_as_current=False) as sender:
             # One ends after the restart, on a broken connection; one while the database is down.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from celery import Celery
-from ledgers import ended, running, with_ledger
+from ledgers import ended, running
 from services import Redis
 from workers import worker
 
@@ -180,14 +180,13 @@ def test_what_is_done_aside_is_done_in_turns() -> None:
     aside.join(5)
 
 
-def test_a_process_of_the_pool_inherits_nothing_of_what_the_ledger_does(
+def test_a_process_of_the_pool_inherits_nothing_of_what_the_journal_does(
     ledger_environment: dict[str, str], redis: Redis
 ) -> None:
     """Each of twenty is forked while both of its threads work nearly all the time."""
-    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_BOUND_SECONDS=0.2)
     slow = ("--include=work.inheritance", "--max-tasks-per-child=1")
-    with running(environment) as project, worker(environment, *slow) as only:
+    with running(ledger_environment) as project, worker(ledger_environment, *slow) as only:
         only.told("READY=1")
         project.send_many([()] * 20, task="work.inheritance.inherited")
-        only.waits(lambda: len(ended(environment)) == 20, "all of them")
-    assert ended(environment) == ["nothing"] * 20
+        only.waits(lambda: len(ended(ledger_environment)) == 20, "all of them")
+    assert ended(ledger_environment) == ["nothing"] * 20

@@ -79,20 +79,20 @@ def test_what_a_rate_limit_holds_goes_back_too(environment: dict[str, str], redi
         assert messages(redis) == (2, 0)
 
 
-def test_a_message_that_was_taken_but_not_looked_at_goes_back(
+def test_a_message_for_a_worker_that_is_stopped_while_it_is_frozen_is_for_others(
     environment: dict[str, str], redis: Redis
 ) -> None:
-    """The worker asks Redis for a message, and is frozen; when it goes on, it has been stopped."""
+    """The worker waits for a message, and is frozen; when it goes on, it has been stopped."""
     with worker(environment) as first:
         first.told("READY=1")
         send(redis, "long", task="wait_for_file")
         first.waits(lambda: record(environment) == ["began long"], "running task")
         first.process.send_signal(signal.SIGSTOP)
         send(redis, "unseen", 0)
-        first.waits(lambda: messages(redis) == (0, 1), "message taken by the frozen worker")
         first.process.send_signal(signal.SIGTERM)
         first.process.send_signal(signal.SIGCONT)
-        first.waits(lambda: messages(redis) == (1, 1), "message back in the queue")
+        first.told("STOPPING=1")
+        first.waits(lambda: messages(redis) == (1, 1), "message in the queue")
         let_end(environment, "long")
         first.process.wait(20)
         assert messages(redis) == (1, 0)

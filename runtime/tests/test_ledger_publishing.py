@@ -5,23 +5,17 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 import redis as redis_client
-from environment import TOKEN, postgresql_session
-from ledgers import BOUND, Project, ended, running, with_ledger
+from environment import TOKEN, comes_true, postgresql_session
+from ledgers import Project, ended, running, with_ledger
 from services import PostgreSQL, Redis, free_port
 from supervised import supervised
 from workers import messages, record, send, worker
-
-
-@pytest.fixture
-def sender(ledger_environment: dict[str, str]) -> Iterator[Project]:
-    """A process of the project."""
-    with running(ledger_environment) as project:
-        yield project
 
 
 def test_a_row_says_what_was_sent(sender: Project) -> None:
@@ -91,20 +85,121 @@ def test_without_the_database_tasks_are_sent_and_counted(
     assert sender.report()["not_noted"] == 1
 
 
-def test_a_new_task_under_the_id_of_one_that_has_ended_is_noted(
+# So many publications that a second for each would be more than `TOGETHER`.
+MANY, TOGETHER = 100, 50
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_database_that_hangs_does_not_hold_up_who_sends(
+    sender: Project, postgresql: PostgreSQL, redis: Redis, connected: bool
+) -> None:
+    if connected:
+        sender.send("before", 0)
+    with postgresql.frozen():
+        began = time.monotonic()
+        sender.send_many([("meanwhile", 0)] * MANY)
+        assert time.monotonic() - began < TOGETHER
+    assert messages(redis)[0] == MANY + connected
+    comes_noted(sender)
+    # The one that hung may have come late; the others were not even tried.
+    rows = sender.rows()
+    assert [json.loads(row["args"])[0] for row in rows].count("meanwhile") <= 1
+    assert sender.report()["not_noted"] >= MANY
+
+
+def comes_noted(sender: Project) -> None:
+    """Send until a row is written again, as it is some seconds after the database is there."""
+
+    def noted() -> bool:
+        sent = sender.send("after", 0)
+        return sent in [row["task_id"] for row in sender.rows()]
+
+    assert comes_true(noted, within=60)
+
+
+@contextmanager
+def locked(environment: dict[str, str]) -> Iterator[None]:
+    """Let nobody else read or write the rows until the block ends."""
+    with postgresql_session(environment) as session, session.transaction():
+        session.execute("LOCK TABLE celeriac_ledger_dispatch")
+        yield
+
+
+@pytest.mark.parametrize("pause", [0, 5])
+def test_a_lock_does_not_hold_up_who_sends(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis, pause: float
+) -> None:
+    """While one waits for it, no other one does, however short the pause is."""
+    sender.call("work.ledger_help", "pause_for", pause)
+    with locked(ledger_environment):
+        began = time.monotonic()
+        sender.send_many([("meanwhile", 0)] * MANY)
+        assert time.monotonic() - began < TOGETHER
+    assert messages(redis)[0] == MANY
+    comes_noted(sender)
+    assert sender.report()["not_noted"] >= MANY
+
+
+def test_who_was_held_up_has_another_session_with_the_database(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    with locked(ledger_environment):
+        before, after = sender.call("work.ledger_help", "send_in_own_session", "it", "10min")
+        assert before != after
+
+
+def test_who_was_refused_keeps_its_session(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    """And with it its locks, say."""
+    with locked(ledger_environment):
+        before, after = sender.call("work.ledger_help", "send_in_own_session", "it", "50ms")
+        assert before == after
+    assert sender.rows() == []
+
+
+def test_a_lock_does_not_hold_up_a_transaction_in_which_tasks_are_sent(
     ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
-    with worker(ledger_environment) as only:
-        sender.send("first", 0, task_id="daily")
-        only.waits(lambda: sender.row("daily")["ended_at"] is not None, "end")
-        only.stop()
-    sender.send("second", 0, task_id="daily")
+    """It goes on, with its own bound for a lock."""
+    send = partial(sender.call, "work.ledger_help", "send_in_transaction_with_bound", "it")
+    assert send(1) == "10min"
+    with locked(ledger_environment):
+        began = time.monotonic()
+        assert send(MANY) == "10min"
+        assert time.monotonic() - began < TOGETHER
+    assert messages(redis)[0] == 1 + MANY
+    assert len(sender.rows()) == 1
+
+
+def test_a_transaction_that_is_undone_does_not_undo_the_count(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    with locked(ledger_environment):
+        sender.call("work.ledger_help", "send_in_own_session", "it", "50ms")
+    sender.call("work.tasks", "send_in_transaction", "undone", True)
+    assert sender.report()["not_noted"] == 0
+    sender.send("after", 0)
+    assert sender.report()["not_noted"] == 1
+
+
+def test_what_is_sent_under_the_id_of_another_takes_its_row_over(sender: Project) -> None:
+    """Whether that one has ended or not, and however often it was tried."""
+    sender.send("first", 0, task_id="daily", retries=3, headers={"sent_by": "anna"})
+    sender.send("second", 0, task_id="daily", task="early", countdown=600)
     row = sender.row("daily")
-    assert (row["ended_at"], row["starts"], json.loads(row["args"])[0]) == (None, 0, "second")
-    with redis_client.Redis.from_url(redis.url) as client:
-        client.delete("celery")
-    with worker(ledger_environment) as only:
-        only.waits(lambda: "second" in ended(ledger_environment), "lost one", BOUND * 3 + 15)
+    assert (row["name"], row["retries"], row["sent_by"]) == ("work.tasks.early", 0, "")
+    assert (json.loads(row["args"])[0], row["eta"] is None) == ("second", False)
+
+
+def test_a_retry_that_could_not_be_sent_is_over(sender: Project, redis: Redis) -> None:
+    sender.send("it", 0, task_id="it")
+    redis.stop()
+    options = {"task_id": "it", "retries": 1}
+    answer = sender.ask({"task": "work.tasks.sleep", "args": [["it", 0]], "options": options})
+    assert "OperationalError" in answer["error"]
+    row = sender.row("it")
+    assert (row["retries"], row["ended_at"] is None) == (1, False)
 
 
 def test_it_can_be_switched_off(ledger_environment: dict[str, str], redis: Redis) -> None:
@@ -114,20 +209,18 @@ def test_it_can_be_switched_off(ledger_environment: dict[str, str], redis: Redis
         only.waits(lambda: ended(environment) == ["it"], "task")
         only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
         assert project.rows() == []
-    with redis_client.Redis.from_url(redis.url) as client:
-        assert not client.exists("celeriac.receipts")
 
 
-def test_a_task_of_somebody_without_the_ledger_leaves_nothing(
+def test_a_task_of_somebody_without_the_journal_leaves_nothing(
     ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
     with worker(ledger_environment) as only:
         send(redis, "it", 0)
         only.waits(lambda: ended(ledger_environment) == ["it"], "task")
         only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
-        with redis_client.Redis.from_url(redis.url) as client:
-            assert not client.exists("celeriac.receipts")
-        assert sender.rows() == []
+        only.stop()
+    assert sender.rows() == []
+    assert sender.report()["not_marked"] == 0
 
 
 def test_on_a_developers_computer_celerys_own_command_is_enough(
@@ -139,18 +232,16 @@ def test_on_a_developers_computer_celerys_own_command_is_enough(
     with supervised("django", "migrate", "-v0", environment=environment) as migration:
         assert migration.process.wait(60) == 0
 
-    def rows() -> list[tuple[str, int]]:
+    def rows() -> list[tuple[str, int, bool]]:
         with closing(sqlite3.connect(environment["SQLITE"], timeout=20)) as database:
-            query = "SELECT args, resent FROM celeriac_ledger_dispatch WHERE ended_at IS NOT NULL"
-            return sorted((json.loads(args)[0], resent) for args, resent in database.execute(query))
+            query = "SELECT args, starts, ended_at IS NOT NULL FROM celeriac_ledger_dispatch"
+            return [(json.loads(args)[0], *others) for args, *others in database.execute(query)]
 
     with running(environment) as project:
-        project.send("lost", 0)
-        with redis_client.Redis.from_url(redis.url) as client:
-            client.delete("celery")
+        project.send("it", 0)
+        assert rows() == [("it", 0, False)]
         with supervised("celery", *command, environment=environment) as only:
-            project.send("sent", 0)
-            only.waits(lambda: rows() == [("lost", 1), ("sent", 0)], "both", BOUND * 3 + 20)
+            only.waits(lambda: rows() == [("it", 1, True)], "start and end")
 
 
 def test_old_rows_are_forgotten_and_those_that_are_too_many(
@@ -177,6 +268,27 @@ def test_old_rows_are_forgotten_and_those_that_are_too_many(
         assert left[:2] == [future, waiting]
         assert len(left) == 102
         assert project.call("celeriac.ledger.retention", "prune") == 0
+
+
+def test_a_worker_forgets_what_is_old(ledger_environment: dict[str, str], sender: Project) -> None:
+    old, new = sender.send("old", 0, queue="other"), sender.send("new", 0, queue="other")
+    with postgresql_session(ledger_environment) as session:
+        query = "UPDATE celeriac_ledger_dispatch SET sent_at = now() - interval '8 days'"
+        session.execute(f"{query} WHERE task_id = %s", [old])
+    with worker(ledger_environment) as only:
+        only.waits(lambda: [row["task_id"] for row in sender.rows()] == [new], "one row")
+
+
+def test_arguments_that_are_not_to_be_kept_are_not(sender: Project, redis: Redis) -> None:
+    """And a task that is to be left out is."""
+    hidden = sender.send("the secret", 0, task="secret")
+    sender.send("outside", 0, task="unnoted", headers={"celeriac-ledger": "of another"})
+    with redis_client.Redis.from_url(redis.url) as client:
+        assert "celeriac-ledger" not in json.loads(client.lindex("celery", 0))["headers"]
+    (row,) = sender.rows()
+    assert row["task_id"] == hidden
+    assert "the secret" not in repr(row)
+    assert row["args"] is row["kwargs"] is None
 
 
 def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
@@ -209,7 +321,7 @@ def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
 
 
 def asked(port: int) -> tuple[int, Any]:
-    """Ask a site for the ledger in numbers."""
+    """Ask a site for the journal in numbers."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         headers = {"Authorization": f"Bearer {TOKEN}"}

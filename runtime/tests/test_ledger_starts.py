@@ -1,204 +1,229 @@
-"""A task that is started a second time, and a site on which everything is killed."""
+"""What workers say of tasks comes to the rows of just these, and what cannot is dropped alone."""
 
 import json
-import random
 import signal
-import time
-from collections import Counter
-from contextlib import ExitStack
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 import redis as redis_client
-from environment import postgresql_session
-from ledgers import BOUND, Project, ended, everything, freezable, freeze, kill, running, with_ledger
-from services import Redis, redis_server
+from environment import comes_true, postgresql_session
+from ledgers import Project, ended, kill
+from services import PostgreSQL, Redis
 from supervised import Supervised
-from workers import messages, record, worker
+from workers import POOLS, let_end, messages, record, worker
 
 ONE = "--concurrency=1"
-WITHIN = BOUND * 3 + 15
 
 
-def taken_by_a_frozen_worker(frozen: Supervised, redis: Redis, project: Project, task: str) -> str:
-    """Freeze a worker, and send a task that it takes and cannot note; return the id."""
-    freeze([frozen], redis)
-    sent = project.send("it", *([0] if task == "once" else []), task=task)
-    frozen.waits(lambda: everything(redis) == {"unacked": 0}, "taken message")
-    return sent
+def closed(running: Supervised, sender: Project) -> None:
+    """Wait until no row is open."""
+    running.waits(lambda: sender.open() == 0, "all rows closed")
 
 
-def test_what_waited_long_and_was_taken_just_now_is_not_sent_again(
-    ledger_environment: dict[str, str], redis: Redis
+@POOLS
+def test_starts_and_ends_come_to_the_journal(
+    ledger_environment: dict[str, str], sender: Project, pool: str
 ) -> None:
-    """The bound is for how long a task is nowhere, not for how long ago it was sent."""
-    bound = 8 * BOUND
-    frozen_environment = with_ledger(
-        freezable(ledger_environment), CELERIAC_LEDGER_BOUND_SECONDS=bound
-    )
-    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_BOUND_SECONDS=bound)
-    with running(environment) as project, worker(frozen_environment, ONE) as frozen:
-        sent = taken_by_a_frozen_worker(frozen, redis, project, "once")
-        with postgresql_session(environment) as session:
-            session.execute(
-                "UPDATE celeriac_ledger_dispatch SET queued_at = queued_at - interval '1 hour'"
-            )
-        with worker(environment, ONE, "--queues=other") as healthy:
-            healthy.waits(lambda: project.row(sent)["missed_at"] is not None, "look", WITHIN)
-            looks = project.report()["looks"]
-            healthy.waits(lambda: project.report()["looks"] >= looks + 2, "two more looks")
-            frozen.process.send_signal(signal.SIGCONT)
-            frozen.waits(lambda: project.row(sent)["ended_at"] is not None, "end")
-        assert record(environment) == ["began it", "ended it"]
-        assert project.report()["sent_again"] == 0
+    """Whenever the message is acknowledged."""
+    with worker(ledger_environment, f"--pool={pool}") as only:
+        late = sender.send("late", task="wait_for_file", time_limit=600)
+        early = sender.send("early", 1, task="early")
+        only.waits(lambda: sender.row(late)["starts"] == 1, "start")
+        row = sender.row(late)
+        assert (row["ended_at"], row["worker"].startswith("worker-")) == (None, True)
+        assert row["started_at"] >= row["sent_at"]
+        assert (row["overdue_at"] - row["started_at"]).total_seconds() >= 600
+        only.waits(lambda: sender.row(early)["ended_at"] is not None, "end")
+        assert sender.row(early)["starts"] == 1
+        let_end(ledger_environment, "late")
+        closed(only, sender)
+    assert sender.report()["doubled"] == 0
 
 
-def test_a_frozen_worker_that_wakes_after_the_task_was_executed_drops_it(
-    ledger_environment: dict[str, str], redis: Redis
+def test_a_stopping_worker_writes_what_is_left(
+    ledger_environment: dict[str, str], sender: Project
 ) -> None:
-    environment = freezable(ledger_environment)
-    with running(ledger_environment) as project, worker(environment, ONE) as frozen:
-        sent = taken_by_a_frozen_worker(frozen, redis, project, "once")
-        with worker(ledger_environment, ONE) as healthy:
-            healthy.waits(lambda: project.row(sent)["ended_at"] is not None, "resend", WITHIN)
-            frozen.process.send_signal(signal.SIGCONT)
-            frozen.waits(lambda: project.report()["dropped"] == 1, "dropped start")
-            frozen.waits(lambda: messages(redis) == (0, 0), "no message left")
-        assert record(ledger_environment) == ["began it", "ended it"]
-        frozen.waits(lambda: "has ended before: dropped" in frozen.log.read_text(), "word of it")
-        report = project.report()
-        assert (report["sent_again"], report["started_again"], report["doubled"]) == (1, 0, 0)
-        # It is up to date again, and drops nothing else.
-        other = project.send("other", 0)
-        frozen.waits(lambda: project.row(other)["ended_at"] is not None, "other task")
-        assert project.report()["dropped"] == 1
+    """It would not have written it for an hour."""
+    with worker(ledger_environment, "--include=work.unhurried") as only:
+        sent = sender.send("it", task="wait_for_file")
+        only.waits(lambda: record(ledger_environment) == ["began it"], "start")
+        only.process.send_signal(signal.SIGTERM)
+        only.told("STOPPING=1")
+        assert sender.row(sent)["starts"] == 0
+        let_end(ledger_environment, "it")
+        only.process.wait(60)
+    row = sender.row(sent)
+    assert (row["starts"], row["ended_at"] is None) == (1, False)
 
 
-def test_a_frozen_worker_that_wakes_while_the_task_runs_runs_it_too_and_is_counted(
-    ledger_environment: dict[str, str], redis: Redis
+def test_a_task_that_replaces_itself_runs_to_its_end(
+    ledger_environment: dict[str, str], sender: Project
 ) -> None:
-    environment = freezable(ledger_environment)
-    with running(ledger_environment) as project, worker(environment, ONE) as frozen:
-        sent = taken_by_a_frozen_worker(frozen, redis, project, "once_with_file")
-        with worker(ledger_environment, ONE) as healthy:
-            healthy.waits(lambda: project.row(sent)["starts"] == 1, "resent task", WITHIN)
-            frozen.process.send_signal(signal.SIGCONT)
-            frozen.waits(lambda: project.row(sent)["starts"] == 2, "second start")
-            (Path(ledger_environment["SCRATCH"]) / "it").touch()
-            frozen.waits(lambda: len(ended(ledger_environment)) == 2, "two ends")
-        frozen.waits(lambda: project.report()["started_again"] == 1, "count")
-        assert project.report()["doubled"] == 1
-        assert [*Path(ledger_environment["SCRATCH"]).glob("effect-*")] == [
-            Path(ledger_environment["SCRATCH"]) / "effect-it"
-        ]
+    """Under the same id, in the same attempt; its row is that of the other one."""
+    with worker(ledger_environment) as only:
+        sent = sender.send("it", task="replaced")
+        only.waits(lambda: ended(ledger_environment) == ["it"], "the other one")
+        closed(only, sender)
+    row = sender.row(sent)
+    assert (row["name"], row["starts"]) == ("work.tasks.sleep", 1)
+    assert record(ledger_environment) == ["replaced it", "began it", "ended it"]
 
 
-def test_what_was_put_back_after_it_had_ended_is_dropped(
-    ledger_environment: dict[str, str], redis: Redis
+def test_a_row_is_of_the_last_attempt(ledger_environment: dict[str, str], sender: Project) -> None:
+    with worker(ledger_environment) as only:
+        headers = {"sent_by": "anna", "rerun_of": "another"}
+        sent = sender.send("it", 0, "other", task="retry_once", headers=headers)
+        only.waits(lambda: messages_of(sender, sent) == (1, 0), "retry")
+        only.stop()
+    row = sender.row(sent)
+    assert (row["sent_by"], row["parent"], row["queue"]) == ("anna", "another", "other")
+    assert (row["started_at"], row["ended_at"]) == (None, None)
+    with worker(ledger_environment, "--queues=other") as second:
+        closed(second, sender)
+    assert sender.row(sent)["starts"] == 1
+
+
+def messages_of(sender: Project, task_id: str) -> tuple[int, int]:
+    """Return which attempt a row is of, and how often that one was started."""
+    row = sender.row(task_id)
+    return row["retries"], row["starts"]
+
+
+def test_the_end_of_one_does_not_close_another_under_the_same_id(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
-    """As a worker leaves it that is killed between the end of a task and its acknowledgement."""
-    with running(ledger_environment) as project:
-        sent = project.send("it", 0)
-        with redis_client.Redis.from_url(redis.url) as client:
-            message = json.loads(client.lindex("celery", 0))
-            with worker(ledger_environment) as only:
-                only.waits(lambda: project.row(sent)["ended_at"] is not None, "end")
-                message["headers"]["redelivered"] = True
-                message["properties"]["delivery_info"]["redelivered"] = True
-                client.rpush("celery", json.dumps(message))
-                only.waits(lambda: project.report()["dropped"] == 1, "dropped start")
-                only.waits(lambda: messages(redis) == (0, 0), "no message left")
-        assert record(ledger_environment) == ["began it", "ended it"]
+    with worker(ledger_environment) as only:
+        sender.send("first", task="wait_for_file", task_id="daily")
+        only.waits(lambda: sender.row("daily")["starts"] == 1, "start")
+        sender.send("second", 0, task_id="daily", queue="other")
+        let_end(ledger_environment, "first")
+        only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
+        only.stop()  # it has said everything then
+        assert ended(ledger_environment) == ["first"]
+    row = sender.row("daily")
+    assert (row["starts"], row["started_at"], row["ended_at"]) == (0, None, None)
+    with worker(ledger_environment, "--queues=other") as second:
+        closed(second, sender)
+    assert ended(ledger_environment) == ["first", "second"]
 
 
-@pytest.mark.parametrize("task", ["sleep", "early"])
-def test_what_a_worker_executed_in_the_moment_before_it_was_killed_is_not_sent_again(
-    ledger_environment: dict[str, str], redis: Redis, task: str
+def test_a_second_start_runs_and_is_counted(
+    ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
-    """The ledger does not know of it; Redis has the receipt."""
-    with running(ledger_environment) as project:
-        with worker(ledger_environment, ONE) as first:
-            first.told("READY=1")
-            sent = project.send("it", 0, task=task, countdown=1)
-            with project.unheard(sent):
-                first.waits(lambda: "ended it" in record(ledger_environment), "execution")
-                first.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
-                kill(first.process)
-        assert project.row(sent)["ended_at"] is None
-        with worker(ledger_environment, ONE) as second:
-            second.waits(lambda: project.report()["looks"] >= 1, "looks")
-            with redis_client.Redis.from_url(redis.url) as client:
-                second.waits(lambda: not client.exists("celeriac.receipts"), "receipts read")
-            time.sleep(2 * BOUND)
-        assert record(ledger_environment) == ["began it", "ended it"]
-        assert project.report()["sent_again"] == 0
-        row = project.row(sent)
-        assert row["ended_at"] if task == "sleep" else row["acked"]
+    """Of one that has ended already, as far as the journal knows."""
+    sent = sender.send("it", task="wait_for_file")
+    with worker(ledger_environment, ONE) as only:
+        only.waits(lambda: sender.row(sent)["starts"] == 1, "start")
+        with postgresql_session(ledger_environment) as session:
+            session.execute("UPDATE celeriac_ledger_dispatch SET ended_at = now()")
+        kill(only.process)
+    give_back(redis)
+    let_end(ledger_environment, "it")
+    with worker(ledger_environment, ONE) as only:
+        only.waits(lambda: ended(ledger_environment) == ["it"], "second start")
+        only.waits(lambda: sender.report()["doubled"] == 1, "count")
+    assert record(ledger_environment) == ["began it", "began it", "ended it"]
 
 
-def test_all_that_waited_is_sent_again_when_redis_has_lost_it(
-    ledger_environment: dict[str, str], redis: Redis
+def give_back(redis: Redis) -> None:
+    """Put what a killed worker had back into its queue, as the visibility timeout does."""
+    with redis_client.Redis.from_url(redis.url) as client:
+        for tag, kept in client.hgetall("unacked").items():
+            message, _, queue = json.loads(kept)
+            message["headers"]["redelivered"] = True
+            client.rpush(queue, json.dumps(message))
+            client.hdel("unacked", tag)
+
+
+def test_a_mark_that_cannot_be_written_is_dropped_alone(
+    ledger_environment: dict[str, str], sender: Project
 ) -> None:
-    names = [f"{number}" for number in range(100)]
-    with running(ledger_environment) as project:
-        project.send_many([(name, 0) for name in names])
-        redis.stop()
-        redis.start()
-        assert everything(redis) == {"unacked": 0}
-        with worker(ledger_environment) as only:
-            only.waits(lambda: len(ended(ledger_environment)) >= 100, "all of them", WITHIN)
-            only.waits(lambda: project.open() == 0, "closed rows")
-        assert Counter(ended(ledger_environment)) == Counter(names)
-        assert project.report()["sent_again"] == 100
-
-
-def test_under_kills_of_redis_and_of_workers_no_task_is_lost(
-    ledger_environment: dict[str, str],
-) -> None:
-    """Five kills of Redis and eight of workers, under 2,000 tasks."""
-    kills = ["redis"] * 5 + ["worker"] * 8
-    random.Random(5).shuffle(kills)
-    options = {"visibility_timeout": 8, "socket_timeout": 5, "unacked_restore_interval": 1}
-    options["unacked_restore_throttle"] = 1
-    accepted: list[str] = []
-    with redis_server(on_disk=True) as redis, ExitStack() as stack:
-        environment = with_ledger(
-            {**ledger_environment, "BROKER_URL": redis.url},
-            CELERY_BROKER_TRANSPORT_OPTIONS=options,
-            # Longer than a restart of Redis takes here.
-            CELERY_TASK_PUBLISH_RETRY_POLICY={"max_retries": 20, "interval_max": 0.3},
+    """The starts of one task are more than the column takes; what is beside it is written."""
+    ids = sender.send_many([(f"{number}", 0) for number in range(20)])
+    with postgresql_session(ledger_environment) as session:
+        session.execute(
+            "UPDATE celeriac_ledger_dispatch SET starts = 2147483647 WHERE task_id = %s", [ids[7]]
         )
-        project = stack.enter_context(running(environment))
+    with worker(ledger_environment) as only:
+        only.waits(lambda: sender.report()["not_marked"] > 0, "count")
+        others = [task_id for task_id in ids if task_id != ids[7]]
+        only.waits(
+            lambda: all(
+                row["starts"] == 1 and row["ended_at"]
+                for row in sender.rows("WHERE task_id = ANY(%s)", others)
+            ),
+            "the others",
+        )
+        only.waits(lambda: len(ended(ledger_environment)) == 20, "all tasks")
 
-        def start() -> Supervised:
-            return stack.enter_context(worker(environment, ONE, "--loglevel=WARNING"))
 
-        workers = [start(), start()]
-        for each in workers:
-            each.told("READY=1", within=60)
-        for turn, victim in enumerate(kills):
-            names = [f"{turn}-{number}" for number in range(154)]
-            project.begin({"import": "work.ledger_help", "call": "send_each", "args": [names]})
-            already = len(ended(environment))
-            workers[-1].waits(lambda a=already: len(ended(environment)) > a + 20, "progress", 40)
-            if victim == "redis":
-                redis.stop()
-                redis.start()
-            else:
-                kill(workers.pop(0).process)
-                workers.append(start())
-            accepted += project.answer()
-            # Celery's worker may end with an error when Redis is killed; systemd starts it again.
-            workers = [each if each.process.poll() is None else start() for each in workers]
-        deadline = time.monotonic() + 90
-        while missing := set(accepted) - set(ended(environment)):
-            assert time.monotonic() < deadline, f"{len(missing)} lost of {len(accepted)}"
-            workers = [each if each.process.poll() is None else start() for each in workers]
-            time.sleep(0.2)
-        executed = Counter(ended(environment))
-        again = sum(executed.values()) - len(executed)
-        report = project.report()
-        print(f"{len(accepted)} accepted, 0 lost, {again} executed again; {report}")
-        assert len(accepted) >= 1900
-        for name in accepted:
-            assert (Path(environment["SCRATCH"]) / f"effect-{name}").is_dir()
+@pytest.mark.parametrize("limit", [10**12, 10**15])
+def test_a_time_limit_beyond_all_dates_is_none(
+    ledger_environment: dict[str, str], sender: Project, limit: int
+) -> None:
+    with worker(ledger_environment) as only:
+        sent = sender.send("it", 0, task="early", time_limit=limit)
+        closed(only, sender)
+    row = sender.row(sent)
+    assert (row["starts"], row["overdue_at"]) == (1, None)
+    assert sender.report()["not_marked"] == 0
+
+
+def test_a_task_may_be_started_more_often_than_a_small_number_can_say(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    sent = sender.send("it", 0)
+    with postgresql_session(ledger_environment) as session:
+        session.execute("UPDATE celeriac_ledger_dispatch SET starts = 32767")
+    with worker(ledger_environment) as only:
+        closed(only, sender)
+    assert sender.row(sent)["starts"] == 32768
+
+
+def test_marks_wait_while_the_database_is_away(
+    ledger_environment: dict[str, str], sender: Project, postgresql: PostgreSQL, redis: Redis
+) -> None:
+    """With the time at which it happened."""
+    with worker(ledger_environment) as only:
+        sent = sender.send("it", task="wait_for_file")
+        only.waits(lambda: sender.row(sent)["starts"] == 1, "start")
+        postgresql.stop()
+        let_end(ledger_environment, "it")
+        only.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
+        only.waits(lambda: only.log.read_text().count("marks are kept") > 3, "failures")
+        before = datetime.now(UTC)
+        postgresql.start()
+        closed(only, sender)
+    assert sender.row(sent)["ended_at"] < before
+
+
+def test_what_is_kept_is_not_half_written(
+    ledger_environment: dict[str, str], sender: Project
+) -> None:
+    """The session ends between one row and the other, and each is written once in the end."""
+    sender.send("one", 0, task_id="one")
+    sender.send("two", 0, task_id="two")
+    with postgresql_session(ledger_environment) as session:
+        with session.transaction():
+            session.execute(
+                "SELECT 1 FROM celeriac_ledger_dispatch WHERE task_id = 'two' FOR UPDATE"
+            )
+            flush = {"import": "work.ledger_help", "call": "flush_until_done"}
+            sender.begin({**flush, "args": ["one", "two"]})
+            assert comes_true(lambda: end_the_waiting(ledger_environment), within=60)
+        assert sender.answer() > 1
+    assert [row["starts"] for row in sender.rows()] == [1, 1]
+
+
+def end_the_waiting(environment: dict[str, str]) -> bool:
+    """End the sessions that wait for another one; return whether there was one."""
+    with postgresql_session(environment) as session:
+        found = session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return found.fetchone() is not None
+
+
+def test_no_more_marks_are_kept_than_fit(sender: Project) -> None:
+    assert sender.call("work.ledger_help", "keep_marks", 10) == 10

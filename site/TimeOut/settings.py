@@ -98,7 +98,7 @@ if "SECURE_HSTS_SECONDS" in env and SECURE_HSTS_SECONDS == 0:
 
 INSTALLED_APPS = [
     "app",
-    "celeriac.ledger",  # what was sent, and what is lost of it (../runtime): sent again
+    "celeriac.ledger",  # the journal of what was sent (../runtime)
     "django_celery_beat",  # the schedule, as tables that the admin edits
     "django_celery_results",  # results of tasks, as tables that the admin shows
     "django.contrib.admin",
@@ -289,7 +289,7 @@ LOGGING = {
 # Celery: broker
 # ==================================================================================================
 
-# The Redis server: the broker is its database 0, results may be in its database 1.
+# The Redis server: the broker is its database 0.
 REDIS_HOST = env.str("REDIS_HOST", default="127.0.0.1")
 REDIS_PORT = env.int("REDIS_PORT", default=6379)
 REDIS_USERNAME = secret("REDIS_USERNAME", "")
@@ -441,15 +441,18 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Celery: results
 # ==================================================================================================
 
-# `django-db` keeps results in the database, where the admin shows them; `redis` in the broker's
-# Redis server, in its database 1, several times faster; or any URL that Celery takes.
+# `django-db` keeps results in the database, where the admin shows them; `redis` in Redis, several
+# times faster; or any URL that Celery takes.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="django-db")
 
 # Celery reads that variable itself and takes a bare `redis` to be at these. Not set for a URL,
-# which has its own.
+# which has its own. A host has a second server for results, which forgets the oldest when it is
+# full; with one server only they are beside the queue, in database 1.
 if CELERY_RESULT_BACKEND == "redis":
-    CELERY_REDIS_HOST, CELERY_REDIS_PORT, CELERY_REDIS_DB = REDIS_HOST, REDIS_PORT, 1
+    CELERY_REDIS_HOST = REDIS_HOST
+    CELERY_REDIS_PORT = env.int("REDIS_RESULTS_PORT", default=REDIS_PORT)
+    CELERY_REDIS_DB = 1 if CELERY_REDIS_PORT == REDIS_PORT else 0
     CELERY_REDIS_USERNAME, CELERY_REDIS_PASSWORD = REDIS_USERNAME or None, REDIS_PASSWORD or None
 
 # Arguments, name and worker are kept with the result.
@@ -466,14 +469,11 @@ CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 
 # What is known of a task that was sent (its arguments, who sent it, whether it was revoked) is kept as long as its
-# result, and for so many tasks at most. The ledger, and `app.tasks.prune_runs`, delete the rest.
+# result, and for so many tasks at most. The journal, and `app.tasks.prune_runs`, delete the rest.
 RUNS_EXPIRE = CELERY_RESULT_EXPIRES
 RUNS_MAX = env.int("RUNS_MAX", default=100_000)
 CELERIAC_LEDGER_KEEP_SECONDS = RUNS_EXPIRE
 CELERIAC_LEDGER_KEEP_ROWS = RUNS_MAX
-
-# Who tells the ledger what not to send again.
-CELERIAC_LEDGER_REVOKED = "app.revocations.revoked_of"
 
 # ==================================================================================================
 # Celery: beat

@@ -54,7 +54,7 @@ def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 def arguments_never_stored(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse a task whose arguments must not be stored where results in Redis store them.
 
-    In the database a result has only what the message says about them, which the ledger takes out. Redis gets
+    In the database a result has only what the message says about them, which the journal takes out. Redis gets
     the true ones, as long as results are extended.
 
     Source: https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-extended

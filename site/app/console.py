@@ -152,7 +152,7 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
 @require_safe
 @vary_on_headers("HX-Request")
 def graph_page(request: Request) -> HttpResponse:
-    """Show queue length, ended tasks and run time of the last day, and what the ledger has counted."""
+    """Show queue length, ended tasks and run time of the last day, and what the journal has counted."""
     drawn, counted = graphs.last_day(), delivery()
     context = {
         "graphs": drawn,

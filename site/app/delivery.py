@@ -1,4 +1,4 @@
-"""What the dispatch ledger has counted, in words for the console."""
+"""What the journal has counted, in words for the console."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,9 @@ from django.utils.translation import gettext_lazy as _
 NAMED = 10
 
 LABELS = {
-    "sent_again": _("Lost by the broker and sent again"),
-    "lost": _("Lost, with arguments that are not kept"),
-    "dropped": _("Second starts that were dropped"),
-    "started_again": _("Started a second time"),
-    "not_noted": _("Sent without a row in the ledger"),
+    "doubled": _("Started a second time"),
+    "not_noted": _("Sent without a row in the journal"),
+    "not_marked": _("Starts and ends that could not be noted"),
     "never_ended": _("Started and never ended"),
 }
 
@@ -35,7 +33,7 @@ class Delivery:
 
 
 def delivery() -> Delivery:
-    """Return the numbers since the ledger is there, and what is amiss now."""
+    """Return the numbers since the journal is there, and what is amiss now."""
     found = report()
     return Delivery(
         [(label, found[name]) for name, label in LABELS.items()],

@@ -1,7 +1,7 @@
-"""What was sent: the project's rows of the dispatch ledger (`celeriac.ledger`), and how long they are kept.
+"""What was sent: the project's rows of the journal (`celeriac.ledger`), and how long they are kept.
 
 Celery keeps no list of what was sent, and django-celery-results stores arguments as a repr that is cut at a length.
-The ledger has the true ones, as the message has them, so that a task can be run again with the same.
+The journal has the true ones, as the message has them, so that a task can be run again with the same.
 
 The row is part of the caller's transaction, if there is one: what is rolled back was not sent (enqueue with
 `delay_on_commit`, then nothing is sent either).
@@ -19,7 +19,7 @@ from app.models import Revocation
 
 
 def ours() -> "QuerySet[Dispatch]":
-    """Return what was sent of the project's own tasks; the ledger also has Celery's."""
+    """Return what was sent of the project's own tasks; the journal also has Celery's."""
     return Dispatch.objects.exclude(name__startswith="celery.")
 
 

@@ -119,13 +119,6 @@ def mark_revoked(run_id: str, name: str) -> None:
     current_app.backend.mark_as_revoked(run_id, "revoked", request=Context(id=run_id, task=name, children=[]))
 
 
-def revoked_of(task_ids: set[str]) -> set[str]:
-    """Return those that were revoked: the ledger asks for these before it sends them again."""
-    from app.models import Revocation  # see `_load`
-
-    return {*Revocation.objects.filter(task_id__in=task_ids).values_list("task_id", flat=True)}
-
-
 def _ask(broker: Connection, run_id: str) -> list[str]:
     """Return what each worker that has the task calls its state: active, reserved, scheduled or ready."""
     listening = _listening(broker)

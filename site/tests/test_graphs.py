@@ -153,13 +153,13 @@ def test_the_page_has_each_graph_as_a_drawing_and_as_a_table(client: Client, lan
     assert page.count("<figure") == 3
 
 
-def test_the_page_says_what_the_ledger_has_counted(client: Client) -> None:
+def test_the_page_says_what_the_journal_has_counted(client: Client) -> None:
     """A task that was to end an hour ago is named, and led to."""
     hour = timedelta(hours=1)
-    Counter.add("sent_again", 7)
+    Counter.add("not_noted", 7)
     Dispatch.objects.create(task_id="hangs", name="app.tasks.add", started_at=NOW - 2 * hour, overdue_at=NOW - hour)
     client.force_login(User.objects.create_user("anna", is_staff=True))
     page = client.get("/tasks/graphs/").content.decode()
-    assert "<dt>Lost by the broker and sent again</dt><dd>7</dd>" in page
+    assert "<dt>Sent without a row in the journal</dt><dd>7</dd>" in page
     assert "<dt>Started and never ended</dt><dd>1</dd>" in page
     assert 'href="/tasks/hangs/"' in page

@@ -117,7 +117,7 @@ def test_a_rerun_goes_to_the_queue_of_the_first(queue: Messages) -> None:
 
 
 def test_what_is_not_ours_is_not_listed_and_a_retry_only_once(queue: Messages) -> None:
-    """A retry is the same run, with the same id."""
+    """A retry is the same run, with the same id; so is another one under this id."""
     current_app.send_task("celery.backend_cleanup")
     current_app.send_task("celeriac.ping")
     assert not runs.page().runs
@@ -126,9 +126,11 @@ def test_what_is_not_ours_is_not_listed_and_a_retry_only_once(queue: Messages) -
     assert row.eta is not None and 25 < (row.eta - timezone.now()).total_seconds() <= 30
     retry: Any = add.apply_async  # Celery's types do not know what its own `retry` gives
     retry((1, 2), task_id=sent.id, retries=1)
-    add.apply_async((1, 2), task_id=sent.id)
     (row,) = dispatch.ours()
     assert (row.name, row.retries, row.args, row.kwargs) == ("app.tasks.add", 1, "[1, 2]", "{}")
+    add.apply_async((3, 4), task_id=sent.id)
+    (row,) = dispatch.ours()
+    assert (row.name, row.retries, row.args, row.kwargs) == ("app.tasks.add", 0, "[3, 4]", "{}")
 
 
 def test_what_is_rolled_back_was_not_sent(queue: Messages) -> None:
@@ -149,7 +151,7 @@ def test_a_task_is_sent_though_it_cannot_be_noted(
         sent = simple_function.delay("sent")
         assert TaskResult.objects.count() == 0  # the transaction can still be used
     assert queue.take().headers["id"] == sent.id
-    assert "is sent, but not in the ledger" in caplog.text
+    assert "is sent, but not in the journal" in caplog.text
 
 
 def test_what_was_not_sent_is_not_noted() -> None:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import kombu
 import pytest
 from celeriac.ledger.models import Dispatch
+from celeriac.ledger.publishing import NOTED
 from celery.schedules import crontab
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -106,7 +107,7 @@ def test_run_now_sends_the_task_in_the_name_of_who_asks(operator: Client, daily:
 def without_its_own(message: dict[str, Any]) -> dict[str, Any]:
     """Return a message without what differs between two that are the same: ids, moments, a list shown as a tuple."""
     headers, properties = dict(message["headers"]), dict(message["properties"])
-    for name in ("id", "root_id", "argsrepr"):
+    for name in ("id", "root_id", "argsrepr", NOTED):
         del headers[name]
     for name in ("correlation_id", "delivery_tag", "expiration"):
         properties.pop(name, None)

@@ -210,6 +210,26 @@ def test_results_in_redis_are_in_the_brokers_server_beside_the_queue() -> None:
     )
 
 
+def test_results_in_redis_are_in_a_server_of_their_own_where_there_is_one() -> None:
+    """`REDIS_RESULTS_PORT` says that there is; the log-in is the same."""
+    code = (
+        "from TimeOut.celery import app; p = app.backend.connparams;"
+        "print(*[p[n] for n in ('host', 'port', 'db', 'username', 'password')], app.conf.broker_url)"
+    )
+    result = run(
+        *("python3", "-c", code),
+        CELERY_RESULT_BACKEND="redis",
+        REDIS_HOST="redis.example",
+        REDIS_PORT="6390",
+        REDIS_RESULTS_PORT="6391",
+        REDIS_USERNAME="site",
+        REDIS_PASSWORD="$a/b@c:d%e",
+    )
+    assert result.stdout.split() == [
+        *("redis.example", "6391", "0", "site", "$a/b@c:d%e", "redis://redis.example:6390/0")
+    ], result.stderr
+
+
 def test_a_rabbitmq_broker_confirms_what_it_took() -> None:
     """And gets none of the options that only Redis has."""
     assert configuration(CELERY_BROKER_URL="amqp://u:p@rabbit.example/site")["broker_transport_options"] == {

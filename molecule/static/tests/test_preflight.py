@@ -132,6 +132,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "must be one of django-db, redis",
         "site_result_backend: django-db",
     ),
+    "task that may never be tried": (
+        choose("site_task_deliveries: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_task_deliveries` is 0; it must be from 1 to 1000",
+        "site_task_deliveries: 2",
+    ),
     "template of nothing": (
         choose('site_drain_seconds: "{{ drain }}"\n'),
         f"{CHOICES_FILE}:3",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -367,3 +367,56 @@ def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -
     secrets += [str(templar.template(variables[key])) for key in names]
     assert names
     assert [secret for secret in secrets if secret and secret in text] == []
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_process_knows_its_boot_and_its_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """With the boot it proves that another process is dead. `%n` could be the plain name, of which there may be two."""
+    lines = unit_text(loader, tmp_path, name).splitlines()
+    assert "Environment=CELERIAC_BOOT_ID=%b CELERIAC_UNIT=@UNIT@.service" in lines
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_process_stops_before_what_it_writes_to(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """Else what it finishes while the host goes down has no result."""
+    (after,) = re.findall(r"^After=(.*)$", unit_text(loader, tmp_path, name), re.MULTILINE)
+    assert {"postgresql.service", "redis-server.service", "redis-server@results.service"} <= set(after.split())
+
+
+# ── Results in Redis ─────────────────────────────────────────────────────────────────────────────
+
+
+def value_of(loader: DataLoader, folder: Path, role: str, expression: str, **choices: Any) -> Any:
+    """What a role makes of choices."""
+    variables = variables_for(loader, role, folder) | choices
+    return Templar(loader=loader, variables=variables).template(trust_as_template(f"{{{{ {expression} }}}}"))
+
+
+@pytest.mark.parametrize(("choice", "port"), [("redis", [6380]), ("django-db", [])])
+def test_results_have_a_redis_of_their_own(loader: DataLoader, tmp_path: Path, choice: str, port: list[int]) -> None:
+    """Where they are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
+    wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", site_result_backend=choice)
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", site_result_backend=choice)
+
+    assert [item["port"] for item in wanted] == port
+    assert [given[name] for name in given if name == "REDIS_RESULTS_PORT"] == port
+    (listed,) = [
+        entry
+        for _, play in plays()
+        for entry in play.get("roles", [])
+        if isinstance(entry, dict) and entry["role"] == "redis_results"
+    ]
+    assert value_of(loader, tmp_path, "redis_results", listed["when"], site_result_backend=choice) is bool(port)
+
+
+def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_path: Path) -> None:
+    given = value_of(
+        loader,
+        tmp_path,
+        "site_host",
+        "__site_host_process_environment",
+        site_result_backend="redis",
+        site_environment={"REDIS_RESULTS_PORT": "7000"},
+    )
+
+    assert given["REDIS_RESULTS_PORT"] == "7000"

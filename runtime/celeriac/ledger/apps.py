@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class LedgerConfig(AppConfig):
-    """Notes what any process of the project sends; its workers note and look after it.
+    """Notes what any process of the project sends, and its workers what becomes of it.
 
     Both hang on Celery's signals, not on how the process was started: a shell, a management command
     and ``celery -A project worker`` take part like the units of a deployed site.
@@ -12,7 +12,7 @@ class LedgerConfig(AppConfig):
 
     name = "celeriac.ledger"
     label = "celeriac_ledger"
-    verbose_name = "Dispatch ledger"
+    verbose_name = "Journal of tasks"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

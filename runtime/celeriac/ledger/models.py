@@ -1,4 +1,4 @@
-"""What the ledger keeps."""
+"""What the journal keeps."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -8,18 +8,19 @@ from django.utils import timezone
 class Dispatch(models.Model):
     """A task that was sent, and how far it has come. There is one row for each task id.
 
-    A retry is sent under the same id and takes the row over: with it, the attempt before is over.
-    What a task returned is the result backend's to say, under the same id.
+    Whatever is sent under an id that is there already takes the row over: a retry, a task that
+    replaces itself, a new one under the same id. All in the row is of that last publication. What a
+    task returned is the result backend's to say, under the same id.
     """
 
     task_id = models.CharField(max_length=255)
+    # Which publication under this id it was: random, and in the message.
+    publication = models.CharField(max_length=32, blank=True)
     retries = models.PositiveIntegerField(default=0)
     name = models.CharField(max_length=255)
     # As kombu's JSON has them, dates and all; null where they are not to be kept.
     args = models.TextField(null=True)
     kwargs = models.TextField(null=True)
-    # All else that is needed to send it again, as JSON; null where the arguments are.
-    message = models.TextField(null=True)
     queue = models.CharField(max_length=255, blank=True)  # empty: it cannot be told
     priority = models.PositiveSmallIntegerField(null=True)
     eta = models.DateTimeField(null=True)
@@ -28,22 +29,14 @@ class Dispatch(models.Model):
     sent_by = models.CharField(max_length=150, blank=True)
     sent_at = models.DateTimeField(default=timezone.now)
 
-    # When it was last put into its queue, by whoever, and how often by the sweep.
-    queued_at = models.DateTimeField(default=timezone.now)
-    resent = models.PositiveSmallIntegerField(default=0)
-    # Since when it is nowhere.
-    missed_at = models.DateTimeField(null=True)
-    # The last start, by whom, and how many there were; all of this attempt.
+    # The last start, by whom, and how many there were: more than one where the broker gave the
+    # message out again.
     started_at = models.DateTimeField(null=True)
     worker = models.CharField(max_length=255, blank=True)
-    starts = models.PositiveSmallIntegerField(default=0)
+    starts = models.PositiveIntegerField(default=0)
     # By its time limit it has ended by then; null where it has none.
     overdue_at = models.DateTimeField(null=True)
-    # The broker has forgotten it before its end, as it does without `acks_late`.
-    acked = models.BooleanField(default=False)
     ended_at = models.DateTimeField(null=True)
-    # It is nowhere, and cannot be sent again, for its arguments are not kept.
-    lost = models.BooleanField(default=False)
 
     class Meta:
         """The youngest first, as in every list of them."""
@@ -58,12 +51,7 @@ class Dispatch(models.Model):
             models.Index(fields=("name", "-id"), name="celeriac_ledger_name"),
             models.Index(fields=("sent_at",), name="celeriac_ledger_sent_at"),
             models.Index(
-                fields=("queue", "priority", "queued_at"),
-                condition=Q(ended_at=None),
-                name="celeriac_ledger_open",
-            ),
-            models.Index(
-                fields=("queued_at",), condition=Q(resent__gt=0), name="celeriac_ledger_resent"
+                fields=("overdue_at",), condition=Q(ended_at=None), name="celeriac_ledger_open"
             ),
             models.Index(
                 fields=("starts",), condition=Q(starts__gt=1), name="celeriac_ledger_doubled"
@@ -79,7 +67,7 @@ class Dispatch(models.Model):
 
 
 class Counter(models.Model):
-    """How often something happened since the ledger is there; see `celeriac.ledger.report`."""
+    """How often something happened since the journal is there; see `celeriac.ledger.report`."""
 
     name = models.CharField(max_length=40, primary_key=True)
     value = models.BigIntegerField(default=0)

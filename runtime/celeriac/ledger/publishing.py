@@ -2,28 +2,32 @@
 
 The row is part of the caller's transaction, if there is one; with ``delay_on_commit`` that is over
 by then, and the row is written by itself, in one round trip. A row that cannot be written keeps
-nothing from being sent. What could not be sent after all is forgotten, for the caller knows; not
-so a retry, of which nobody would know but the ledger.
+nothing from being sent, nor for long (`celeriac.ledger.bounded`). What could not be sent after all
+is forgotten, for the caller knows; a retry that could not be is over, and is kept.
 """
 
 import logging
 import threading
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from celery import Task, current_app
 from celery.app.amqp import AMQP
 from celery.signals import before_task_publish
-from django.db import connections, router, transaction
+from django.db import connections, router
 from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 from kombu.utils import json
 
+from celeriac.ledger import bounded
 from celeriac.ledger.models import Counter, Dispatch
 
-# Headers of a message, beside Celery's own. The first says that it is in the ledger; the sender may
-# give the others: a user's name, and the id of the task that this one repeats.
+# Headers of a message, beside Celery's own. The first says which publication of its task id it is,
+# and so whose the marks of a worker are; the sender may give the others: a user's name, and the id
+# of the task that this one repeats.
 NOTED = "celeriac-ledger"
 SENT_BY = "sent_by"
 RERUN_OF = "rerun_of"
@@ -45,13 +49,20 @@ def connect() -> None:
     amqp._create_task_sender = _forgetting(amqp._create_task_sender)
 
 
-def forget(task_id: str) -> None:
-    """Take back the note of a task that could not be sent."""
+def forget(task_id: str, publication: str, *, kept: bool) -> None:
+    """Take back the note of a task that could not be sent.
+
+    Args:
+        task_id: of the task.
+        publication: which of those under this id.
+        kept: the row stays, as that of a task that is over.
+    """
+    rows = Dispatch.objects.filter(task_id=task_id, publication=publication, starts=0)
+    work = partial(rows.update, ended_at=timezone.now()) if kept else rows.delete
     try:
-        with transaction.atomic(using=router.db_for_write(Dispatch)):
-            Dispatch.objects.filter(task_id=task_id, retries=0, starts=0).delete()
+        bounded.write(_alias(), work)
     except Exception:
-        _log.exception("Task [%s] was not sent, but is in the ledger", task_id)
+        _log.exception("Task [%s] was not sent, but is in the journal", task_id)
 
 
 def _note(
@@ -81,6 +92,7 @@ def _note(
             headers.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)
         row = Dispatch(
             task_id=headers["id"],
+            publication=uuid4().hex,
             retries=headers.get("retries") or 0,
             name=sender,
             queue=_queue(exchange, routing_key, declare),
@@ -90,23 +102,15 @@ def _note(
             parent=headers.get(RERUN_OF) or "",
             sent_by=headers.get(SENT_BY) or "",
         )
-        headers[NOTED] = True
         if keep:
-            args, kwargs, embed = body
+            args, kwargs, _embed = body
             row.args, row.kwargs = json.dumps(args), json.dumps(kwargs)
-            row.message = json.dumps(
-                {
-                    "embed": embed,
-                    "headers": headers,
-                    "properties": dict(properties),
-                    "exchange": str(getattr(exchange, "name", exchange) or ""),
-                    "routing_key": routing_key,
-                }
-            )
-        _write(row)
-    except Exception:
-        headers.pop(NOTED, None)
-        _log.exception("Task %s[%s] is sent, but not in the ledger", sender, headers["id"])
+        # Also where the row is not written in time: it may come late, and its marks after it.
+        headers[NOTED] = row.publication
+        bounded.write(_alias(), partial(_write, row))
+    except Exception as error:
+        said = f"Task {sender}[{headers['id']}] is sent, but not in the journal: {error!r}"
+        _log.warning(said, exc_info=not isinstance(error, bounded.AwayError))
         _count(1)
     else:
         _count(0)
@@ -139,56 +143,51 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else timezone.make_aware(moment)
 
 
+def _alias() -> str:
+    return str(router.db_for_write(Dispatch))
+
+
 def _write(row: Dispatch) -> None:
     """Write a row, once more over a new connection where the old one is dead."""
-    connection = connections[router.db_for_write(Dispatch)]
+    connection: Any = connections[_alias()]
     try:
         _upsert(connection, row)
     except (InterfaceError, OperationalError):
         # Web and worker look after their connections before each request and task; beat and a shell
         # do not.
-        if connection.in_atomic_block:
+        if bounded.is_in_transaction(connection) or connection.is_usable():
             raise
         connection.close()
         _upsert(connection, row)
 
 
-# What belongs to one attempt. A retry, or a new task under the id of one that has ended, begins
-# with these as they are by default, or as it brings them.
-_OF_AN_ATTEMPT = (
-    "retries", "args", "kwargs", "message", "queue", "priority", "eta", "expires",
-    "queued_at", "resent", "missed_at", "started_at", "worker", "starts", "overdue_at", "acked",
-    "ended_at", "lost",
-)  # fmt: skip
-
-
 # For this one transaction the server does not wait for its disk. What it forgets, if it crashes in
-# the next half second, is a row whose task would have to be lost in that moment, too.
+# the next half second, is a row.
 # https://www.postgresql.org/docs/current/wal-async-commit.html
 _UNAWAITED = " RETURNING set_config('synchronous_commit', 'off', true)"
+# In a transaction of the caller's, whose own bound holds again afterwards.
+_BOUND = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)"
+_UNBOUND = " RETURNING set_config('lock_timeout', %s, true)"
 
 
 def _upsert(connection: Any, row: Dispatch) -> None:
-    # Not through the ORM, which knows no condition here, and makes three round trips of it.
+    # Not through the ORM, which makes three round trips of it.
     fields = [field for field in Dispatch._meta.concrete_fields if not field.primary_key]
     columns = ", ".join(str(field.column) for field in fields)
     places = ", ".join("%s" for _ in fields)
-    takes_over = ", ".join(f"{name} = excluded.{name}" for name in _OF_AN_ATTEMPT)
-    table = Dispatch._meta.db_table
+    takes_over = ", ".join(f"{field.column} = excluded.{field.column}" for field in fields)
     statement = (
-        f"INSERT INTO {table} ({columns}) VALUES ({places})"
+        f"INSERT INTO {Dispatch._meta.db_table} ({columns}) VALUES ({places})"
         f" ON CONFLICT (task_id) DO UPDATE SET {takes_over}"
-        f" WHERE excluded.retries > {table}.retries OR {table}.ended_at IS NOT NULL"
     )
     values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-    if connection.in_atomic_block:
-        # A savepoint: a failure here must not spoil what the caller does next.
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute(statement, values)
-        return
-    if connection.vendor == "postgresql":
-        statement += _UNAWAITED
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql" and bounded.is_in_transaction(connection):
+            cursor.execute(_BOUND, [f"{bounded.WAIT_SECONDS}s"])
+            values.append(cursor.fetchone()[0])
+            statement += _UNBOUND
+        elif connection.vendor == "postgresql":
+            statement += _UNAWAITED
         cursor.execute(statement, values)
 
 
@@ -199,10 +198,18 @@ def _count(failed: int) -> None:
         _unnoted += failed
         if failed or not _unnoted:
             return
+    connection: Any = connections[_alias()]
+    if connection.in_atomic_block or connection.autocommit:
+        # After a transaction of the caller's, for in it others would wait for the counter.
+        connection.on_commit(_bring, robust=True)
+
+
+def _bring() -> None:
+    global _unnoted
+    with _lock:
         number, _unnoted = _unnoted, 0
     try:
-        with transaction.atomic(using=router.db_for_write(Counter)):
-            Counter.add("not_noted", number)
+        bounded.write(_alias(), partial(Counter.add, "not_noted", number))
     except Exception:
         with _lock:
             _unnoted += number
@@ -218,8 +225,9 @@ def _forgetting(create: Any) -> Any:
             try:
                 return send(producer, name, message, **options)
             except BaseException:
-                if message.headers.get(NOTED) and not message.headers.get("retries"):
-                    forget(message.headers["id"])
+                headers = message.headers
+                if publication := headers.get(NOTED):
+                    forget(headers["id"], publication, kept=bool(headers.get("retries")))
                 raise
 
         return send_task_message

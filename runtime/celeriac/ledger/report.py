@@ -1,4 +1,4 @@
-"""The ledger in numbers, for a status, for metrics and for a console."""
+"""The journal in numbers, for a status, for metrics and for a console."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,18 +7,16 @@ from django.apps import apps
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
-from celeriac.ledger import settings
 from celeriac.ledger.models import Counter, Dispatch
 
-# What is counted since the ledger is there.
+# What is counted since the journal is there.
 COUNTERS = {
-    "sent_again": "tasks that were nowhere any more, and were sent again",
-    "lost": "tasks that were nowhere any more, and could not be, for their arguments are not kept",
-    "dropped": "second starts of tasks that had ended, not executed",
-    "started_again": "second starts of tasks that had been started, executed",
     "not_noted": "publications whose row could not be written",
-    "looks": "looks of the sweep",
+    "not_marked": "starts and ends that no row could take",
 }
+
+# So late an entry may be: a deploy stops one beat before it starts the next.
+LATE = timedelta(seconds=60)
 
 
 def report() -> dict[str, Any]:
@@ -28,21 +26,18 @@ def report() -> dict[str, Any]:
         The counters by their names (`COUNTERS`), and beside them
 
         * ``open``: tasks that have not ended, as far as is known,
-        * ``doubled``: starts of one attempt over the first, of the rows that are kept,
+        * ``doubled``: starts of one publication over the first, of the rows that are kept,
         * ``never_ended``: tasks that should have, by their time limits,
-        * ``beat_is_late``: entries of the schedule that are due, and were not sent, by name,
-        * ``last_look``: when the sweep last looked, in seconds of Unix time, None for never.
+        * ``beat_is_late``: entries of the schedule that are due, and were not sent, by name.
     """
-    found = {counter.name: counter for counter in Counter.objects.all()}
+    found = dict(Counter.objects.values_list("name", "value"))
     doubled = Dispatch.objects.filter(starts__gt=1)
-    looked = found.get("looks")
     return {
-        **{name: found[name].value if name in found else 0 for name in COUNTERS},
+        **{name: found.get(name, 0) for name in COUNTERS},
         "open": Dispatch.objects.filter(ended_at=None).count(),
         "doubled": (doubled.aggregate(sum=Sum("starts"))["sum"] or 0) - doubled.count(),
         "never_ended": never_ended().count(),
         "beat_is_late": beat_is_late(),
-        "last_look": looked.changed_at.timestamp() if looked and looked.value else None,
     }
 
 
@@ -52,7 +47,7 @@ def never_ended() -> "QuerySet[Dispatch]":
 
 
 def beat_is_late(now: datetime | None = None) -> list[str]:
-    """Return the names of the entries that beat should have sent a bound ago, and did not.
+    """Return the names of the entries that beat should have sent by now (`LATE`), and did not.
 
     Args:
         now: the time, for tests.
@@ -68,7 +63,7 @@ def beat_is_late(now: datetime | None = None) -> list[str]:
         last = entry.last_run_at or entry.date_changed
         begun = entry.start_time is None or entry.start_time <= now
         over = entry.expires is not None and entry.expires <= now
-        if last is not None and begun and not over and _due(entry, last) < now - settings.bound():
+        if last is not None and begun and not over and _due(entry, last) < now - LATE:
             late.append(entry.name)
     return sorted(late)
 

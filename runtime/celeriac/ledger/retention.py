@@ -1,18 +1,48 @@
 """Forgets what is old, and what is more than is to be kept, in batches that lock little."""
 
+import logging
+import threading
+import time
 from datetime import datetime
 from typing import Any
 
+from django.db import connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from celeriac import forks
 from celeriac.ledger import settings
+from celeriac.ledger.database import private_connection
 from celeriac.ledger.models import Dispatch
 
 BATCH = 1000
-# In one call; it is called for each look, so this is enough for some thousand tasks a second.
-BATCHES = 50
+# In one call, and the time to the next: enough for some thousand tasks a second.
+BATCHES = 200
+PRUNE_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Pruning(threading.Thread):
+    """Prunes again and again, in each worker: what another one has deleted is not there any more.
+
+    Nobody waits for it when a worker ends. What it was about to delete stays.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="celeriac-ledger-retention", daemon=True)
+
+    def run(self) -> None:
+        """Prune, and after a failure begin anew the next time."""
+        with private_connection(Dispatch):
+            while True:
+                with forks.turn():
+                    try:
+                        prune()
+                    except Exception as error:
+                        _log.warning("Old rows of the journal are not deleted: %r", error)
+                        connections.close_all()  # those of this thread
+                time.sleep(PRUNE_SECONDS)
 
 
 def prune(now: datetime | None = None) -> int:

@@ -5,11 +5,16 @@ on a unix socket. All that lies in Redis is as kombu has it: workers with kombu'
 Flower and tools share the queues.
 
 ======================  ===========================================================================
-`~.channel`             takes a message and notes who has it in one step; waits to be told
+`~.transports`          what takes the place of kombu's, and the event loop that carries it
+`~.channel`             takes a message and notes who has it in one step
+`~.waking`              when it asks: it is told that there is something
+`~.poller`, `~.qos`     kombu's, for such channels
+`~.full`                what passes although Redis is full
 `~.holder`              this process as one that has messages, as long as its lease lasts
 `~.identity`            which process that is, and whether another is dead
 `~.recovery`            what did not end goes back to its queue, counted
 `~.parking`             what did not end too often is parked, until somebody releases it
+`~.worker`              what Celery's worker tells, and is told
 `~.scripts`, ``lua/``   what is one step in Redis
 ======================  ===========================================================================
 
@@ -42,7 +47,7 @@ def install() -> None:
     """Let all connections of this process that come later use it, if it can be used."""
     if why_not() is None:
         for scheme, name in _SCHEMES.items():
-            transport.TRANSPORT_ALIASES[scheme] = f"{__name__}.channel:{name}"
+            transport.TRANSPORT_ALIASES[scheme] = f"{__name__}.transports:{name}"
             transport._transport_cache.pop(scheme, None)
 
 

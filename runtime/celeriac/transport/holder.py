@@ -77,6 +77,7 @@ class Holder:
         self._prefix = prefix
         self._seconds = seconds
         self._until = 0.0
+        self._ahead = 0.0  # Redis's clock, of ours
         self._renewal: threading.Thread | None = None
 
     def held_by(self, name: str) -> str:
@@ -91,12 +92,18 @@ class Holder:
         """Note that Redis has no lease of it: whether it is lost is to be asked."""
         self._until = 0.0
 
+    def now(self) -> str:
+        """Return the time as Redis has it, whatever this host's clock says."""
+        return f"{clock() + self._ahead:.6f}"
+
     def take(self) -> None:
         """Become a new holder, and see to it that its lease is renewed."""
         name = uuid.uuid4().hex[:16]
         lease, held, began = f"{self._prefix}{LEASE}{name}", self.held_by(name), clock()
         holders = self._prefix + HOLDERS
-        TAKE(self.client, lease, self._milliseconds, holders, name, identity.own(), held)
+        who = identity.own()
+        at = TAKE(self.client, lease, self._milliseconds, holders, name, who, held)
+        self._set_clock(at)
         self.name, self.lease, self.held = name, lease, held
         self._until = began + self._seconds
         if self._renewal is None:
@@ -157,6 +164,10 @@ class Holder:
         for tag in tags:
             self.acks.pop(tag, None)
 
+    def _set_clock(self, at: tuple[int, int]) -> None:
+        seconds, microseconds = at
+        self._ahead = int(seconds) + int(microseconds) / 1e6 - clock()
+
     @property
     def _milliseconds(self) -> int:
         return int(self._seconds * 1000)
@@ -164,6 +175,8 @@ class Holder:
     def _renewed(self) -> bool:
         name, began = self.name, clock()
         renewed = RENEW(self.client, self.lease, self._milliseconds, self.held)
+        if renewed:
+            self._set_clock(renewed)
         if name == self.name:  # no other thread has become another holder
             self._until = began + self._seconds if renewed else 0.0
         return bool(renewed)

@@ -1,19 +1,28 @@
 -- One turn of a consumer: acknowledge what has ended, take what comes next and note who has it, or be told when there is something.
 --
--- KEYS  the lists, in the order in which they are to be looked at.
+-- KEYS  the lists, in the order in which they are to be looked at; or the key by which a sleeper is called.
 -- ARGV  1 lease  2 unacked  3 index  4 held  5 number of this question  6 messages wanted at most  7 lists that are
---       not noted, as "1 4 "  8... tags to acknowledge.
--- Returns false when all lists are empty, or for each message: its list, the message, its tag (false: not noted).
+--       not noted, as "1 4 "  8 the time  9 the holder, if it sleeps when there is nothing, or ''  10 the sleepers
+--       11 how many lists follow, for a sleeper  12... these lists, then tags to acknowledge.
+-- Returns for each message its list, the message, and its tag (false: not noted). When all lists are empty: false, and the
+-- lists are watched; 0 if it sleeps.
 --
--- Keys that are only written are in ARGV: Redis 6 tracks all that a script declares. What frees memory comes first: when it is
--- full, Redis refuses the first command that needs some, but lets a script go on that has written already.
+-- What is watched is what a script declares, if it reads anything: hence a sleeper's lists, and all keys that are only
+-- written, are in ARGV. What frees memory comes first: when it is full, Redis refuses the first command that needs some, but
+-- lets a script go on that has written already.
 
 -- From so many messages on, a queue is long enough to be taken from in batches: short ones are shared by those who wait.
 local LONG = 32
 -- So much of a message's end has its properties; what is before them may be long, and is not read.
 local TAIL = 2048
 
-for i = 8, #ARGV do
+local lists = KEYS
+local first = 12 + ARGV[11]
+if ARGV[9] ~= '' then
+    lists = {}
+    for i = 12, first - 1 do lists[#lists + 1] = ARGV[i] end
+end
+for i = first, #ARGV do
     if redis.call('HDEL', ARGV[4], ARGV[i]) == 1 then
         redis.call('ZREM', ARGV[3], ARGV[i])
         redis.call('HDEL', ARGV[2], ARGV[i])
@@ -53,23 +62,28 @@ end
 
 -- Return a list that is not empty, and its next message.
 local function pop()
-    local command = {'LMPOP', #KEYS}
-    for _, list in ipairs(KEYS) do command[#command + 1] = list end
+    local command = {'LMPOP', #lists}
+    for _, list in ipairs(lists) do command[#command + 1] = list end
     command[#command + 1] = 'RIGHT'
     local popped = redis.pcall(unpack(command))
     if not popped then return end
     if not popped.err then return popped[1], popped[2][1] end
-    for _, list in ipairs(KEYS) do  -- Redis 6
+    for _, list in ipairs(lists) do  -- Redis 6
         local message = redis.call('RPOP', list)
         if message then return list, message end
     end
 end
 
 local list, message = pop()
-if not list then
-    redis.call('EXISTS', unpack(KEYS))
+if not list and ARGV[9] ~= '' then
+    redis.call('ZADD', ARGV[10], ARGV[8], ARGV[9])
+    redis.call('EXISTS', KEYS[1])
+    return 0
+elseif not list then
+    redis.call('EXISTS', unpack(lists))
     return false
 end
+if ARGV[9] ~= '' then redis.call('ZREM', ARGV[10], ARGV[9]) end
 local messages = {message}
 local wanted = tonumber(ARGV[6])
 if wanted > 1 and redis.call('LLEN', list) >= LONG then
@@ -77,16 +91,14 @@ if wanted > 1 and redis.call('LLEN', list) >= LONG then
 end
 local noted = true
 for number in string.gmatch(ARGV[7], '%d+') do
-    if KEYS[tonumber(number)] == list then noted = false end
+    if lists[tonumber(number)] == list then noted = false end
 end
-local now = redis.call('TIME')
-now = now[1] .. '.' .. string.format('%06d', now[2])
 local answer = {}
 for number, message in ipairs(messages) do
     local tag, exchange, routing_key
     if noted then tag, exchange, routing_key = read(message) end
     if tag then
-        redis.call('ZADD', ARGV[3], now, tag)
+        redis.call('ZADD', ARGV[3], ARGV[8], tag)
         redis.call('HSET', ARGV[2], tag, '[' .. message .. ', ' .. exchange .. ', ' .. routing_key .. ']')
         redis.call('HSET', ARGV[4], tag, (ARGV[5] * 1000 + number) .. ' - ' .. list)
     end

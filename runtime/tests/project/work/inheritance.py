@@ -1,4 +1,4 @@
-"""A ledger that works nearly all the time, and a task that sees what its process inherits."""
+"""A journal that works nearly all the time, and a task that sees what its process inherits."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import shared_task
 
-from celeriac.ledger import marks, sweep
+from celeriac.ledger import marks, retention
 from work.tasks import sleep
 
-LOCKS = {"marks": threading.Lock(), "sweep": threading.Lock()}
+LOCKS = {"marks": threading.Lock(), "retention": threading.Lock()}
 
 
 def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
@@ -25,8 +25,9 @@ def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
 
 
 marks.FLUSH_SECONDS = 0.01
-marks.Ledger._turn = _slowly("marks", marks.Ledger._turn)  # type: ignore[method-assign]
-sweep.work = _slowly("sweep", sweep.work)
+marks.Ledger.flush = _slowly("marks", marks.Ledger.flush)  # type: ignore[method-assign]
+retention.PRUNE_SECONDS = 0.01
+retention.prune = _slowly("retention", retention.prune)
 
 
 @shared_task

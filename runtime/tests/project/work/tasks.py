@@ -30,8 +30,14 @@ def sleep(name: str, seconds: float) -> str:
 
 
 @shared_task(ignore_result=True)
-def nothing() -> None:
-    """Do nothing, as fast as can be."""
+def nothing(*_: object) -> None:
+    """Do nothing, as fast as can be, with whatever it is given."""
+
+
+@shared_task(ignore_result=True)
+def lag(sent: float) -> None:
+    """Record how long ago, by time.monotonic(), it was sent."""
+    _record("lag", f"{time.monotonic() - sent}")
 
 
 @shared_task
@@ -65,25 +71,15 @@ def secret(name: str, seconds: float) -> None:
 
 @shared_task(ledger=False)
 def unnoted(name: str, seconds: float) -> None:
-    """Do what `sleep` does, outside of the ledger."""
+    """Do what `sleep` does, outside of the journal."""
     sleep(name, seconds)
 
 
-@shared_task
-def once(name: str, seconds: float) -> None:
-    """Do something that has one effect however often it is done: a directory is made."""
-    _record("began", name)
-    time.sleep(seconds)
-    (Path(os.environ["SCRATCH"]) / f"effect-{name}").mkdir(exist_ok=True)
-    _record("ended", name)
-
-
-@shared_task
-def once_with_file(name: str) -> None:
-    """Do the same, and take until there is a file of this name."""
-    while not (Path(os.environ["SCRATCH"]) / name).exists():
-        time.sleep(0.1)
-    once(name, 0)
+@shared_task(bind=True)
+def replaced(self: Any, name: str) -> None:
+    """Say that it ran, and put another one in its place."""
+    _record("replaced", name)
+    self.replace(sleep.si(name, 0))
 
 
 def send_in_transaction(name: str, fails: bool) -> list[str]:

@@ -1,0 +1,38 @@
+"""The cost of the journal of what was sent: one site with it and one without, on a real Redis and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import statistics
+
+from bench.project import at_work, site
+from bench.timing import Row, Run, tell
+
+APP = "celeriac.ledger"
+TASKS = 3000
+
+
+def journal(rounds: int) -> Row:
+    """Take turns; return the time of a task in a busy worker, and in the notes the rest."""
+    row = Row(unit="ms")
+    enqueued: dict[str, list[float]] = {"ours": [], "reference": []}
+    with site() as environment, at_work({**environment, "MORE_APPS": APP}) as noted, at_work(environment) as plain:
+        sides = [("ours", noted, row.ours), ("reference", plain, row.reference)]
+        for number in range(1, rounds + 1):
+            for side, team, runs in sides:
+                load = os.getloadavg()[0]
+                enqueued[side].append(team.enqueue(TASKS))
+                runs.append(Run(team.work_off().seconds / TASKS, load, ""))
+                tell(
+                    f"  {number}/{rounds} {side:<9} {1 / runs[-1].seconds:6.0f} tasks/s,"
+                    f" {enqueued[side][-1] * 1000:.2f} ms an enqueue  (load {load:.1f})"
+                )
+            sides.reverse()
+    rates = [1 / statistics.median(run.seconds for run in side) for side in (row.ours, row.reference)]
+    times = [statistics.median(enqueued[side]) * 1000 for side in ("ours", "reference")]
+    less, more = 100 * (1 - rates[0] / rates[1]), times[0] - times[1]
+    row.notes += [
+        f"tasks a second  {rates[0]:.0f} with, {rates[1]:.0f} without the journal: {less:.0f} % less",
+        f"an enqueue      {times[0]:.2f} ms with, {times[1]:.2f} ms without (medians): {more:.2f} ms more",
+    ]
+    return row

@@ -1,0 +1,201 @@
+"""When a channel asks for messages: it is told, by a second connection, that there are some.
+
+A script cannot wait. So the connection that asks is *tracked*: a turn that finds all lists empty
+has read them, and Redis tells the second connection as soon as one of them changes, once. Whatever
+can be read there means "ask again"; nobody looks at what it says. The two connections are not in
+step: the news may be read before the empty answer that it follows. So what counts is whether there
+were any *since the question*.
+
+All who watch are told, and one gets the message. So that a host with many idle workers does not ask
+many times for each message, who has lost that race goes to sleep, if there are others of its team
+(who consume the same queues): one that has no room any more calls a sleeper, which watches then.
+
+Without news a channel asks each second, as BRPOP does: so the news decide on latency alone.
+(https://redis.io/docs/latest/commands/client-tracking/)
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from celeriac.transport.scripts import CALL, TEAM
+
+WAKE = "WAKE"
+# Who has no room for so long calls another; when nobody sleeps, it does not ask again for a while.
+CALL_SECONDS = 0.01
+CALL_AGAIN_SECONDS = 0.25
+# Who was not heard of for so long is no more of the team.
+TEAM_SECONDS = 10
+
+TEAMS = "celeriac.team."
+SLEEPERS = "celeriac.sleepers."
+CALLS = "celeriac.call."
+
+_log = logging.getLogger(__name__)
+
+
+class Waking:
+    """Tells a channel when to ask."""
+
+    def __init__(self, channel: Any) -> None:
+        """Prepare it.
+
+        Args:
+            channel: whose connections these are.
+        """
+        self._channel = channel
+        self._client: Any = None
+        self._sockets: Any = None  # for which tracking is set up
+        self._told = False  # since the last question,
+        self._was_told = False  # and before it
+        self._called = False  # likewise since the last question: this process has slept
+        self._quiet_until = 0.0
+        self._may_sleep = self._sleeps = False
+        self._full_since: float | None = None
+        self._call_at = 0.0
+
+    def is_set_up(self, connection: Any) -> bool:
+        """Return whether the connection that asks is tracked."""
+        own = self._client and self._client.connection._sock
+        return bool(self._sockets == (connection._sock, own))
+
+    def set_up(self, connection: Any) -> None:
+        """Have the connection that asks tracked, over a second one."""
+        channel, cycle = self._channel, self._channel.connection.cycle
+        if self._client is None:
+            self._client = channel._create_client(asynchronous=True)
+        if self._client.connection is not None:
+            self._client.connection.disconnect()
+        cycle._client_registered(channel, self._client, WAKE)
+        cycle._register(channel, self._client, WAKE)
+        own = self._client.connection
+        try:
+            number = call(own, "CLIENT", "ID")
+            own.send_command("SUBSCRIBE", "__redis__:invalidate")  # the answer is news, once
+            call(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", number)
+        except channel.ResponseError as error:
+            pause = channel.brpop_timeout
+            _log.warning("Redis does not tell of messages: up to %s s later: %s", pause, error)
+        self._sockets = connection._sock, own._sock
+
+    def doubt(self) -> None:
+        """Have it set up anew."""
+        self._sockets = None
+
+    def hurry(self) -> None:
+        """Let the next turn ask: something has changed here."""
+        self._quiet_until = 0.0
+
+    def is_quiet(self) -> bool:
+        """Return whether there is nothing to ask for yet."""
+        return monotonic() < self._quiet_until
+
+    def pause(self) -> float:
+        """Return for how long nothing need be asked, in seconds."""
+        pause = float(self._channel.brpop_timeout or 1)
+        return min(pause, max(self._quiet_until - monotonic(), 0.001)) if self._told else pause
+
+    def asks(self, queues: Iterable[str]) -> tuple[str, str, str] | None:
+        """Note that a question is sent; return what it says of a process that is to sleep then.
+
+        Args:
+            queues: which are asked for.
+
+        Returns:
+            The holder, the key of the sleepers, and that by which it is called; None if it watches.
+        """
+        self._was_told, self._told = self._told, False
+        called, self._called = self._called, False
+        watches = called or not (self._was_told or self._sleeps)
+        if watches or not self._may_sleep:
+            return None
+        name, prefix = self._channel.holder.name, self._channel.global_keyprefix
+        return name, f"{prefix}{SLEEPERS}{_team(queues)}", f"{prefix}{CALLS}{name}"
+
+    def nothing_found(self, *, sleeps: bool) -> None:
+        """Note that all lists are empty, and whether this process sleeps now."""
+        self._sleeps = sleeps
+        # The event loop turns by itself that often: a little less, or every second turn asks.
+        pause = 0.9 * (self._channel.brpop_timeout or 1)
+        self._quiet_until = 0.0 if self._told else monotonic() + pause
+
+    def found(self) -> None:
+        """Note that there was a message; what was told until now was of that."""
+        if not self._told and not self._was_told and 0 < self._quiet_until < monotonic():
+            self.doubt()  # nobody has told us
+        self._told = self._sleeps = False
+        self._quiet_until = 0.0
+
+    def heard(self) -> None:
+        """Read the news: there is something, or somebody calls.
+
+        Raises:
+            Empty: always, to kombu: this was no message.
+        """
+        self._told, self._quiet_until = True, 0.0
+        self._called = self._sleeps
+        connection = self._client.connection
+        try:
+            read = connection._sock.recv(65536)
+        except TimeoutError:
+            read = b" "
+        except OSError:
+            read = b""
+        if not read:
+            connection.disconnect()
+        raise Empty
+
+    def meet(self, queues: Iterable[str]) -> None:
+        """Say that this process is of the team, and learn whether enough others watch.
+
+        Args:
+            queues: that are consumed.
+        """
+        channel, team = self._channel, _team(queues)
+        prefix, name = channel.global_keyprefix, channel.holder.name
+        keys = f"{prefix}{TEAMS}{team}", f"{prefix}{SLEEPERS}{team}"
+        members, sleepers = TEAM(channel.holder.client, *keys, name, TEAM_SECONDS)
+        self._may_sleep = sleepers + 1 < members
+        if self._sleeps and sleepers == members:
+            self._called = True  # by nobody, for nobody watches
+            self.hurry()
+
+    def has_room(self, room: bool, queues: Iterable[str]) -> None:
+        """Call another if this process has no room; come often.
+
+        Args:
+            room: whether it takes messages.
+            queues: that are consumed.
+        """
+        now = monotonic()
+        if room:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+            if now > self._call_at:
+                self._channel.connection.wake_later(CALL_SECONDS)
+        elif now > self._full_since + CALL_SECONDS and now > self._call_at:
+            self._full_since = now + 3600  # once
+            prefix = self._channel.global_keyprefix
+            client, sleepers = self._channel.holder.client, f"{prefix}{SLEEPERS}{_team(queues)}"
+            if not CALL(client, sleepers, prefix + CALLS):
+                self._call_at = now + CALL_AGAIN_SECONDS
+
+    def close(self) -> None:
+        """Close the second connection."""
+        client, self._client = self._client, None
+        if client is not None and client.connection is not None:
+            client.connection.disconnect()
+
+
+def _team(queues: Iterable[str]) -> str:
+    return hashlib.sha1("\n".join(sorted(queues)).encode()).hexdigest()[:12]
+
+
+def call(connection: Any, *command: Any) -> Any:
+    """Send a command over a connection that has no other under way; return the answer."""
+    connection.send_command(*command)
+    return connection.read_response()

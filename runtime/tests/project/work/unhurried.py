@@ -1,0 +1,5 @@
+"""A worker that writes what it has to say once an hour, and in the end."""
+
+from celeriac.ledger import marks
+
+marks.FLUSH_SECONDS = 3600
