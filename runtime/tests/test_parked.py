@@ -315,10 +315,10 @@ def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(queue: Rabbit
     assert (queue.size(), count(queue.connection)) == (0, 0)
 
 
-def test_for_the_ledger_a_parked_task_has_not_ended(
+def test_for_the_journal_a_parked_task_has_not_ended(
     queue: Rabbit, ledger_environment: dict[str, str]
 ) -> None:
-    """Or its next start would be dropped, as a second one."""
+    """Somebody may release it."""
     more = json.loads(queue.environment["MORE_SETTINGS"])
     environment = {
         **with_ledger(ledger_environment, **more),
