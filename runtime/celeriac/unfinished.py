@@ -117,14 +117,19 @@ def _publish(
     The connection is made for this: lost processes are rare, and one that stays open would be in
     every process that is forked.
     """
-    with connect(app) as connection:
-        connection.transport_options["confirm_publish"] = True
-        hosts = max(len(connection.alt), 1)
+    connection = connect(app)
+    connection.transport_options["confirm_publish"] = True
+    hosts = max(len(connection.alt), 1)
+    try:
         connection.ensure_connection(max_retries=hosts - 1, interval_start=0)
         if queue == PARKED:
             _declare(connection)
         producer = Producer(connection.default_channel)
         republish(message, producer, queue, headers, mandatory=True, **changed)
+    except Exception:
+        connection.collect()  # who does not answer does not answer a goodbye
+        raise
+    connection.release()
 
 
 def _declare(connection: Connection) -> None:

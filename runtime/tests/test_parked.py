@@ -17,11 +17,12 @@ from amqp.exceptions import ChannelError
 from celery import Celery
 from environment import comes_true
 from kombu import Connection, Exchange, Producer, Queue
+from ledgers import running, with_ledger
 from services import RabbitMQ, Redis
 from supervised import Supervised
 from workers import let_end, record, worker
 
-from celeriac.parked import UNFINISHED, all_parked, count, release
+from celeriac.parked import NOTE, UNFINISHED, all_parked, count, release
 from celeriac.transport.parking import PARKED
 
 KINDS = pytest.mark.parametrize("queue", ["classic", "quorum"], indirect=True)
@@ -85,10 +86,10 @@ class Rabbit:
         """Return whether a task has failed."""
         return result_of(self.environment, task_id)[0] == "FAILURE"
 
-    def is_parked(self, running: Supervised, task_id: str) -> None:
+    def is_parked(self, only: Supervised, task_id: str) -> None:
         """Wait until a task is parked, and has failed."""
-        running.waits(lambda: count(self.connection) == 1, "parked task")
-        running.waits(lambda: self.failed(task_id), "failure")
+        only.waits(lambda: count(self.connection) == 1, "parked task")
+        only.waits(lambda: self.failed(task_id), "failure")
 
 
 def with_settings(environment: dict[str, str], **settings: object) -> dict[str, str]:
@@ -227,7 +228,10 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
     assert release(queue.connection, ids["poison"])
     assert not release(queue.connection, ids["poison"])
     assert [each.task_id for each in all_parked(queue.connection)] == [ids["other"]]
-    assert queue.counts() == [0]
+    with queue.connection.channel() as channel:
+        released = Queue(queue.queue, channel=channel).get()
+        assert released is not None
+        assert not {NOTE, UNFINISHED} & released.headers.keys()
     with worker(environment, ONE) as second:
         second.waits(lambda: count(queue.connection) == 2, "parked task")
     assert queue.starts() == {"other": 2, "poison": 4}
@@ -311,6 +315,25 @@ def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(queue: Rabbit
     assert (queue.size(), count(queue.connection)) == (0, 0)
 
 
+def test_for_the_journal_a_parked_task_has_not_ended(
+    queue: Rabbit, ledger_environment: dict[str, str]
+) -> None:
+    """Somebody may release it."""
+    more = json.loads(queue.environment["MORE_SETTINGS"])
+    environment = {
+        **with_ledger(ledger_environment, **more),
+        "BROKER_URL": queue.environment["BROKER_URL"],
+        "CELERIAC_TASK_DELIVERIES": "2",
+    }
+    with running(environment) as project, worker(environment, ONE) as only:
+        task_id = project.send("unlucky", "killed", task="work.lost.dies")
+        only.waits(lambda: count(queue.connection) == 1, "parked task")
+        only.waits(lambda: queue.starts() == {"unlucky": 2}, "second start")
+        assert project.open() == 1
+        assert release(queue.connection, task_id)
+        only.waits(lambda: queue.starts() == {"unlucky": 4}, "two starts more")
+
+
 # What RabbitMQ parks by itself.
 
 
@@ -332,7 +355,7 @@ def test_what_a_quorum_queue_gives_up_is_read_and_released(
     with queue.connection.channel() as channel:
         Queue(PARKED, channel=channel).queue_declare()
         limited(channel).queue_declare()
-        headers = {"task": "work.tasks.sleep", "id": "the-limited-one"}
+        headers = {"task": "work.tasks.sleep", "id": "the-limited-one", UNFINISHED: 2}
         Producer(channel).publish([["x", 0], {}, {}], routing_key=queue.queue, headers=headers)
         taken = limited(channel)
         for _ in range(3):
@@ -349,6 +372,7 @@ def test_what_a_quorum_queue_gives_up_is_read_and_released(
         assert release(queue.connection, "the-limited-one")
         released = taken.get()
         assert released is not None
+        assert UNFINISHED not in released.headers
         assert not [name for name in released.headers if "death" in name]
 
 

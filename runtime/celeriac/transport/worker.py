@@ -106,17 +106,17 @@ def _telling(worker: Any, base: Any) -> Any:
                 self.recovery.holder.unfinished[self.message.delivery_tag] = self._unfinished
 
         def reject(self, requeue: bool = False) -> None:
-            """Put it back, where the broker does not count with a count."""
-            times = 0
-            if requeue and self._unfinished and not self.acknowledged:
-                times = unfinished.put_back(worker.consumer, self, self._unfinished)
-            if not times:
-                super().reject(requeue)
-                return
+            """Put it back, with a count where the broker does not count."""
+            if requeue and self._unfinished and not self.acknowledged and self._is_put_back():
+                # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
+                self._on_reject = lambda log, errors, requeue: self._on_ack(log, errors)
+            super().reject(requeue)
+
+        def _is_put_back(self) -> bool:
+            times = unfinished.put_back(worker.consumer, self, self._unfinished)
             if unfinished.is_parked(times):
                 _store_failure(worker.app, self.id, self._context, self._unfinished, times)
-            self.acknowledge()
-            self.send_event("task-rejected", requeue=True)
+            return times > 0
 
     Telling.__name__ = "Request"
     return Telling
