@@ -25,6 +25,8 @@ PROPERTIES = (
 )
 # What a person is told of the journal; runtime/celeriac/ledger/report.py says what each is.
 OF_THE_JOURNAL = ("not_noted", "not_marked", "doubled", "never_ended")
+# Of a broker so full, in percent, a person is told what to do.
+NEARLY_FULL = 80
 
 
 class Report:
@@ -88,8 +90,8 @@ class Report:
         ]
 
     def _from_within(self) -> dict[str, Any]:
-        """Return what the web process knows of queues, workers and the journal; of a host without one, nothing."""
-        found: dict[str, Any] = {"workers": None, "queues": None, "ledger": None}
+        """Return what the web process knows of queues, workers, broker and journal; of a host without one, nothing."""
+        found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
         if not any(process.name == "gunicorn" for process in self._processes):
             return found
         door = Gunicorn(self._site["socket"], self._site["domain"])
@@ -97,6 +99,7 @@ class Report:
         try:
             said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)
             found |= {"workers": said["workers"], "queues": said["queues"]}
+            found["broker"] = said.get("broker")  # an older release says nothing of it
             ledger = door.request("GET", "/-/celeriac/ledger", bearer)
             if ledger.status == 200:  # a project need not have one
                 found["ledger"] = json.loads(ledger.body)
@@ -141,6 +144,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
+    lines += _of_the_broker(report["broker"] or {})
     if ledger := report["ledger"]:
         lines.append("journal: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_JOURNAL))
         lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]
@@ -148,4 +152,19 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
+    return lines
+
+
+def _of_the_broker(broker: dict[str, Any]) -> list[str]:
+    """Return what a person is told of the broker, and a line more for each thing that is to be done."""
+    if not broker:
+        return []
+    percent, parked = None if broker["memory"] is None else round(100 * broker["memory"]), broker["parked"]
+    lines = [f"broker: {broker['transport']}{'' if percent is None else f', {percent} % full'}, {parked} parked"]
+    if percent is not None and percent >= NEARLY_FULL:
+        lines.append("the broker is nearly full, and then refuses new tasks: more workers, or more redis_maxmemory_mb")
+    if parked:
+        lines.append(
+            "parked tasks run no more: `site-manage task parked` says why, `site-manage task release ID` runs one"
+        )
     return lines

@@ -10,7 +10,7 @@ request                                       answer, JSON
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
                                               "executed": 20}}, "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
-                                              "memory": 0.02}}``
+                                              "memory": 0.02, "parked": 0}}``
 ``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
@@ -35,6 +35,7 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 from kombu import Connection
 
+from celeriac import parked
 from celeriac.aside import connect
 from celeriac.broker import memory, transport_of
 from celeriac.project import release
@@ -153,7 +154,7 @@ def _status(_: Celery) -> Answer:
 
 
 def _workers(app: Celery) -> Answer:
-    """Report what the workers do, how many messages wait in each queue, how full the broker is."""
+    """Report what the workers do, what waits in each queue, and how the broker is."""
     with connect(app) as broker:
         inspect = app.control.inspect(timeout=1.0, connection=broker)
         stats, active = inspect.stats() or {}, inspect.active() or {}
@@ -162,7 +163,11 @@ def _workers(app: Celery) -> Answer:
             for name, found in stats.items()
         }
         queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, PARKED]}
-        about = {"transport": transport_of(broker), "memory": memory(broker)}
+        about = {
+            "transport": transport_of(broker),
+            "memory": memory(broker),
+            "parked": parked.count(broker),
+        }
     return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about}
 
 

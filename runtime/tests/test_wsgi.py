@@ -27,6 +27,7 @@ from services import PostgreSQL, Redis, free_port, redis_server
 from supervised import Supervised, supervised
 
 from celeriac import health
+from celeriac.transport.parking import PARKED, unreadable
 
 RELEASE = "0123456789ab"
 PING = "/-/celeriac/ping"
@@ -148,6 +149,28 @@ def test_workers_and_queues_are_counted(site: Site) -> None:
     assert tasks["active"] == 0
     assert tasks["executed"] >= 1
     assert content["queues"] == {"celery": 0, "celeriac.unknown": 0}
+
+
+def test_the_broker_says_how_full_it_is_and_how_much_is_parked(site: Site) -> None:
+    known = {"transport": "celeriac", "memory": None, "parked": 0}
+    assert site.request("GET", "/-/celeriac/workers")[2]["broker"] == known
+    with redis_client.Redis.from_url(site.redis.url) as onlooker:
+        onlooker.hset(PARKED, "a tag", unreadable("what is no message", "celery"))
+        onlooker.config_set("maxmemory", 4 * onlooker.info("memory")["used_memory"])
+        try:
+            broker = site.request("GET", "/-/celeriac/workers")[2]["broker"]
+        finally:
+            onlooker.config_set("maxmemory", 0)
+            onlooker.delete(PARKED)
+    assert broker["parked"] == 1
+    assert 0.1 < broker["memory"] < 0.6
+
+
+def test_it_says_why_the_broker_is_not_spoken_to_by_our_transport(site: Site) -> None:
+    stock = Site({**site.environment, "CELERIAC_REDIS_TRANSPORT": "stock"}, site.redis)
+    with gunicorn(stock):
+        broker = stock.request("GET", "/-/celeriac/workers")[2]["broker"]
+    assert broker["transport"] == "stock: CELERIAC_REDIS_TRANSPORT=stock"
 
 
 def test_a_ping_that_nobody_sent_is_pending(site: Site) -> None:

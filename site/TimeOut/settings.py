@@ -327,10 +327,12 @@ CELERY_TASK_SOFT_TIME_LIMIT = env.int("CELERY_TASK_SOFT_TIME_LIMIT", default=CEL
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#worker-soft-shutdown-timeout
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.int("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", default=30)
 
-# Redis gives a task to another worker when it was not acknowledged for this long: a host that died.
-# Derived and never typed, because a task that may still run longer than this would be run twice,
-# again and again. It also bounds countdown, eta and retry delays: what must happen later than that
-# belongs in the schedule. `app.checks` looks after tasks with limits of their own.
+# On a host a task belongs to its worker as long as that lives (`celeriac.transport`), however long
+# it takes. This is the last resort, for workers that have no lease, `celery -A TimeOut worker` on a
+# developer's computer: Redis gives a task to another one when it was not acknowledged for this long.
+# Derived and never typed, because a task that may still run longer than this would be run twice
+# there, again and again. It also bounds countdown: what must happen later belongs in the schedule.
+# `app.checks` looks after tasks with limits of their own.
 # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html#visibility-timeout
 VISIBILITY_TIMEOUT = CELERY_TASK_TIME_LIMIT + CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT + 60
 
@@ -384,8 +386,8 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "interval_max": 1,
 }
 
-# Tasks that run while the connection is lost are finished: on Redis a cancelled one would wait for
-# the visibility timeout.
+# Tasks that run while the connection is lost are finished: a cancelled one would begin anew, and
+# without a lease only after the visibility timeout.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#worker-cancel-long-running-tasks-on-connection-loss
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 

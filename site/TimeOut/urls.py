@@ -22,6 +22,7 @@ urlpatterns = [
     path("tasks/<text:run_id>/revoke/", console.revoke, {"terminate": False}, name="revoke"),
     path("tasks/<text:run_id>/terminate/", console.revoke, {"terminate": True}, name="terminate"),
     path("tasks/<text:run_id>/rerun/", console.rerun, name="rerun"),
+    path("tasks/<text:run_id>/release/", console.release, name="release"),
     path("tasks/<text:run_id>/", console.run, name="run"),
     path("api/", api.urls),
     path("admin/", admin.site.urls),

@@ -1,4 +1,4 @@
-"""The API under /api/: start tasks, see what became of them, revoke them, run them again.
+"""The API under /api/: start tasks, see what became of them, revoke them, run them again, release what is parked.
 
 Whoever asks is a member of staff: a program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a
 page by the session of its user, and then with the CSRF token (`X-CSRFToken`).
@@ -26,7 +26,7 @@ from ninja.security import HttpBearer, SessionAuth
 from ninja.types import DictStrAny
 from pydantic import ConfigDict, StringConstraints
 
-from app import catalogue, history, runs, tokens
+from app import broker, catalogue, history, runs, tokens
 from app.english import in_english
 from app.enqueue import BrokerAwayError
 
@@ -264,7 +264,18 @@ def rerun(request: AuthenticatedRequest, response: HttpResponse, run_id: Text) -
     return _sent(request, response, runs.rerun(run_id, by=request.auth.get_username()), history.RERUN)
 
 
-# Behind the two above: an id may be any text, with slashes too.
+@api.post(
+    "/runs/{path:run_id}/release",
+    response={202: Sent, 404: Problem, 503: Problem},
+    summary="Let a run that is parked run again",
+)
+def release(request: AuthenticatedRequest, response: HttpResponse, run_id: Text) -> Status[dict[str, str]]:
+    """Put a task that did not end too often back into its queue, under its id."""
+    broker.release_run(run_id)
+    return _sent(request, response, run_id, history.RELEASED)
+
+
+# Behind the three above: an id may be any text, with slashes too.
 @api.get("/runs/{path:run_id}", response={200: Run, 404: Problem, 503: Problem}, summary="State and result of a run")
 def show(request: AuthenticatedRequest, run_id: Text) -> Status[dict[str, Any]]:
     """Return all that is known of a run. Until it has ended, its result is null and its error empty."""
@@ -317,7 +328,7 @@ def _on(status: int, *errors: type[Exception], text: str = "") -> None:
         api.add_exception_handler(error, lambda request, exc: _answer(request, status, text or str(exc)))
 
 
-_on(404, catalogue.UnknownTaskError, runs.UnknownRunError)
+_on(404, catalogue.UnknownTaskError, runs.UnknownRunError, broker.NotParkedError)
 _on(404, Http404, text="There is nothing at this address.")
 _on(409, runs.NotRerunnableError)
 _on(413, RequestDataTooBig, text="The body is too large.")

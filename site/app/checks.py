@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from celeriac import transport
 from celery import current_app
 from celery.backends.base import DisabledBackend
 from django.apps import AppConfig
@@ -15,17 +16,20 @@ from app.catalogue import keeps_arguments
 
 @checks.register
 def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Refuse a task whose own time limits break the order soft < hard + shutdown < visibility.
+    """Refuse a task whose own soft time limit is not below its hard one, or that Redis would give away while it runs.
 
     The limits that every task has by default are checked in the settings; this is about
     `@shared_task(time_limit=...)`. A task allowed to run longer than the broker's visibility
-    timeout is given to a second worker while the first still runs it.
+    timeout is given to a second worker while the first still runs it, unless that has a lease
+    (`celeriac.transport`). On a host it has: there that is only said, not refused, for
+    `celery -A TimeOut worker` has none.
 
     Source: https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
     """
     autodiscover_modules("tasks")
     conf = current_app.conf
     visibility = conf.broker_transport_options.get("visibility_timeout")
+    why_no_lease = transport.why_not()
     errors: list[checks.CheckMessage] = []
     for name, task in sorted(current_app.tasks.items()):
         hard = task.time_limit or conf.task_time_limit
@@ -40,11 +44,13 @@ def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             )
         if visibility is not None and hard + conf.worker_soft_shutdown_timeout >= visibility:
             errors.append(
-                checks.Error(
-                    f"Task {name}: with a time limit of {hard} s Redis would give it to a second "
-                    f"worker after {visibility} s, while it still runs.",
-                    hint=f"Raise CELERY_TASK_TIME_LIMIT to {hard}, or split the task.",
-                    id="app.E002",
+                checks.CheckMessage(
+                    checks.ERROR if why_no_lease else checks.INFO,
+                    f"Task {name}: with a time limit of {hard} s Redis would give it to a second worker after "
+                    f"{visibility} s, while it still runs, if its worker has no lease.",
+                    hint=f"{why_no_lease or 'celery -A TimeOut worker has none'}. "
+                    f"Raise CELERY_TASK_TIME_LIMIT to {hard}, or split the task.",
+                    id="app.E002" if why_no_lease else "app.I002",
                 )
             )
     return errors

@@ -1,4 +1,4 @@
-"""The console: the pages on which staff start tasks, watch them, call them back and run them again."""
+"""The console: the pages on which staff start tasks, watch them, call them back, release them and run them again."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
-from app import catalogue, graphs, history, mail, runs, samples, states
+from app import broker, catalogue, graphs, history, mail, runs, samples, states
 from app.delivery import delivery
 from app.english import in_english
 from app.enqueue import BrokerAwayError
@@ -114,8 +114,9 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
         return render(request, "app/run.html", {"run_id": run_id}, status=503)
     reruns = runs.reruns(run_id)
     done = history.entries(run_id)
-    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done}
-    return live(request, "app/run.html", "app/_run.html", (found, reruns, len(done)), context)
+    parked = broker.parked_as(found)
+    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done, "parked": parked}
+    return live(request, "app/run.html", "app/_run.html", (found, reruns, len(done), parked), context)
 
 
 @never_cache
@@ -152,14 +153,15 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
 @require_safe
 @vary_on_headers("HX-Request")
 def graph_page(request: Request) -> HttpResponse:
-    """Show queue length, ended tasks and run time of the last day, and what the journal has counted."""
-    drawn, counted = graphs.last_day(), delivery()
+    """Show queue length, ended tasks and run time of the last day, what the journal has counted, and the broker."""
+    drawn, counted, known = graphs.last_day(), delivery(), broker.state()
     context = {
         "graphs": drawn,
         "delivery": counted,
+        "broker": known,
         "results_are_counted": samples.results_are_in_the_database(),
     }
-    return live(request, "app/graphs.html", "app/_graphs.html", (drawn, counted), context)
+    return live(request, "app/graphs.html", "app/_graphs.html", (drawn, counted, known), context)
 
 
 def live(request: Request, page: str, fragment: str, shown: Any, context: dict[str, Any]) -> HttpResponse:
@@ -309,3 +311,19 @@ def rerun(request: Request, run_id: str) -> HttpResponse:
         return redirect("run", run_id)
     history.note(request.user, new_id, history.RERUN)
     return redirect("run", new_id)
+
+
+@staff_page
+@require_POST
+def release(request: Request, run_id: str) -> HttpResponse:
+    """Put a task that is parked back into its queue."""
+    try:
+        broker.release_run(run_id)
+    except broker.NotParkedError:
+        messages.error(request, _("It is not parked: somebody has released it, or it never was."))
+    except BrokerAwayError:
+        messages.error(request, _("The broker is away, nothing was started."))
+    else:
+        history.note(request.user, run_id, history.RELEASED)
+        messages.success(request, _("Released: it waits in its queue again, and its state changes when it starts."))
+    return redirect("run", run_id)

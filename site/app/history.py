@@ -16,6 +16,7 @@ STARTED = gettext_noop("Started.")
 RERUN = gettext_noop("Started again with the same arguments.")
 REVOKED = gettext_noop("Revoked.")
 TERMINATED = gettext_noop("Terminated.")
+RELEASED = gettext_noop("Released, to run again.")
 
 
 def note(user: AbstractBaseUser | AnonymousUser, run_id: str, what: str) -> None:

@@ -324,9 +324,9 @@ def _problems(name: str, priority: Any, countdown: Any) -> Iterator[tuple[str, s
 def longest_countdown(name: str) -> int:
     """Return for how many seconds a task may be put off.
 
-    A worker takes such a task at once and holds it. After the visibility timeout Redis takes it for lost, after its
-    consumer timeout RabbitMQ takes the worker for stuck, and either gives it to a second one: waiting and running have
-    to fit in there.
+    A worker takes such a task at once and holds it. After the visibility timeout Redis takes it for lost, if that
+    worker has no lease (`celeriac.transport`), after its consumer timeout RabbitMQ takes the worker for stuck, and
+    either gives it to a second one: waiting and running have to fit in there.
 
     Source: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
 

@@ -67,7 +67,7 @@ def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
     monkeypatch.setenv("CELERY_BROKER_URL", redis_server.url(BROKER_DATABASE))
     forget_connections()
-    current_app.control.purge()
+    redis_server.forget(BROKER_DATABASE)
     yield
     forget_connections()
 

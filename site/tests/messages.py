@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import redis
+from celeriac.transport.parking import PARKED, parked
 
 from processes import RedisServer
 
@@ -32,3 +33,13 @@ class Queue:
                     {"id": headers["id"], "task": headers["task"], "args": args, "kwargs": kwargs, **around}
                 )
         return messages
+
+    def park(self, run_id: str, times: int = 5, queue: str = "celery") -> None:
+        """Park the message of a run, as a worker does that finds it too often unfinished."""
+        for key in self._redis.keys(f"{queue}*"):
+            for raw in self._redis.lrange(key, 0, -1):
+                message = json.loads(raw)
+                if message["headers"]["id"] == run_id:
+                    self._redis.lrem(key, 1, raw)
+                    text = parked(message, key.decode(), "process 1 on here ended", times)
+                    self._redis.hset(PARKED, message["properties"]["delivery_tag"], text)

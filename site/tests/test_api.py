@@ -61,6 +61,7 @@ ADD = {"task": "app.tasks.add", "args": [2, 3]}
         ("post", "/api/runs"),
         ("post", "/api/runs/1/revoke"),
         ("post", "/api/runs/1/rerun"),
+        ("post", "/api/runs/1/release"),
     ],
 )
 def test_a_stranger_may_nothing(method: str, path: str, client: Client, queue: Queue) -> None:

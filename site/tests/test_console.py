@@ -68,7 +68,7 @@ def test_a_stranger_is_sent_to_the_log_in_page_and_back(client: Client, page: st
     assert client.get(page, headers={"accept": HTML}).status_code == 302
 
 
-ACTIONS = ["revoke", "terminate", "rerun"]
+ACTIONS = ["revoke", "terminate", "rerun", "release"]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -519,13 +519,14 @@ def test_what_cannot_be_run_again_says_why(staff: Client, broker: None) -> None:
     assert not LogEntry.objects.exists()
 
 
-def test_a_rerun_is_no_link(staff: Client) -> None:
+@pytest.mark.parametrize("action", ["rerun", "release"])
+def test_what_runs_a_task_again_is_no_link(staff: Client, action: str) -> None:
     """A crawler or a prefetching browser starts nothing."""
-    assert staff.get(f"/tasks/{a_run()}/rerun/").status_code == 405
+    assert staff.get(f"/tasks/{a_run()}/{action}/").status_code == 405
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_unknown_run_cannot_be_acted_on(staff: Client, broker: None, action: str) -> None:
     """404, and no error of the server."""
-    assert staff.post(f"/tasks/nothing/{action}/").status_code == 404
+    assert staff.post(f"/tasks/nothing/{action}/", follow=True).status_code == 404
     assert not LogEntry.objects.exists()

@@ -12,6 +12,7 @@ from celery import current_app
 from celery.schedules import crontab
 from django.conf import LazySettings
 from django.contrib.sessions.models import Session
+from django.core.checks import WARNING
 from django.utils import timezone
 
 from app import checks, reports, tasks
@@ -99,20 +100,34 @@ def test_the_check_sees_tasks_that_nothing_has_imported_yet() -> None:
 @pytest.mark.parametrize(
     ("limits", "identity"),
     [
-        ({"time_limit": 3600}, "app.E002"),
-        ({"time_limit": 1860}, "app.E002"),
+        ({"time_limit": 3600}, "app.I002"),
+        ({"time_limit": 1860}, "app.I002"),
         ({"time_limit": 60}, "app.E001"),
         ({"soft_time_limit": 1800}, "app.E001"),
         ({"time_limit": 60, "soft_time_limit": 30}, None),
         ({"time_limit": 1859}, None),
     ],
 )
-def test_a_task_with_limits_that_would_run_it_twice_is_refused(
+def test_a_task_with_limits_in_the_wrong_order_is_refused_and_a_long_one_only_named(
     limits: dict[str, int], identity: str | None, celery_task: Any
 ) -> None:
     """The default limits are 1620 and 1800 s, and the visibility timeout is 1890 s."""
     celery_task(**limits)
-    assert [error.id for error in checks.task_time_limits(None)] == ([identity] if identity else [])
+    found = checks.task_time_limits(None)
+    assert [error.id for error in found] == ([identity] if identity else [])
+    # A deployment fails from a warning on.
+    assert [error.is_serious(WARNING) for error in found] == [identity == "app.E001"] * len(found)
+
+
+def test_without_leases_a_task_that_would_run_twice_is_refused(
+    celery_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With kombu's own transport a message belongs to whoever asks after the visibility timeout."""
+    monkeypatch.setenv("CELERIAC_REDIS_TRANSPORT", "stock")
+    celery_task(time_limit=1860)
+    (error,) = checks.task_time_limits(None)
+    assert (error.id, error.is_serious()) == ("app.E002", True)
+    assert "CELERIAC_REDIS_TRANSPORT=stock" in str(error.hint)
 
 
 def test_the_projects_tasks_pass_where_an_operator_allows_little() -> None:

@@ -39,8 +39,12 @@ def test_it_says_what_serves_what_drains_and_what_failed(site: Site) -> None:
     assert [drain["unit"] for drain in status["drains"]] == [drained]
     assert site.node() in status["workers"]
     assert status["queues"]["celery"] >= 0
+    assert status["broker"]["transport"] == "celeriac"
+    assert 0 < status["broker"]["memory"] < 1
+    assert status["broker"]["parked"] >= 0
     assert status["ledger"]["not_noted"] == 0
     assert status["disk"]["free_bytes"] > 0
     assert status["by"]
-    for part in (f"release {good.name}", f"{bad.name} was undone", f"drains: {drained}", "0 not noted", "back to: "):
+    lines = "broker: celeriac, ", "0 not noted", "back to: "
+    for part in (f"release {good.name}", f"{bad.name} was undone", f"drains: {drained}", *lines):
         assert part in person.output

@@ -1,4 +1,4 @@
-"""`manage.py task run|list|show|revoke|rerun`: what the console does, at a terminal and for scripts.
+"""`manage.py task run|list|show|revoke|rerun|parked|release`: what the console does, at a terminal and for scripts.
 
 Exit codes:
 
@@ -6,7 +6,7 @@ Exit codes:
 0     done: the task succeeded, or was sent (without ``--wait``); what was to be revoked will not run on
 1     the task failed or was revoked; what was to be revoked runs on, or had ended before
 2     the command line or the task's arguments are wrong: nothing was sent
-3     there is no such task, or no such run, or it cannot be run again
+3     there is no such task, or no such run, or it cannot be run again, or one to be released is not parked
 4     the broker, or the store of results, is away
 5     ``--timeout`` is over, and the task goes on
 ====  =============================================================================================
@@ -20,12 +20,14 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
+from celeriac.parked import Parked
 from celery.states import SUCCESS
 from django.core.management import BaseCommand, CommandError
 
-from app import catalogue, runs
+from app import broker, catalogue, runs
 from app.enqueue import BrokerAwayError
 
 NOT_DONE, BAD_ARGUMENTS, UNKNOWN, AWAY, TIMED_OUT = 1, 2, 3, 4, 5
@@ -35,7 +37,7 @@ POLL_SECONDS = (0.1, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 class Command(BaseCommand):
-    """Starts, lists, shows, revokes and repeats tasks."""
+    """Starts, lists, shows, revokes, repeats and releases tasks."""
 
     help = (
         "Start a task, and see what became of it. Exit codes: 0 done, 1 failed, revoked or not stopped, "
@@ -43,8 +45,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the five subcommands."""
-        commands = parser.add_subparsers(dest="subcommand", required=True, metavar="run|list|show|revoke|rerun")
+        """Declare the seven subcommands."""
+        names = "run|list|show|revoke|rerun|parked|release"
+        commands = parser.add_subparsers(dest="subcommand", required=True, metavar=names)
 
         run = commands.add_parser("run", help="start a task")
         run.add_argument("name", help="of the task: app.tasks.add")
@@ -71,7 +74,12 @@ class Command(BaseCommand):
             each.add_argument("id", help="of the run")
         revoke.add_argument("--terminate", action="store_true", help="stop it also when it runs")
         _waits(rerun)
-        for each in (run, listed, show, revoke, rerun):
+
+        parked = commands.add_parser("parked", help="what did not end too often, and is not run again by itself")
+        release = commands.add_parser("release", help="let what is parked run again")
+        release.add_argument("ids", nargs="*", metavar="ID", help="as `parked` shows it")
+        release.add_argument("--all", action="store_true", dest="everything", help="all that is parked")
+        for each in (run, listed, show, revoke, rerun, parked, release):
             each.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
@@ -128,6 +136,20 @@ class Command(BaseCommand):
         self._print({"id": id, "done": done.name, "text": done.value}, f"{id}: {done.value}")
         if done in {runs.Revoked.RUNS_ON, runs.Revoked.WAS_OVER}:
             sys.exit(NOT_DONE)
+
+    def _parked(self, **_: Any) -> None:
+        found = broker.all_parked()
+        self._print([asdict(each) for each in found], "\n".join(_parked_line(each) for each in found))
+
+    def _release(self, *, ids: Sequence[str], everything: bool, **_: Any) -> None:
+        if bool(ids) == everything:
+            raise CommandError("Either ids or --all", returncode=BAD_ARGUMENTS)
+        ids = [each.tag for each in broker.all_parked()] if everything else ids
+        missing = broker.release(*ids)
+        released = [each for each in ids if each not in missing]
+        self._print({"released": released, "not_parked": missing}, "\n".join(f"{each}: released" for each in released))
+        if missing and not everything:  # somebody else may be quicker
+            raise CommandError(f"Not parked: {', '.join(missing)}", returncode=UNKNOWN)
 
     def _show_run(self, run: runs.Run) -> None:
         known = {key: value for key, value in _as_object(run).items() if value not in (None, "")}
@@ -186,6 +208,12 @@ def _as_object(run: runs.Run) -> Mapping[str, Any]:
 def _line(run: runs.Run) -> str:
     sent = f"{run.sent_at:%Y-%m-%d %H:%M:%S}" if run.sent_at else "-"
     return f"{run.id} {sent} {run.state:8} {run.name} {run.error}".rstrip()
+
+
+def _parked_line(parked: Parked) -> str:
+    since = f"{datetime.fromtimestamp(parked.since, UTC):%Y-%m-%d %H:%M:%S}"
+    run_id = parked.task_id or parked.tag  # what cannot be read has no id, and is released by its tag
+    return f"{run_id} {since} {parked.task or '-'} {parked.times} times, {parked.reason} ({parked.queue})"
 
 
 def _signature(task: catalogue.Registered) -> str:

@@ -1,0 +1,64 @@
+"""What a status says of the broker to a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible import module_utils
+
+# Where Ansible puts the modules' own code, on a host.
+module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
+from ansible.module_utils.site_report import as_text  # noqa: E402
+
+STOCK = "stock: kombu 5.8.0 is not one of those it was tried with"
+
+
+def lines(broker: dict[str, Any] | None) -> list[str]:
+    """What is said of a host whose broker is so, and of nothing else that is amiss."""
+    report: dict[str, Any] = {
+        "release": "aaaaaaaaaaaa",
+        "since": "2026-03-29T12:00:00+00:00",
+        "by": "anna",
+        "commit": None,
+        "last": {"outcome": "serving"},
+        "back_to": [],
+        "units": {},
+        "drains": [],
+        "on_trial": [],
+        "disk": {"used_percent": 1, "free_bytes": 1},
+        "workers": {},
+        "queues": {},
+        "ledger": None,
+        "broker": broker,
+    }
+    return [str(line) for line in as_text(report)[1:-2]]
+
+
+@pytest.mark.parametrize(
+    ("broker", "line"),
+    [
+        ({"transport": "celeriac", "memory": 0.024, "parked": 0}, "broker: celeriac, 2 % full, 0 parked"),
+        ({"transport": STOCK, "memory": 0.79, "parked": 0}, f"broker: {STOCK}, 79 % full, 0 parked"),
+        ({"transport": "amqp", "memory": None, "parked": 0}, "broker: amqp, 0 parked"),
+    ],
+)
+def test_a_broker_that_is_well_is_one_line(broker: dict[str, Any], line: str) -> None:
+    assert lines(broker) == [line]
+
+
+def test_of_a_broker_that_is_nearly_full_it_says_what_to_do() -> None:
+    assert any(
+        "redis_maxmemory_mb" in line for line in lines({"transport": "celeriac", "memory": 0.8, "parked": 0})[1:]
+    )
+
+
+def test_of_what_is_parked_it_says_how_to_see_and_to_release_it() -> None:
+    (line,) = lines({"transport": "celeriac", "memory": None, "parked": 2})[1:]
+    assert "`site-manage task parked`" in line
+    assert "`site-manage task release ID`" in line
+
+
+def test_of_a_release_that_says_nothing_of_its_broker_nothing_is_said() -> None:
+    assert lines(None) == []
