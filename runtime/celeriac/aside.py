@@ -70,19 +70,23 @@ class Aside(threading.Thread):
             self._stopped.wait(self._seconds)
 
 
-def connect(app: Celery) -> Connection:
-    """Return a connection, not yet open, on which no operation waits long."""
-    connection = app.connection_for_write(connect_timeout=TIMEOUT_SECONDS, heartbeat=0)
+def connect(app: Celery, seconds: float = TIMEOUT_SECONDS) -> Connection:
+    """Return a connection, not yet open, on which no operation waits long.
+
+    Args:
+        app: whose broker is meant.
+        seconds: how long at most.
+    """
+    connection = app.connection_for_write(connect_timeout=seconds, heartbeat=0)
     connection.transport_options = {
         **(connection.transport_options or {}),
-        **_timeouts(connection.transport.driver_type),
+        **_timeouts(connection.transport.driver_type, seconds),
     }
     return connection
 
 
-def _timeouts(driver_type: str) -> dict[str, Any]:
+def _timeouts(driver_type: str, seconds: float) -> dict[str, Any]:
     """Return the options by which a transport of kombu bounds one read or write, and an attempt."""
-    seconds = TIMEOUT_SECONDS
     return {
         "redis": {"socket_timeout": seconds, "socket_connect_timeout": seconds, "max_retries": 1},
         "amqp": {"read_timeout": seconds, "write_timeout": seconds, "max_retries": 1},

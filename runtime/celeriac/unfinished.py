@@ -27,6 +27,8 @@ from celeriac.transport.parking import PARKED
 from celeriac.transport.recovery import DELIVERIES
 from celeriac.unknown import queue_of, republish
 
+# A broker that is busy may take so long to confirm a copy; the event loop waits for that.
+PATIENCE_SECONDS = 5.0
 # After a failure so long none is tried: many processes may be lost together, and each try can take
 # the event loop some seconds.
 PAUSE_SECONDS = 10.0
@@ -117,7 +119,7 @@ def _publish(
     The connection is made for this: lost processes are rare, and one that stays open would be in
     every process that is forked.
     """
-    connection = connect(app)
+    connection = connect(app, PATIENCE_SECONDS)
     connection.transport_options["confirm_publish"] = True
     hosts = max(len(connection.alt), 1)
     try:

@@ -234,6 +234,7 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
         assert not {NOTE, UNFINISHED} & released.headers.keys()
     with worker(environment, ONE) as second:
         second.waits(lambda: count(queue.connection) == 2, "parked task")
+        assert "not counted" not in second.log.read_text()
     assert queue.starts() == {"other": 2, "poison": 4}
 
 
@@ -293,8 +294,12 @@ def test_what_a_killed_worker_had_is_executed_by_another(queue: Rabbit) -> None:
 
 
 def test_what_cannot_be_counted_runs_again_nevertheless(queue: Rabbit, rabbitmq: RabbitMQ) -> None:
-    """The process is lost while RabbitMQ answers nothing; nobody waits for it long."""
-    with worker(queue.environment, ONE) as only:
+    """The process is lost while RabbitMQ answers nothing.
+
+    Celery's heartbeat would wait for RabbitMQ to confirm it, and the event loop with it.
+    """
+    with worker(queue.environment, ONE, "--without-heartbeat") as only:
+        only.told("READY=1")
         task_id = queue.send("unlucky", task="work.lost.dies_after_file")
         only.waits(lambda: queue.starts() == {"unlucky": 1}, "running task")
         with rabbitmq.frozen():
