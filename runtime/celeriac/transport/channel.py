@@ -247,6 +247,8 @@ class _Channel(Full):
         if not self.closed:
             self.say_acks()
             self._give_up_popped()
+            if not self.do_restore:
+                self._in_poll = None  # kombu would deliver an answer that is there to nobody
         super().close()
 
     def _close_clients(self) -> None:

@@ -2,7 +2,8 @@
 
 Publishers are refused; workers must not be, or nobody would empty the queues. When it is full,
 Redis refuses the first command of a script that needs memory, but none behind one that has written:
-so each script of a worker begins with one that frees.
+so each script of a worker begins with one that frees. Inside of MULTI it refuses everything, also
+what only reads: so that is done without.
 """
 
 from typing import Any
@@ -21,6 +22,27 @@ Mixin: Any = object
 
 class Full(Mixin):
     """The part of a channel that passes."""
+
+    def _size(self, queue: str) -> int:
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as together:
+            for key in self._keys_of(queue):
+                together.llen(key)
+            return sum(together.execute())
+
+    def _has_queue(self, queue: str, **_: Any) -> bool:
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as together:
+            for key in self._keys_of(queue):
+                together.exists(key)
+            return any(together.execute())
+
+    def _purge(self, queue: str) -> int:
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as together:
+            for key in self._keys_of(queue):
+                together.llen(key).delete(key)
+            return sum(together.execute()[::2])
+
+    def _keys_of(self, queue: str) -> list[str]:
+        return [self._q_for_pri(queue, step) for step in self.priority_steps]
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         try:

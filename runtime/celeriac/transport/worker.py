@@ -31,6 +31,12 @@ from celeriac.transport.parking import UNFINISHED
 
 _log = logging.getLogger(__name__)
 
+# What did not end so often runs one at a time, and who waits for that asks again so soon.
+SUSPECT = 2
+ALONE_SECONDS = 0.5
+
+# Those of them that have begun here.
+_suspects: "weakref.WeakSet[Any]" = weakref.WeakSet()
 # The requests of what this process has, by the tags of their messages.
 _requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
 
@@ -74,7 +80,7 @@ def _telling(worker: Any, base: Any) -> Any:
             """Wrap what Celery defines anew in the class that it makes for each task, for speed."""
             super().__init_subclass__()
             if "execute_using_pool" in cls.__dict__:
-                cls.execute_using_pool = _asking(cls.execute_using_pool)
+                cls.execute_using_pool = _asking(worker, cls.execute_using_pool)
 
         @property
         def recovery(self) -> Any:
@@ -122,18 +128,40 @@ def _telling(worker: Any, base: Any) -> Any:
     return Telling
 
 
-def _asking(execute: Callable[..., Any]) -> Callable[..., Any]:
+def _asking(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(execute)
     def execute_using_pool(request: Any, pool: Any, **options: Any) -> Any:
         if request._is_lost:
             state.task_ready(request)
             raise TaskRevokedError(request.id)  # the word for "not to be executed"
+        if _is_suspect(request):
+            if any(each in state.reserved_requests for each in _suspects if each is not request):
+                worker.consumer.timer.call_after(ALONE_SECONDS, _try_again, (worker, request))
+                raise TaskRevokedError(request.id)
+            _suspects.add(request)
         # It may begin at once, and end this process sooner than the pool can say that it began.
         if _may_begin(pool):
             _begins(request)
         return execute(request, pool, **options)
 
     return execute_using_pool
+
+
+def _is_suspect(request: Any) -> bool:
+    """Return whether a message did not end so often that it runs alone.
+
+    Beside the culprit another one may have begun each time that it ended the worker.
+    """
+    if request.recovery is None:
+        return False
+    return int(request.message.properties.get(UNFINISHED, 0)) >= SUSPECT
+
+
+def _try_again(worker: Any, request: Any) -> None:
+    """Let a message begin that had to wait, if it is still this process's."""
+    is_ours = request.message.delivery_tag in request.recovery.holder.taken
+    if is_ours and not request.acknowledged and state.should_stop is None:
+        worker.consumer.on_task_request(request)
 
 
 def _begins(request: Any) -> None:
