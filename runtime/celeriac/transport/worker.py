@@ -218,10 +218,10 @@ def _fail(app: Celery, message: dict[str, Any], reason: str, times: int) -> None
             body,
             message["content-type"],
             message["content-encoding"],
-            accept=app.conf.accept_content,
+            accept=serialization.prepare_accept_content(app.conf.accept_content),
         )
     except Exception:
-        _log.debug("the arguments of [%s] cannot be read", task_id, exc_info=True)
+        _log.warning("the arguments of [%s], which is parked, cannot be read", task_id)
     request = Context(headers, args=args, kwargs=kwargs, **(embed or {}))
     _store_failure(app, task_id, request, reason, times)
 
