@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from environment import PROJECT, empty_database, process_environment
+from kombu import pools
 from ledgers import Project, running, with_ledger
 from listening import Waiting
 from services import (
@@ -39,6 +40,7 @@ def redis_of_the_run() -> Iterator[Redis]:
 def redis(redis_of_the_run: Redis) -> Redis:
     """A running and empty Redis."""
     redis_of_the_run.start()
+    pools.reset()  # with connections to one that another test has stopped
     with redis_client.Redis.from_url(redis_of_the_run.url) as client:
         client.flushall()
     return redis_of_the_run

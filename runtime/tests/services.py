@@ -168,7 +168,8 @@ class Redis:
             return
         program = _program("redis-server", "redis-server")
         log = (self.directory / "log").open("ab")
-        kept = ["--appendonly", "yes" if self.on_disk else "no"]
+        # With `everysec` a slow disk may keep two seconds from a server that is killed.
+        kept = ["--appendonly", "yes" if self.on_disk else "no", "--appendfsync", "always"]
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
         self._process = subprocess.Popen(
             [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log

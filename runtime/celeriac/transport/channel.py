@@ -171,7 +171,10 @@ class _Channel(Full):
         return consumer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        self.say_acks()
+        if self.asks:
+            self.say_acks()
+            with suppress(*self.connection_errors):
+                self.waking.leave(self._lists_asked.queues)
         return super()._basic_cancel(consumer_tag)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:

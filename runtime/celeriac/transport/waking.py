@@ -52,7 +52,9 @@ class Waking:
         self._sockets: Any = None  # for which tracking is set up
         self._told = False  # since the last question,
         self._was_told = False  # and before it
-        self._called = False  # likewise since the last question: this process has slept
+        self._watches = False  # all lists were empty, and nobody has told anything since
+        self._raced = False  # it was told while it watched: another one may have the message
+        self._called = False  # it slept, and was told
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
         self._met_at = 0.0
@@ -109,26 +111,29 @@ class Waking:
         Returns:
             The holder, the key of the sleepers, and that by which it is called; None if it watches.
         """
-        self._was_told, self._told = self._told, False
-        called, self._called = self._called, False
-        watches = called or not (self._was_told or self._sleeps)
-        if watches or not self._may_sleep:
+        called, raced = self._called, self._raced
+        self._was_told = self._told
+        self._told = self._called = self._raced = self._watches = False
+        if called or not (raced or self._sleeps) or not self._may_sleep:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
-        return name, f"{prefix}{SLEEPERS}{_team(queues)}", f"{prefix}{CALLS}{name}"
+        return name, self._keys(queues)[1], f"{prefix}{CALLS}{name}"
 
     def nothing_found(self, *, sleeps: bool) -> None:
-        """Note that all lists are empty, and whether this process sleeps now."""
-        self._sleeps = sleeps
+        """Note that all lists are empty, and whether this process sleeps now.
+
+        What was told while the question was under way may be of the message before: it asks again.
+        """
+        self._sleeps, self._watches = sleeps, not sleeps and not self._told
         # The event loop turns by itself that often: a little less, or every second turn asks.
         pause = 0.9 * (self._channel.brpop_timeout or 1)
         self._quiet_until = 0.0 if self._told else monotonic() + pause
 
     def found(self) -> None:
-        """Note that there was a message; what was told until now was of that."""
-        if not self._told and not self._was_told and 0 < self._quiet_until < monotonic():
+        """Note that there was a message."""
+        if not self._was_told and not self._told and 0 < self._quiet_until < monotonic():
             self.doubt()  # nobody has told us
-        self._told = self._sleeps = False
+        self._sleeps = False
         self._quiet_until = 0.0
 
     def heard(self) -> None:
@@ -137,8 +142,8 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
+        self._raced, self._called = self._watches, self._sleeps
         self._told, self._quiet_until = True, 0.0
-        self._called = self._sleeps
         connection = self._client.connection
         try:
             read = connection._sock.recv(65536)
@@ -159,15 +164,28 @@ class Waking:
         if monotonic() < self._met_at + MEET_SECONDS:
             return
         self._met_at = monotonic()
-        channel, team = self._channel, _team(queues)
-        prefix, name = channel.global_keyprefix, channel.holder.name
-        keys = f"{prefix}{TEAMS}{team}", f"{prefix}{SLEEPERS}{team}"
-        members, sleepers = TEAM(channel.holder.client, *keys, name, TEAM_SECONDS)
-        others_asleep = sleepers - self._sleeps
-        self._may_sleep = others_asleep + 1 < members
-        if self._sleeps and sleepers == members:
+        channel = self._channel
+        team, sleepers = self._keys(queues)
+        client, name = channel.holder.client, channel.holder.name
+        members, asleep = TEAM(client, team, sleepers, name, TEAM_SECONDS)
+        self._may_sleep = asleep - self._sleeps + 1 < members
+        if self._sleeps and asleep == members:
             self._called = True  # by nobody, for nobody watches
             self.hurry()
+
+    def leave(self, queues: Iterable[str]) -> None:
+        """Be no more of the team, and let another one watch.
+
+        Args:
+            queues: that were consumed.
+        """
+        self._may_sleep = self._sleeps = False
+        channel = self._channel
+        client, name = channel.holder.client, channel.holder.name
+        team, sleepers = self._keys(queues)
+        client.zrem(team, name)
+        client.zrem(sleepers, name)
+        CALL(client, sleepers, channel.global_keyprefix + CALLS)
 
     def has_room(self, room: bool, queues: Iterable[str]) -> None:
         """Call another if this process has no room; come often.
@@ -185,10 +203,15 @@ class Waking:
                 self._channel.connection.wake_later(CALL_SECONDS)
         elif now > self._full_since + CALL_SECONDS and now > self._call_at:
             self._full_since = now + 3600  # once
+            _, sleepers = self._keys(queues)
             prefix = self._channel.global_keyprefix
-            client, sleepers = self._channel.holder.client, f"{prefix}{SLEEPERS}{_team(queues)}"
-            if not CALL(client, sleepers, prefix + CALLS):
+            if not CALL(self._channel.holder.client, sleepers, prefix + CALLS):
                 self._call_at = now + CALL_AGAIN_SECONDS
+
+    def _keys(self, queues: Iterable[str]) -> tuple[str, str]:
+        """Return the keys of the team and of its sleepers."""
+        prefix, team = self._channel.global_keyprefix, _team(queues)
+        return f"{prefix}{TEAMS}{team}", f"{prefix}{SLEEPERS}{team}"
 
     def close(self) -> None:
         """Close the second connection."""

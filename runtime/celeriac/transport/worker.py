@@ -20,6 +20,7 @@ from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
+from celery.states import SUCCESS
 from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu import serialization
@@ -229,6 +230,8 @@ def _fail(app: Celery, message: dict[str, Any], reason: str, times: int) -> None
 def _store_failure(app: Celery, task_id: str, request: Any, reason: str, times: int) -> None:
     error = WorkerLostError(f"{reason}; not ended {times} times, parked")
     try:
+        if app.backend.get_task_meta(task_id, cache=False)["status"] == SUCCESS:
+            return  # it did end once, and the worker before it could acknowledge that
         app.backend.mark_as_failure(task_id, error, request=request, store_result=True)
     except Exception:
         _log.exception("that task [%s] has failed could not be stored", task_id)
