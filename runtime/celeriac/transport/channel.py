@@ -171,7 +171,7 @@ class _Channel(Full):
         return consumer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        if self.asks:
+        if self.asks and self.do_restore:
             self.say_acks()
             with suppress(*self.connection_errors):
                 self.waking.leave(self._lists_asked.queues)
@@ -246,12 +246,13 @@ class _Channel(Full):
         return super()._poll_error(type, **options)
 
     def close(self) -> None:
-        """Close it; what was not said yet is said."""
+        """Close it; what was not said yet is said, unless the connection is lost (`do_restore`)."""
         if not self.closed:
-            self.say_acks()
-            self._give_up_popped()
-            if not self.do_restore:
+            if self.do_restore:
+                self.say_acks()
+            else:
                 self._in_poll = None  # kombu would deliver an answer that is there to nobody
+            self._give_up_popped()
         super().close()
 
     def _close_clients(self) -> None:
