@@ -34,6 +34,10 @@ from celeriac.transport.waking import WAKE, Waking, call
 BATCH = 10
 # Between two looks for holders that are gone.
 LOOK_SECONDS = 1.0
+# What is asked beside the messages has an answer so soon, or is asked again so much later: the event
+# loop stands still meanwhile.
+QUICK_SECONDS = 2.0
+AGAIN_SECONDS = 5.0
 # An event loop that turned so recently will turn again, and say what is acknowledged.
 TURNS_SECONDS = 0.1
 # What can be set in `broker_transport_options`, beside what kombu has.
@@ -65,8 +69,8 @@ class _Channel(Full):
     QoS = QoS
 
     # Where a project sets none: a half-open connection must not hold a process for ever.
-    socket_timeout = 10
-    socket_connect_timeout = 5
+    socket_timeout = 10.0
+    socket_connect_timeout = 5.0
     socket_keepalive = True
     # Of kombu, where it has them: since 5.6 and 5.7.
     brpop_timeout = 1
@@ -79,7 +83,8 @@ class _Channel(Full):
     _lists_asked: _Lists
     _said: tuple[str, ...] = ()  # with the question under way
     _popped: list[tuple[str, Any]]  # and not delivered yet: queue, message
-    _looked = 0.0
+    _look_at = 0.0
+    _settle_at = 0.0
     _restored = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -95,13 +100,22 @@ class _Channel(Full):
             self.global_keyprefix + self.unacked_key,
             self.global_keyprefix + self.unacked_index_key,
         )
-        client = redis.Redis(connection_pool=self.pool)
+        client = self._quick_client()
         self.holder = holder_of(
             _broker(self.connection.client, self.global_keyprefix),
             lambda: Holder(client, self.global_keyprefix, self.lease_seconds),
         )
         self.recovery = Recovery(client, keys, self.holder, self.deliveries)
         self.recovery.parks = _say_parked
+
+    def _quick_client(self) -> "redis.Redis":
+        """Return a client with keys as they are, over connections that do not wait long."""
+        usual = self.socket_timeout, self.socket_connect_timeout
+        self.socket_timeout = self.socket_connect_timeout = QUICK_SECONDS
+        try:
+            return redis.Redis(connection_pool=self._get_pool())
+        finally:
+            self.socket_timeout, self.socket_connect_timeout = usual
 
     # What the event loop and the QoS need.
 
@@ -127,9 +141,12 @@ class _Channel(Full):
 
     def settle(self) -> None:
         """See to it that this process has its lease; if it was lost, tell who must know."""
-        if self.holder.is_sure():
+        waits = self.holder.name and clock() < self._settle_at
+        if self.holder.is_sure() or waits:
             return
+        self._settle_at = clock() + AGAIN_SECONDS  # if this fails
         lost = self.holder.renew()
+        self._settle_at = 0.0
         if lost is not None:
             for listener in on_lost:
                 listener(lost)
@@ -140,11 +157,12 @@ class _Channel(Full):
         When Redis was away for everybody, everybody's lease has run out: a new connection waits
         for one time to live before it believes a lease. A death that can be seen is one at once.
         """
-        if not self.active_queues or clock() < self._looked + LOOK_SECONDS:
+        if not self.active_queues or clock() < self._look_at:
             return
-        self._looked = clock()
+        self._look_at = clock() + AGAIN_SECONDS  # if this fails
         self.waking.meet(self.active_queues)
         self.recovery.look(by_lease=clock() > self._connected + self.lease_seconds)
+        self._look_at = clock() + LOOK_SECONDS
         if clock() > self._refreshed + self.visibility_timeout / 3:
             self._refreshed = clock()
             self.recovery.refresh()
@@ -379,11 +397,11 @@ class _Channel(Full):
         """Prepare a new connection, and see to what the last one left."""
         call(connection, "SCRIPT", "LOAD", TURN.text)
         self.waking.set_up(connection)
-        self.holder.client = redis.Redis(connection_pool=self.pool)
+        self.holder.client = self._quick_client()
         self.settle()
         self.say_acks()
         self.recovery.forgotten()
-        self._looked = 0.0
+        self._look_at = 0.0
         self.look()
 
     def hung_up(self) -> None:
