@@ -34,7 +34,7 @@ from celeriac.transport.waking import WAKE, Waking, call
 BATCH = 10
 # Between two looks for holders that are gone.
 LOOK_SECONDS = 1.0
-# What is asked beside the messages has an answer so soon, or is asked again so much later: the event
+# What is asked beside the messages is answered so soon, or asked again so much later: the event
 # loop stands still meanwhile.
 QUICK_SECONDS = 2.0
 AGAIN_SECONDS = 5.0
