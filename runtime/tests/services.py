@@ -244,11 +244,11 @@ class PostgreSQL:
         processes = [server, *map(int, sessions)]
         try:
             for process in processes:
-                os.kill(process, signal.SIGSTOP)
+                _signal(process, signal.SIGSTOP)
             yield
         finally:
             for process in processes:
-                os.kill(process, signal.SIGCONT)
+                _signal(process, signal.SIGCONT)
 
     def _runs(self) -> bool:
         return (self.directory / "data" / "postmaster.pid").exists()
@@ -261,6 +261,12 @@ class PostgreSQL:
             cwd=self.directory,
             stdout=subprocess.DEVNULL,
         )
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def free_port() -> int:
