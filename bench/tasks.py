@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import statistics
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -42,6 +43,8 @@ NOTED = 2000  # with the journal, in one turn a round: those must be sent as a p
 # How many messages of which length, in bytes. They come from the publisher as JSON in base64: a third longer.
 LONG = {"1 KB": (500, 10**3), "100 KB": (200, 10**5), "1 MB": (60, 10**6)}
 LAGS = 200
+# Those who consume other queues than before find out who else does: our workers meet every three seconds.
+SETTLE_SECONDS = 8
 QUEUES = [QUEUE, *(f"queue-{number}" for number in range(2, 11))]
 
 RATE = "tasks a second"
@@ -154,6 +157,7 @@ class Comparison:
             queues = QUEUES if len(team.workers) > 1 else [QUEUE]
             where = f"{_many(len(team.workers), 'worker')}, {_many(len(queues), 'queue')}"
             team.consume(*queues[1:])
+            time.sleep(SETTLE_SECONDS)
             lags, spent = team.lags(LAGS, queues)
             hundredths = statistics.quantiles(lags, n=100, method="inclusive")
             self.figures.add(LATENCY, f"{where}: p50", side, hundredths[49] * 1000)

@@ -181,7 +181,7 @@ class _Channel(Full):
         """Consume a queue."""
         (self._unnoted.add if no_ack else self._unnoted.discard)(queue)
         self._known_lists.clear()
-        self.waking.hurry()
+        self.waking.change_team()
         consumer = super().basic_consume(queue, no_ack, *args, **kwargs)
         if queue in self.active_fanout_queues and self.connection.loop is not None:
             # Now, not in the first turn: a worker that says it is ready hears what is said to all.

@@ -93,6 +93,11 @@ class Waking:
         """Let the next turn ask: something has changed here."""
         self._quiet_until = 0.0
 
+    def change_team(self) -> None:
+        """Note that other queues are consumed from now on."""
+        self._may_sleep, self._met_at = False, 0.0
+        self.hurry()
+
     def is_quiet(self) -> bool:
         """Return whether there is nothing to ask for yet."""
         return monotonic() < self._quiet_until
