@@ -46,6 +46,13 @@ def redis(redis_of_the_run: Redis) -> Redis:
     return redis_of_the_run
 
 
+@pytest.fixture
+def kept_redis() -> Iterator[Redis]:
+    """A Redis that has everything again when it is started again, as that of a host has."""
+    with redis_server(on_disk=True) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def postgresql_of_the_run() -> Iterator[PostgreSQL]:
     """One PostgreSQL for all tests."""

@@ -9,18 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 from environment import children
-from services import Redis, redis_server
+from services import Redis
 from supervised import Supervised
 from workers import POOLS, fill, let_end, messages, record, send, worker
 
 ONE = "--concurrency=1"
-
-
-@pytest.fixture
-def kept_redis() -> Iterator[Redis]:
-    """A Redis that has everything again when it is started again, as that of a host has."""
-    with redis_server(on_disk=True) as server:
-        yield server
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ class Rabbit:
 
 def with_settings(environment: dict[str, str], **settings: object) -> dict[str, str]:
     """Return the environment of a worker that knows the deadly tasks, with more of its settings."""
-    more = {"CELERY_IMPORTS": ["work.lost"], **settings}
+    more = {"CELERY_IMPORTS": ["work.deadly"], **settings}
     return {**environment, "MORE_SETTINGS": json.dumps(more), "CELERIAC_TASK_DELIVERIES": "3"}
 
 
@@ -141,7 +141,7 @@ def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
 ) -> None:
     with worker(queue.environment) as only:
         only.told("READY=1")
-        task_id = queue.with_neighbours("poison", "killed", task="work.lost.dies")
+        task_id = queue.with_neighbours("poison", "killed", task="work.deadly.dies")
         queue.is_parked(only, task_id)
         only.waits(lambda: queue.ended() == NEIGHBOURS, "end of the others")
         only.waits(lambda: queue.size() == 0, "empty queue")
@@ -151,7 +151,7 @@ def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
     for _ in range(2):  # to read it takes nothing away
         assert comes_true(lambda: count(queue.connection) == 1)
         (found,) = all_parked(queue.connection)
-        assert (found.task_id, found.task) == (task_id, "work.lost.dies")
+        assert (found.task_id, found.task) == (task_id, "work.deadly.dies")
         assert (found.times, found.queue) == (3, queue.queue)
         assert "SIGKILL" in found.reason
     result = result_of(queue.environment, task_id)[1]
@@ -162,7 +162,7 @@ def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
 @pytest.mark.parametrize("how", ["exits at once", "exits"])
 def test_so_is_one_that_exits(queue: Rabbit, how: str) -> None:
     with worker(queue.environment, ONE) as only:
-        task_id = queue.send("poison", how, task="work.lost.dies")
+        task_id = queue.send("poison", how, task="work.deadly.dies")
         queue.is_parked(only, task_id)
     assert queue.starts() == {"poison": 3}
 
@@ -170,7 +170,7 @@ def test_so_is_one_that_exits(queue: Rabbit, how: str) -> None:
 def test_a_task_that_ended_its_process_once_runs_again(queue: Rabbit) -> None:
     with worker(queue.environment, ONE) as only:
         only.told("READY=1")
-        task_id = queue.send("unlucky", "killed", task="work.lost.dies_once")
+        task_id = queue.send("unlucky", "killed", task="work.deadly.dies_once")
         success = ("SUCCESS", '"unlucky"')
         only.waits(lambda: result_of(queue.environment, task_id) == success, "success")
         only.stop()
@@ -186,7 +186,7 @@ def test_what_is_put_back_is_the_same_but_for_the_count(queue: Rabbit) -> None:
         sender.conf.task_default_queue = queue.queue
         long = "x" * 3000
         sender.send_task(
-            "work.lost.dies_after_file",
+            "work.deadly.dies_after_file",
             ("first",),
             {},
             priority=6,
@@ -219,7 +219,8 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
     with worker(environment, ONE) as first:
         first.told("READY=1")
         ids = {
-            name: queue.send(name, "killed", task="work.lost.dies") for name in ("other", "poison")
+            name: queue.send(name, "killed", task="work.deadly.dies")
+            for name in ("other", "poison")
         }
         first.waits(lambda: count(queue.connection) == 2, "parked tasks")
         first.waits(lambda: queue.failed(ids["poison"]), "failure")
@@ -240,7 +241,7 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
 
 def test_what_cannot_go_back_stays_parked(queue: Rabbit) -> None:
     with worker(queue.environment, ONE) as only:
-        task_id = queue.send("poison", "killed", task="work.lost.dies")
+        task_id = queue.send("poison", "killed", task="work.deadly.dies")
         queue.is_parked(only, task_id)
     with queue.connection.channel() as channel:
         channel.queue_delete(queue.queue)
@@ -268,7 +269,7 @@ def test_a_drain_is_not_counted(queue: Rabbit) -> None:
 
 def test_a_process_that_is_lost_in_a_drain_is(queue: Rabbit) -> None:
     with worker(queue.environment, ONE) as first:
-        queue.send("poison", task="work.lost.dies_after_file")
+        queue.send("poison", task="work.deadly.dies_after_file")
         first.waits(lambda: queue.starts() == {"poison": 1}, "running task")
         first.process.send_signal(signal.SIGTERM)
         first.told("STOPPING=1")
@@ -300,7 +301,7 @@ def test_what_cannot_be_counted_runs_again_nevertheless(queue: Rabbit, rabbitmq:
     """
     with worker(queue.environment, ONE, "--without-heartbeat") as only:
         only.told("READY=1")
-        task_id = queue.send("unlucky", task="work.lost.dies_after_file")
+        task_id = queue.send("unlucky", task="work.deadly.dies_after_file")
         only.waits(lambda: queue.starts() == {"unlucky": 1}, "running task")
         with rabbitmq.frozen():
             let_end(queue.environment, "unlucky")
@@ -311,7 +312,7 @@ def test_what_cannot_be_counted_runs_again_nevertheless(queue: Rabbit, rabbitmq:
 
 def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(queue: Rabbit) -> None:
     with worker(queue.environment, ONE) as only:
-        task_id = queue.with_neighbours("poison", "runs out of memory", task="work.lost.dies")
+        task_id = queue.with_neighbours("poison", "runs out of memory", task="work.deadly.dies")
         only.waits(lambda: queue.ended() == NEIGHBOURS, "end of the others")
         only.waits(lambda: queue.failed(task_id), "failure")
         only.stop()
@@ -331,7 +332,7 @@ def test_for_the_journal_a_parked_task_has_not_ended(
         "CELERIAC_TASK_DELIVERIES": "2",
     }
     with running(environment) as project, worker(environment, ONE) as only:
-        task_id = project.send("unlucky", "killed", task="work.lost.dies")
+        task_id = project.send("unlucky", "killed", task="work.deadly.dies")
         only.waits(lambda: count(queue.connection) == 1, "parked task")
         only.waits(lambda: queue.starts() == {"unlucky": 2}, "second start")
         assert project.open() == 1
@@ -395,7 +396,7 @@ def test_on_redis_it_is_read_and_released_likewise(
             for name in ("first", "second"):
                 with Celery(broker=redis.url, set_as_current=False) as sender:
                     sender.conf.broker_transport_options = options
-                    ids.append(sender.send_task("work.lost.dies", (name, "killed")).id)
+                    ids.append(sender.send_task("work.deadly.dies", (name, "killed")).id)
             only.waits(lambda: count(connection) == 2, "parked tasks")
             only.stop()
         found = {each.task_id: each for each in all_parked(connection)}

@@ -4,14 +4,14 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from celery import Celery
-from leased import client_of, ended, kill, leased, prefetching, starts
-from services import Redis, redis_server
+from leased import ended, kill, leased, prefetching, starts
+from services import Redis
 from supervised import Supervised
 from workers import messages, worker
 
@@ -22,14 +22,6 @@ PROCESSES = 2  # of each of two workers
 
 # In the settings of the test project, what makes tasks durable.
 DURABLE = re.compile(r"^CELERY_TASK_(ACKS_LATE|REJECT_ON_WORKER_LOST) = .*\n", re.MULTILINE)
-
-
-@pytest.fixture
-def kept_redis() -> Iterator[Redis]:
-    """A Redis that has everything again when it is started again."""
-    with redis_server(on_disk=True) as server, client_of(server) as client:
-        client.config_set("appendfsync", "always")
-        yield server
 
 
 @pytest.fixture(params=["durable settings", "no settings"])

@@ -27,7 +27,7 @@ from leased import (
     queued,
     starts,
 )
-from services import Redis, redis_server
+from services import Redis
 from supervised import Supervised
 from workers import let_end, messages, send, worker
 
@@ -255,14 +255,6 @@ def test_of_a_worker_that_stood_still_only_what_ran_runs_twice(
 
 
 # Of workers that lose Redis.
-
-
-@pytest.fixture
-def kept_redis() -> Iterator[Redis]:
-    """A Redis that has everything again when it is started again."""
-    with redis_server(on_disk=True) as server, client_of(server) as client:
-        client.config_set("appendfsync", "always")
-        yield server
 
 
 def test_everything_runs_once_when_redis_is_away_for_longer_than_a_lease(

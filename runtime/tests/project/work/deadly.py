@@ -9,16 +9,16 @@ from typing import Any
 
 from celery import chord, shared_task
 
-from work.tasks import sleep
-
-
-def _record(word: str, name: str) -> None:
-    with Path(os.environ["RECORD"]).open("a") as record:
-        record.write(f"{word} {name}\n")
+from work.tasks import _record, sleep
 
 
 def _gate(name: str) -> Path:
     return Path(os.environ["SCRATCH"]) / name
+
+
+def _wait_for(name: str) -> None:
+    while not _gate(name).exists():
+        time.sleep(0.1)
 
 
 def _end(how: str) -> None:
@@ -55,6 +55,14 @@ def dies_once(name: str, how: str) -> str:
 
 
 @shared_task
+def dies_after_file(name: str) -> None:
+    """Run until there is a file of this name, and be killed then, each time."""
+    _record("began", name)
+    _wait_for(name)
+    _end("killed")
+
+
+@shared_task
 def which_worker(name: str) -> int:
     """Say which process is the worker that this runs in."""
     _record("parent", f"{name} {os.getppid()}")
@@ -67,8 +75,7 @@ def retry_after_file(self: Any, name: str) -> None:
     _record("attempt", f"{name} {self.request.retries}")
     if self.request.retries:
         return
-    while not _gate(name).exists():
-        time.sleep(0.1)
+    _wait_for(name)
     raise self.retry(countdown=0)
 
 
