@@ -13,7 +13,6 @@ that back, and does not say why. (https://www.rabbitmq.com/docs/confirms)
 """
 
 import logging
-import os
 import time
 from typing import Any
 
@@ -33,7 +32,6 @@ PATIENCE_SECONDS = 5.0
 # the event loop some seconds.
 PAUSE_SECONDS = 10.0
 
-_deliveries = int(os.environ.get("CELERIAC_TASK_DELIVERIES", DELIVERIES))
 _pause_until = 0.0  # time.monotonic()
 
 _log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ def put_back(consumer: Any, request: Any, reason: str) -> int:
     times = int(message.headers.get(UNFINISHED, 0)) + 1
     queue = _queue_of(consumer, message)
     try:
-        if times >= _deliveries:
+        if times >= DELIVERIES:
             _park(consumer.app, request, reason, times, queue)
         else:
             _publish(consumer.app, message, queue, {**message.headers, UNFINISHED: times})
@@ -70,7 +68,7 @@ def put_back(consumer: Any, request: Any, reason: str) -> int:
 
 def is_parked(times: int) -> bool:
     """Return whether what did not end so often is parked."""
-    return times >= _deliveries
+    return times >= DELIVERIES
 
 
 def _is_ours(consumer: Any, message: Any) -> bool:

@@ -9,7 +9,6 @@ Left to kombu: fanout, queues that are consumed without acknowledgement (replies
 (kombu/transport/redis.py, 5.4 to 5.7)
 """
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -76,7 +75,7 @@ class _Channel(Full):
     brpop_timeout = 1
     unacked_restore_interval = 10
     lease_seconds = LEASE_SECONDS
-    deliveries = int(os.environ.get("CELERIAC_TASK_DELIVERIES", DELIVERIES))
+    deliveries = DELIVERIES
 
     asks = False
     _asked_as = ""

@@ -43,12 +43,11 @@ class QoS(stock.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Acknowledge a message, or put it behind the others."""
-        if delivery_tag in self.channel.holder.taken and requeue:
-            self.restore_by_tag(delivery_tag, leftmost=True)
-            virtual.QoS.ack(self, delivery_tag)
-        elif delivery_tag in self.channel.holder.taken or not requeue:
+        holder = self.channel.holder
+        if not requeue:
             self.ack(delivery_tag)
-        elif delivery_tag in self.channel.holder.given_up:
+        elif delivery_tag in holder.taken or delivery_tag in holder.given_up:
+            self.restore_by_tag(delivery_tag, leftmost=True)
             virtual.QoS.ack(self, delivery_tag)
         else:
             super().reject(delivery_tag, requeue)

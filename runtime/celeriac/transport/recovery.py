@@ -12,6 +12,7 @@ count: what was just waiting beside the culprit stays at one. What was counted t
 
 import json
 import logging
+import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from celeriac.transport.parking import PARKED, UNFINISHED, parked, unreadable
 from celeriac.transport.scripts import ACKNOWLEDGE, GIVE_BACK, MARK, ORPHANS, REFRESH
 from celeriac.transport.scripts import HOLDERS as ALL_HOLDERS
 
-DELIVERIES = 5
+# After so many without an end a message is parked.
+DELIVERIES = int(os.environ.get("CELERIAC_TASK_DELIVERIES", "5"))
 BATCH = 50
 
 _log = logging.getLogger(__name__)
