@@ -29,10 +29,12 @@ def newer(environment: dict[str, str], project: Path) -> dict[str, str]:
     release = project.with_name("newer")
     shutil.copytree(project, release)
     (release / "work" / "more.py").write_text(
+        "import time\n"
         "from celery import shared_task\n"
         "from work.tasks import _record\n"
         "@shared_task(bind=True)\n"
-        "def new(self, name, *args, **kwargs):\n"
+        "def new(self, name, *args, seconds=0, **kwargs):\n"
+        "    time.sleep(seconds)\n"
         "    _record('new', name)\n"
         "    info = self.request.delivery_info\n"
         "    _record('saw', repr((self.request.id, args, kwargs, info['priority'],\n"
@@ -97,11 +99,12 @@ def test_a_worker_that_knows_them_executes_all_that_another_did_not(
 def test_both_releases_together_execute_everything(
     environment: dict[str, str], newer: dict[str, str], redis: Redis
 ) -> None:
+    """The tasks are more than one worker takes at once, or whoever comes first may do them all."""
     with worker(environment) as old, worker(newer) as young:
         old.told("READY=1")
         young.told("READY=1")
         for number in range(20):
-            new(redis, str(number))
+            new(redis, str(number), kwargs={"seconds": 0.3})
         young.waits(lambda: "unknown here: parked" in old.log.read_text(), "parked task")
         old.stop()
         young.waits(lambda: len(set(executed(newer))) == 20, "executed tasks", within=30)
