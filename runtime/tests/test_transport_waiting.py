@@ -16,6 +16,7 @@ from transport_lab import ONE, calls, configured, execute, inside, names, sender
 from workers import messages, record, send, worker
 
 from celeriac.transport.scripts import TURN
+from celeriac.transport.waking import SLEEPERS
 
 # Between two questions of a worker that nobody tells anything, in seconds. What comes sooner came
 # because it was told.
@@ -173,6 +174,40 @@ def test_who_may_not_be_told_asks_and_says_so(environment: dict[str, str], redis
         does(only, environment, redis)
         assert UNTOLD in only.log.read_text()
         assert not waiting(redis)
+
+
+def sleepers(redis: Redis) -> int:
+    """Return how many workers sleep while another one watches."""
+    with inside(redis) as client:
+        return sum(client.zcard(key) for key in client.keys(f"{SLEEPERS}*"))
+
+
+def test_of_a_team_one_asks_and_once_for_each_message(
+    environment: dict[str, str], redis: Redis
+) -> None:
+    """Who takes the last message learns with it that there is no more, and the others sleep."""
+    with (
+        worker(environment, ONE) as one,
+        worker(environment, ONE) as other,
+        worker(environment, ONE) as third,
+    ):
+        for each in (one, other, third):
+            each.told("READY=1")
+
+        def settles() -> bool:
+            does(one, environment, redis)
+            return sleepers(redis) == 2
+
+        assert comes_true(settles, 60)
+        with inside(redis) as client:
+            client.config_resetstat()
+            since = client.time()[0]
+            for _ in range(100):
+                does(one, environment, redis)
+            asked = calls(redis, "lmpop")
+            seconds = client.time()[0] - since + 1
+    # By itself each asks once a second.
+    assert 100 <= asked <= 1.5 * 100 + 3 * seconds
 
 
 def test_idle_workers_ask_about_once_a_second(environment: dict[str, str], redis: Redis) -> None:

@@ -223,7 +223,7 @@ class _Channel(Full):
         connection = self.client.connection
         if not self.waking.is_set_up(connection):
             self._set_up(connection)
-        elif self.waking.is_quiet() and not self.holder.acks:
+        elif self.waking.is_quiet():
             return
         self.settle()
         self._said = self._sayable()
@@ -231,7 +231,8 @@ class _Channel(Full):
         room = self.qos.can_consume_max_estimate()
         # With several queues, each turn is another one's.
         wanted = 1 if len(queues) > 1 else BATCH if room is None else min(room, BATCH)
-        keys, question = self._question(lists, wanted, self.waking.asks(lists.queues))
+        watches, sleeps = self.waking.watches, self.waking.asks(lists.queues)
+        keys, question = self._question(lists, wanted, watches=watches, sleeps=sleeps)
         self._asked_as = self.holder.name
         self._in_poll = connection
         self._brpop_sent_at = monotonic()
@@ -247,7 +248,7 @@ class _Channel(Full):
             if not answer:
                 self.waking.nothing_found(sleeps=answer is not None)
                 raise Empty
-            self.waking.found()
+            self.waking.found(all_of_it=bool(answer[-1]))
             self._popped += self._take(answer, self._lists_asked)
         finally:
             self._in_poll = None
@@ -302,13 +303,19 @@ class _Channel(Full):
         return found
 
     def _question(
-        self, lists: "_Lists", wanted: int, sleeps: tuple[str, str, str] | None = None
+        self,
+        lists: "_Lists",
+        wanted: int,
+        *,
+        watches: bool = False,
+        sleeps: tuple[str, str, str] | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and the arguments of a turn, but for what is acknowledged.
 
         Args:
             lists: from which to take.
             wanted: how many messages at most.
+            watches: whether to watch the lists, if what is taken is all that is in them.
             sleeps: see `Waking.asks`.
         """
         keys, holder = self.recovery.keys, self.holder
@@ -317,9 +324,9 @@ class _Channel(Full):
             lists.unnoted, holder.now(),
         ]  # fmt: skip
         if sleeps is None:
-            return lists.keys, [*question, "", "", 0]
+            return lists.keys, [*question, "", "", int(watches), 0]
         name, sleepers, call_key = sleeps
-        return [call_key], [*question, name, sleepers, len(lists.keys), *lists.keys]
+        return [call_key], [*question, name, sleepers, 0, len(lists.keys), *lists.keys]
 
     def _sayable(self) -> tuple[str, ...]:
         """Return what can be acknowledged with a question: what was taken as this holder."""
@@ -347,7 +354,7 @@ class _Channel(Full):
     def _take(self, answer: Any, lists: "_Lists") -> list[tuple[str, Any]]:
         """Return the queues and messages of an answer; note what is this process's now."""
         found = []
-        for key, message, tag in zip(*[iter(answer or ())] * 3, strict=True):
+        for key, message, tag in zip(*[iter((answer or [None])[:-1])] * 3, strict=True):
             name, tag = bytes_to_str(key), bytes_to_str(tag) if tag else ""
             try:
                 content = loads(bytes_to_str(message))

@@ -6,6 +6,8 @@ can be read there means "ask again"; nobody looks at what it says. The two conne
 step: the news may be read before the empty answer that it follows. So what counts is whether there
 were any *since the question*.
 
+Who watched, and takes all that there was, watches on: one question for each message, not two.
+
 All who watch are told, and one gets the message. So that a host with many idle workers does not ask
 many times for each message, who has lost that race goes to sleep, if there are others of its team
 (who consume the same queues): one that has no room any more calls a sleeper, which watches then.
@@ -39,7 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class Waking:
-    """Tells a channel when to ask."""
+    """Tells a channel when to ask.
+
+    Attributes:
+        watches: all lists were empty at the last question.
+    """
 
     def __init__(self, channel: Any) -> None:
         """Prepare it.
@@ -52,7 +58,7 @@ class Waking:
         self._sockets: Any = None  # for which tracking is set up
         self._told = False  # since the last question,
         self._was_told = False  # and before it
-        self._watches = False  # all lists were empty, and nobody has told anything since
+        self.watches = False
         self._raced = False  # it was told while it watched: another one may have the message
         self._called = False  # it slept, and was told
         self._quiet_until = 0.0
@@ -79,7 +85,7 @@ class Waking:
         try:
             number = call(own, "CLIENT", "ID")
             own.send_command("SUBSCRIBE", "__redis__:invalidate")  # the answer is news, once
-            call(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", number)
+            call(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", number, "NOLOOP")
         except channel.ResponseError as error:
             pause = channel.brpop_timeout
             _log.warning("Redis does not tell of messages: up to %s s later: %s", pause, error)
@@ -118,28 +124,30 @@ class Waking:
         """
         called, raced = self._called, self._raced
         self._was_told = self._told
-        self._told = self._called = self._raced = self._watches = False
+        self._told = self._called = self._raced = self.watches = False
         if called or not (raced or self._sleeps) or not self._may_sleep:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
         return name, self._keys(queues)[1], f"{prefix}{CALLS}{name}"
 
     def nothing_found(self, *, sleeps: bool) -> None:
-        """Note that all lists are empty, and whether this process sleeps now.
+        """Note that all lists are empty now, and whether this process sleeps.
 
         What was told while the question was under way may be of the message before: it asks again.
         """
-        self._sleeps, self._watches = sleeps, not sleeps and not self._told
+        self._sleeps, self.watches = sleeps, not sleeps and not self._told
         # The event loop turns by itself that often: a little less, or every second turn asks.
         pause = 0.9 * (self._channel.brpop_timeout or 1)
         self._quiet_until = 0.0 if self._told else monotonic() + pause
 
-    def found(self) -> None:
-        """Note that there was a message."""
+    def found(self, *, all_of_it: bool) -> None:
+        """Note that there was a message, and whether that was all, and the lists are watched."""
         if not self._was_told and not self._told and 0 < self._quiet_until < monotonic():
             self.doubt()  # nobody has told us
-        self._sleeps = False
-        self._quiet_until = 0.0
+        if all_of_it:
+            self.nothing_found(sleeps=False)
+        else:
+            self._sleeps, self._quiet_until = False, 0.0
 
     def heard(self) -> None:
         """Read the news: there is something, or somebody calls.
@@ -147,7 +155,7 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
-        self._raced, self._called = self._watches, self._sleeps
+        self._raced, self._called = self.watches, self._sleeps
         self._told, self._quiet_until = True, 0.0
         connection = self._client.connection
         try:

@@ -3,9 +3,10 @@
 -- KEYS  the lists, in the order in which they are to be looked at; or the key by which a sleeper is called.
 -- ARGV  1 lease  2 unacked  3 index  4 held  5 number of this question  6 messages wanted at most  7 lists that are
 --       not noted, as "1 4 "  8 the time  9 the holder, if it sleeps when there is nothing, or ''  10 the sleepers
---       11 how many lists follow, for a sleeper  12... these lists, then tags to acknowledge.
--- Returns for each message its list, the message, and its tag (false: not noted). When all lists are empty: false, and the
--- lists are watched; 0 if it sleeps.
+--       11 whether the lists are to be watched at once, if that was all  12 how many lists follow, for a sleeper
+--       13... these lists, then tags to acknowledge.
+-- Returns for each message its list, the message, and its tag (false: not noted); then whether there is no more, and the
+-- lists are watched. When all lists were empty: false, and the lists are watched; 0 if it sleeps.
 --
 -- What is watched is what a script declares, if it reads anything: hence a sleeper's lists, and all keys that are only
 -- written, are in ARGV. What frees memory comes first: when it is full, Redis refuses the first command that needs some, but
@@ -17,10 +18,10 @@ local LONG = 32
 local TAIL = 2048
 
 local lists = KEYS
-local first = 12 + ARGV[11]
+local first = 13 + ARGV[12]
 if ARGV[9] ~= '' then
     lists = {}
-    for i = 12, first - 1 do lists[#lists + 1] = ARGV[i] end
+    for i = 13, first - 1 do lists[#lists + 1] = ARGV[i] end
 end
 for i = first, #ARGV do
     if redis.call('HDEL', ARGV[4], ARGV[i]) == 1 then
@@ -106,4 +107,5 @@ for number, message in ipairs(messages) do
     answer[#answer + 1] = message
     answer[#answer + 1] = tag or false
 end
+answer[#answer + 1] = ARGV[11] == '1' and redis.call('EXISTS', unpack(KEYS)) == 0
 return answer
