@@ -19,8 +19,8 @@ from stack.releases import Release, Workshop
 
 from bench.timing import PROGRAMS, ROOT, Run, output_of, tell, timed
 
-# What the reference gets of this repository: the project, the lock files, and itself.
-REFERENCE_FILES = "site requirements.txt bench/reference.sh"
+# What the reference gets of this repository: the project and what it imports, the lock files, and itself.
+REFERENCE_FILES = "site runtime/celeriac requirements.txt bench/reference.sh"
 
 MEMORY = Path("/dev/shm")
 # What this computer must have free before machines are kept in memory, GiB.

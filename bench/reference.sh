@@ -1,7 +1,7 @@
 #!/bin/sh
 # What bin/bench measures `site.yml` against: the same services on a bare Debian, from one plain script, for one host, once.
 #
-#   tar -c site requirements.txt bench/reference.sh | ssh root@HOST 'tar -x && exec sh bench/reference.sh ADDRESS'
+#   tar -c site runtime/celeriac requirements.txt bench/reference.sh | ssh root@HOST 'tar -x && exec sh bench/reference.sh ADDRESS'
 #
 # ADDRESS is what people type into a browser. The script is as fast as a plain one gets: one apt transaction, uv, one process
 # for Django's steps, all services started at once. What it cannot do is the reason for this repository: run a second time,
@@ -28,6 +28,7 @@ phase packages
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt VIRTUAL_ENV=/srv/site/venv
 mkdir /srv/site
 cp -R site /srv/site/app
+cp -R runtime /srv/site/runtime
 /srv/uv/bin/uv venv --quiet --python /usr/bin/python3 $VIRTUAL_ENV
 /srv/uv/bin/uv pip sync --quiet --require-hashes --compile-bytecode site/requirements.txt
 
@@ -42,6 +43,7 @@ flower_password=$(openssl rand -hex 12)
 admin_password=$(openssl rand -hex 12)
 cat >/etc/site/environment <<END
 DJANGO_SETTINGS_MODULE=TimeOut.settings
+PYTHONPATH=/srv/site/runtime
 SECRET_KEY=$(openssl rand -hex 32)
 ALLOWED_HOSTS=$address
 CSRF_TRUSTED_ORIGINS=https://$address
