@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import setup_testing_defaults
 
+from celeriac import overdue
+
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -61,6 +63,7 @@ def _environ(path: str, host: str) -> "WSGIEnvironment":
         "wsgi.url_scheme": "https",
         "wsgi.input": io.BytesIO(),
         "wsgi.errors": sys.stderr,
+        overdue.OWN: True,
     }
     setup_testing_defaults(environ)
     return environ

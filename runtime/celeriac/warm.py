@@ -21,7 +21,7 @@ from typing import Any
 
 from django.db import connections
 
-from celeriac import request
+from celeriac import overdue, request
 
 # What does not answer must not keep a process from requests that do not need it.
 SECONDS = 3.0
@@ -30,9 +30,12 @@ SECONDS = 3.0
 def post_worker_init(worker: Any) -> None:
     """Warm up; gunicorn calls it in each of its processes, before that accepts.
 
+    From then on the clocks of the requests are looked at, too (`celeriac.overdue`).
+
     Args:
         worker: gunicorn's (https://docs.gunicorn.org/en/stable/settings.html#post-worker-init).
     """
+    overdue.watch(worker)
     warming = threading.Thread(target=_warm, args=(worker,), name="celeriac-warm", daemon=True)
     warming.start()
     warming.join(SECONDS)

@@ -1,9 +1,9 @@
 """``gunicorn celeriac.wsgi:application``: the project's WSGI application, wrapped.
 
 Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
-(`celeriac.health`); all else is the project's. gunicorn imports this module before it forks
-(``--preload``), so nothing is connected when the import is over. The import fails if the release
-was to be judged and is not good (`celeriac.judge`).
+(`celeriac.health`); all else is the project's. Each request has a clock (`celeriac.overdue`).
+gunicorn imports this module before it forks (``--preload``), so nothing is connected when the
+import is over. The import fails if the release was to be judged and is not good (`celeriac.judge`).
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from django.db import connections
 from django.template import engines
 from django.urls import get_resolver
 
-from celeriac import health, judge
+from celeriac import health, judge, overdue
 from celeriac.adopt import RETRIES_IN_WEB, adopt
 from celeriac.project import celery_app, release, views, wsgi_application
 
@@ -37,6 +37,7 @@ for connection in connections.all(initialized_only=True):
         connection.close_pool()
 
 
+@overdue.timed
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer one request (PEP 3333)."""
 
