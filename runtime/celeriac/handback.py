@@ -117,9 +117,14 @@ def requeue(message: Any) -> None:
 def _hand_back(worker: Any, consumer: Any) -> list[str]:
     """Return the ids of the tasks that were given back."""
     refused: list[Any] = []
+    channel = consumer.task_consumer.channel
     consumer.task_consumer.on_message = refused.append  # whatever still comes in
-    _await_reply(consumer.task_consumer.channel)
+    _await_reply(channel)
     consumer.task_consumer.cancel()
+    recovery = getattr(channel, "recovery", None)
+    if recovery is not None:
+        # What a lost connection has brought: the first question over a new one may be to come.
+        recovery.forgotten()
 
     limited = _stop_timers(worker, consumer)
     _settle(worker)

@@ -79,7 +79,7 @@ class _Channel(Full):
 
     asks = False
     _asked_as = ""
-    _lists_asked: _Lists
+    _lists_asked = _Lists((), [], {}, "")
     _said: tuple[str, ...] = ()  # with the question under way
     _popped: list[tuple[str, Any]]  # and not delivered yet: queue, message
     _look_at = 0.0
