@@ -11,10 +11,10 @@ choose     (rollback) which release it shall be, and that the database fits it
 fetch      the code is on the host
 build      the virtualenv is made from the lock file
 prepare    checked, every module imported, the database migrated, static files collected
-publish    nginx finds the static files of this release, beside those of the others
+publish    nginx finds the static files whose names carry a hash, beside those of the other releases
 start      the new processes run beside the old ones; gunicorn judges itself before it accepts
 judge      the new processes answer, work, and are still there
-switch     the plain unit names stand for the new units, until the next boot
+switch     the plain unit names stand for the new units, until the next boot, and other static files change
 retire     the old gunicorn and the old beat stop; Flower, which cannot overlap, is replaced
 health     with them gone, everything answers
 drain      the old worker takes nothing new and ends what it runs
@@ -87,6 +87,8 @@ class Transaction:
             serving
             and serving.release == self.release
             and self.releases.is_made(self.release)
+            # A host that lost its power after `switch` has those of the release that was on trial.
+            and self.releases.shows(self.release)
             and not forgotten(self._systemd, self._site["processes"])
             and all(
                 process.recorded()
@@ -201,7 +203,7 @@ class Transaction:
         return Build(self._module, self.releases)
 
     def publish(self) -> None:
-        """Let nginx find the static files of this release."""
+        """See `Releases.publish`."""
         self.releases.publish(self.release)
 
     # ---- The switch
@@ -249,6 +251,7 @@ class Transaction:
             if process.overlaps:
                 process.trust(self._units[process.name])
         self._systemd.call("daemon-reload")
+        self.releases.show(self.release)
 
     def retire(self) -> None:
         """Stop what is not needed any more, but for workers, and replace what cannot overlap."""
@@ -379,6 +382,7 @@ class Transaction:
         before = self._before_release()
         if before and self.releases.is_made(before):
             self.releases.publish(before)
+            self.releases.show(before)
             self.releases.make_current(before)
 
     def _forget_release(self) -> None:

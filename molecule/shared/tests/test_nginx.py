@@ -111,3 +111,14 @@ def test_static_file_comes_from_nginx_and_may_be_kept(stranger: Website) -> None
         int(seconds) for seconds in re.findall(r"max-age=(\d+)", ",".join(answer.headers.get_all("Cache-Control", [])))
     )
     assert longest >= 365 * 24 * 3600
+
+
+def test_static_file_without_a_hash_is_asked_for_each_time(stranger: Website) -> None:
+    answer = stranger.get("/static/app/site.css")
+    assert answer.status == 200
+    assert answer.headers["X-Release"] is None, "gunicorn answered"
+    assert answer.headers.get_all("Cache-Control") == ["no-cache"]
+    assert answer.headers["Expires"] is None
+
+    assert stranger.get("/static/app/site.css", {"If-None-Match": answer.headers["ETag"]}).status == 304
+    assert stranger.get("/static/app/no-such-file.css").headers["Cache-Control"] is None
