@@ -420,3 +420,32 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
     )
 
     assert given["REDIS_RESULTS_PORT"] == "7000"
+
+
+# ── Nginx ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def site_conf(loader: DataLoader, folder: Path, **choices: Any) -> str:
+    """The site in nginx, by choices."""
+    return render(
+        loader,
+        ROOT / "roles/nginx/templates/site.conf.j2",
+        variables_for(loader, "nginx", folder) | {"__nginx_ipv6": {"stat": {"exists": True}}} | choices,
+    )
+
+
+@pytest.mark.parametrize("chosen", [{}, {"gunicorn_timeout_seconds": 120}])
+def test_nginx_waits_for_a_page_as_long_as_it_may_take(
+    loader: DataLoader, tmp_path: Path, chosen: dict[str, int]
+) -> None:
+    """Also in a play that does not run the role whose choice it is."""
+    variables = variables_for(loader, "nginx", tmp_path)
+    default = variables.pop("gunicorn_timeout_seconds")
+    text = render(
+        loader,
+        ROOT / "roles/nginx/templates/site.conf.j2",
+        variables | {"__nginx_ipv6": {"stat": {"exists": True}}} | chosen,
+    )
+
+    seconds = chosen.get("gunicorn_timeout_seconds", default)
+    assert re.findall(r"proxy_(?:read|send)_timeout (\w+);", text)[:2] == [f"{seconds}s"] * 2
