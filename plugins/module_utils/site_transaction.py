@@ -36,7 +36,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Build, ReleaseError, Releases
-from ansible.module_utils.site_checks import Checks, Deadline, Flower, Gunicorn, Unhealthy, choices_spec
+from ansible.module_utils.site_checks import Checks, Deadline, Socket, Unhealthy, choices_spec
 from ansible.module_utils.site_history import History
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Systemd, SystemdError
@@ -359,6 +359,9 @@ class Transaction:
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
             if not process.overlaps and new != old:
+                # A request would start again what the plain name stands for.
+                process.end_trial()
+                self._systemd.call("daemon-reload")
                 self._systemd.call("stop", new)
             if state == "deactivating":
                 # It drains and cannot be called back: another of its kind takes over.
@@ -404,8 +407,8 @@ class Transaction:
         return Deadline(self._site["timeout"])
 
     def _checks(self) -> Checks:
-        site = Gunicorn(self._site["socket"], self._site["domain"])
-        return Checks(self._systemd, site, Flower(), self.release, self._site)
+        site, flower = (Socket(self._site[name], self._site["domain"]) for name in ("socket", "flower_socket"))
+        return Checks(self._systemd, site, flower, self.release, self._site)
 
 
 def transaction_spec() -> dict[str, dict[str, Any]]:
@@ -426,6 +429,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "environment_files": {"type": "list", "elements": "path", "required": True},
         "processes": {"type": "list", "elements": "str", "required": True},
         "socket": {"type": "path", "required": True},
+        "flower_socket": {"type": "path", "required": True},
         "domain": {"type": "str", "required": True},
         "timeout": {"type": "int", "default": 30},
         "kept": {"type": "int", "default": 5},

@@ -137,3 +137,21 @@ def test_a_name_as_long_as_preflight_lets_it_be_is_a_name_to_nginx(machine: Mach
     """
 
     machine.feed(script)
+
+
+@pytest.mark.last
+def test_who_tries_log_ins_is_slowed_and_nobody_else(
+    stranger: Website, site: Website, choices: dict[str, object]
+) -> None:
+    attempts = 10 * int(str(choices["site_login_attempts"]))
+
+    # Without the form's token: Django refuses it at once, and nginx knows no difference.
+    assert any(stranger.request("POST", "/admin/login/", "username=x").status == 429 for _ in range(attempts))
+
+    assert stranger.get("/admin/login/").status == 200
+    assert stranger.request("POST", "/admin/", "username=x").status != 429
+    assert site.get("/admin/").status == 200
+
+
+def test_only_root_may_read_what_knows_a_log_in(host: Host) -> None:
+    assert host.file("/etc/nginx/sites-enabled/site.conf").mode == 0o600

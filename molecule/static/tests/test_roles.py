@@ -472,3 +472,8 @@ def test_nginx_is_never_started_with_the_welcome_page() -> None:
     assert ["'nginx'" in text for text in tasks if "debian_packages" in text] == [False, True]
     assert "'nginx-common'" in "".join(tasks[:welcome])
     assert "'nginx'" not in "".join(tasks[:welcome])
+
+
+def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:
+    assert "limit_req" in site_conf(loader, tmp_path)
+    assert "limit_req" not in site_conf(loader, tmp_path, site_login_attempts=0)
