@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE
 
 # How long static files outlive their release.
 STATIC_GRACE_SECONDS = 24 * 3600
+# How Django's manifest storage marks a name: the beginning of the MD5 of the content, in front of the extension
+# (https://docs.djangoproject.com/en/5.2/ref/contrib/staticfiles/#manifeststaticfilesstorage).
+MARK = re.compile(r"\.([0-9a-f]{12})(?=\.[^.]*$|$)")
+# Django's own list of those names; nobody need read it.
+MANIFEST = "staticfiles.json"
 
 # Of what a failed command printed: enough for a traceback, and no more than a person reads.
 LINES_SHOWN = 80
@@ -58,6 +64,8 @@ class Releases:
         self._site = site
         self.root = Path(site["root"])
         self.folder = self.root / "releases"
+        # Each is served below /static/, the first one first: names that say what is in the file, and all others.
+        self.immutable = self.root / "immutable" / "static"
         self.static = self.root / "static"
         self.cache = self.root / "cache"
         self.current = self.root / "current"
@@ -90,6 +98,8 @@ class Releases:
             (self.root, 0o755, nobody_else),
             (self.folder, 0o750, owner),
             (self.cache, 0o700, owner),
+            (self.immutable.parent, 0o755, nobody_else),
+            (self.immutable, 0o755, nobody_else),
             (self.static, 0o755, nobody_else),
         ):
             path.mkdir(mode=mode, exist_ok=True)
@@ -172,25 +182,37 @@ class Releases:
             raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{shortened(output + error)}")
 
     def publish(self, release: str) -> None:
-        """Add the release's static files to those that nginx serves.
+        """Let nginx serve the release's static files whose names say what is in them.
 
-        A name that carries a hash replaces nothing of another release. Symlinks are left out: they
-        could lead anywhere on the host.
+        Such a name means the same in every release: it may be there before the release has passed, and
+        browsers may keep it for ever.
+        """
+        for path, target in self._served(release):
+            if target.is_relative_to(self.immutable):
+                _link(path, target)
+
+    def show(self, release: str) -> None:
+        """Let nginx serve the release's other static files, in place of those that bear their names."""
+        for path, target in self._served(release):
+            if target.is_relative_to(self.static):
+                _link(path, target)
+
+    def shows(self, release: str) -> bool:
+        """Say whether what nginx serves of the names of a release is what the release has."""
+        return all(
+            target.exists() and (target.is_relative_to(self.immutable) or target.samefile(path))
+            for path, target in self._served(release)
+        )
+
+    def _served(self, release: str) -> Iterator[tuple[Path, Path]]:
+        """Yield each static file of a release with the place from which nginx serves it.
+
+        Symlinks are left out: they could lead anywhere on the host.
         """
         source = self.path(release) / "static"
-        for path in source.rglob("*") if source.is_dir() else ():
-            target = self.static / path.relative_to(source)
-            if path.is_dir() and not path.is_symlink():
-                target.mkdir(mode=0o755, exist_ok=True)
-                target.chmod(0o755)
-            elif path.name != "staticfiles.json" and not path.is_symlink():
-                if target.exists() and target.samefile(path):
-                    continue  # published before; to rename one link over another of the same file does nothing
-                temporary = target.with_name(f".{target.name}.new")
-                temporary.unlink(missing_ok=True)
-                os.link(path, temporary)
-                temporary.chmod(0o644)
-                temporary.replace(target)
+        for path in source.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.name != MANIFEST:
+                yield path, (self.immutable if says_its_content(path) else self.static) / path.relative_to(source)
 
     def make_current(self, release: str) -> None:
         """Let `current` point to a release, for people."""
@@ -204,15 +226,15 @@ class Releases:
         self._unpublish()
 
     def _unpublish(self) -> None:
-        """Remove static files that no release has had for a day: a release's files are links to its own.
+        """Remove static files that no release has had for a day.
 
         A page that was rendered by a release just before it went, or was undone, still finds its files.
         """
         before = time.time() - STATIC_GRACE_SECONDS
-        for path in list(self.static.rglob("*")):
-            about = path.lstat()
-            # The last change of the number of links is a change of the file's status.
-            if path.is_file() and about.st_nlink == 1 and about.st_ctime < before:
+        wanted = {target for release in self.folder.iterdir() for _, target in self._served(release.name)}
+        for path in (path for folder in (self.static, self.immutable) for path in list(folder.rglob("*"))):
+            # A release that goes takes a link of the file away, which is a change of the file's status.
+            if path.is_file() and path not in wanted and path.lstat().st_ctime < before:
                 path.unlink()
 
     def old(self, keep: list[str], kept: int) -> list[str]:
@@ -322,6 +344,29 @@ class Build:
                 **self._parameters["origin"],
             }
             write_atomically(self._path / "release.json", json.dumps(note, indent=2) + "\n")
+
+
+def says_its_content(path: Path) -> bool:
+    """Say whether the name of a file carries the hash of what is in it: other content has another name.
+
+    What the storage of a project puts into names itself, a version say, is not taken for it.
+    """
+    mark = MARK.search(path.name)
+    return bool(mark and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest().startswith(mark[1]))
+
+
+def _link(path: Path, target: Path) -> None:
+    """Let a file that everybody may read be there under another name, whatever bore that name."""
+    if target.exists() and target.samefile(path):
+        return  # to rename one link over another of the same file does nothing
+    for folder in reversed([parent for parent in target.parents if not parent.exists()]):
+        folder.mkdir()
+        folder.chmod(0o755)
+    temporary = target.with_name(f".{target.name}.new")
+    temporary.unlink(missing_ok=True)
+    os.link(path, temporary)
+    temporary.chmod(0o644)
+    temporary.replace(target)
 
 
 def shortened(text: str) -> str:

@@ -25,7 +25,6 @@ PINGS_AT_ONCE = 3
 PING_PAUSE_SECONDS = 0.2
 # How many pings may stay without an answer before the workers are asked whether they are busy.
 PATIENT_PINGS = 20
-FLOWER = ("127.0.0.1", 5555)
 
 
 class Unhealthy(Exception):
@@ -107,8 +106,8 @@ class Nginx(Door):
         return connection
 
 
-class Gunicorn(Door):
-    """The socket of gunicorn, as nginx uses it: what answers is a process of the site itself.
+class Socket(Door):
+    """The socket of gunicorn or Flower, as nginx uses it: what answers is a process of the site itself.
 
     Args:
         path: the socket.
@@ -129,14 +128,6 @@ class Gunicorn(Door):
     def headers(self) -> dict[str, str]:
         """Return what nginx would say."""
         return {"Host": self._domain, "X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1"}
-
-
-class Flower(Door):
-    """Flower itself, without nginx."""
-
-    def connection(self) -> http.client.HTTPConnection:
-        """Return a connection to Flower."""
-        return http.client.HTTPConnection(*FLOWER, timeout=ANSWER_SECONDS)
 
 
 class Deadline:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_checks import Gunicorn, Unhealthy
+from ansible.module_utils.site_checks import Socket, Unhealthy
 from ansible.module_utils.site_history import History
 from ansible.module_utils.site_processes import Process, described
 from ansible.module_utils.systemd import Systemd, parse_timestamp
@@ -94,7 +94,7 @@ class Report:
         found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
         if not any(process.name == "gunicorn" for process in self._processes):
             return found
-        door = Gunicorn(self._site["socket"], self._site["domain"])
+        door = Socket(self._site["socket"], self._site["domain"])
         bearer = {"Authorization": f"Bearer {self._site['token']}"}
         try:
             said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)

@@ -11,10 +11,10 @@ choose     (rollback) which release it shall be, and that the database fits it
 fetch      the code is on the host
 build      the virtualenv is made from the lock file
 prepare    checked, every module imported, the database migrated, static files collected
-publish    nginx finds the static files of this release, beside those of the others
+publish    nginx finds the static files whose names carry a hash, beside those of the other releases
 start      the new processes run beside the old ones; gunicorn judges itself before it accepts
 judge      the new processes answer, work, and are still there
-switch     the plain unit names stand for the new units, until the next boot
+switch     the plain unit names stand for the new units, until the next boot, and other static files change
 retire     the old gunicorn and the old beat stop; Flower, which cannot overlap, is replaced
 health     with them gone, everything answers
 drain      the old worker takes nothing new and ends what it runs
@@ -36,7 +36,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Build, ReleaseError, Releases
-from ansible.module_utils.site_checks import Checks, Deadline, Flower, Gunicorn, Unhealthy, choices_spec
+from ansible.module_utils.site_checks import Checks, Deadline, Socket, Unhealthy, choices_spec
 from ansible.module_utils.site_history import History
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Systemd, SystemdError
@@ -87,6 +87,8 @@ class Transaction:
             serving
             and serving.release == self.release
             and self.releases.is_made(self.release)
+            # A host that lost its power after `switch` has those of the release that was on trial.
+            and self.releases.shows(self.release)
             and not forgotten(self._systemd, self._site["processes"])
             and all(
                 process.recorded()
@@ -201,7 +203,7 @@ class Transaction:
         return Build(self._module, self.releases)
 
     def publish(self) -> None:
-        """Let nginx find the static files of this release."""
+        """See `Releases.publish`."""
         self.releases.publish(self.release)
 
     # ---- The switch
@@ -249,6 +251,7 @@ class Transaction:
             if process.overlaps:
                 process.trust(self._units[process.name])
         self._systemd.call("daemon-reload")
+        self.releases.show(self.release)
 
     def retire(self) -> None:
         """Stop what is not needed any more, but for workers, and replace what cannot overlap."""
@@ -356,6 +359,9 @@ class Transaction:
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
             if not process.overlaps and new != old:
+                # A request would start again what the plain name stands for.
+                process.end_trial()
+                self._systemd.call("daemon-reload")
                 self._systemd.call("stop", new)
             if state == "deactivating":
                 # It drains and cannot be called back: another of its kind takes over.
@@ -379,6 +385,7 @@ class Transaction:
         before = self._before_release()
         if before and self.releases.is_made(before):
             self.releases.publish(before)
+            self.releases.show(before)
             self.releases.make_current(before)
 
     def _forget_release(self) -> None:
@@ -400,8 +407,8 @@ class Transaction:
         return Deadline(self._site["timeout"])
 
     def _checks(self) -> Checks:
-        site = Gunicorn(self._site["socket"], self._site["domain"])
-        return Checks(self._systemd, site, Flower(), self.release, self._site)
+        site, flower = (Socket(self._site[name], self._site["domain"]) for name in ("socket", "flower_socket"))
+        return Checks(self._systemd, site, flower, self.release, self._site)
 
 
 def transaction_spec() -> dict[str, dict[str, Any]]:
@@ -422,6 +429,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "environment_files": {"type": "list", "elements": "path", "required": True},
         "processes": {"type": "list", "elements": "str", "required": True},
         "socket": {"type": "path", "required": True},
+        "flower_socket": {"type": "path", "required": True},
         "domain": {"type": "str", "required": True},
         "timeout": {"type": "int", "default": 30},
         "kept": {"type": "int", "default": 5},

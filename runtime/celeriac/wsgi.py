@@ -1,7 +1,9 @@
 """``gunicorn celeriac.wsgi:application``: the project's WSGI application, wrapped.
 
 Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
-(`celeriac.health`); all else is the project's. Each request has a clock (`celeriac.overdue`).
+(`celeriac.health`); all else is the project's, and finds the visitor's address in ``REMOTE_ADDR``.
+Each request has a clock (`celeriac.overdue`).
+
 gunicorn imports this module before it forks (``--preload``), so nothing is connected when the
 import is over. The import fails if the release was to be judged and is not good (`celeriac.judge`).
 """
@@ -40,6 +42,7 @@ for connection in connections.all(initialized_only=True):
 @overdue.timed
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer one request (PEP 3333)."""
+    _fill_in_address(environ)
 
     def start(
         status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
@@ -50,6 +53,16 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
     if environ.get("PATH_INFO", "").startswith(health.PREFIX):
         return health.answer(app, environ, start)
     return project(environ, start)
+
+
+def _fill_in_address(environ: "WSGIEnvironment") -> None:
+    """Let the application know who asks.
+
+    Over a Unix socket there is no address (gunicorn leaves it empty), and nobody but nginx: the
+    header is what that has written over whatever the visitor sent. Over TCP it could be forged.
+    """
+    if not environ.get("REMOTE_ADDR"):
+        environ["REMOTE_ADDR"] = environ.get("HTTP_X_FORWARDED_FOR", "")
 
 
 if judge.wanted():

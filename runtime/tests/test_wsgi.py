@@ -67,9 +67,10 @@ class Site:
 
 
 @contextmanager
-def gunicorn(site: Site) -> Iterator[Supervised]:
+def gunicorn(site: Site, *binds: str) -> Iterator[Supervised]:
     """Serve a site as the unit does: the application is imported before the fork."""
     options = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{site.port}", "--workers=2"]
+    options += [f"--bind={bind}" for bind in binds]
     command = [*options, "celeriac.wsgi:application"]
     with supervised("gunicorn", *command, environment=site.environment) as running:
         running.told("READY=1")
@@ -190,6 +191,23 @@ def test_every_response_names_the_release_once(site: Site) -> None:
     for path in ("/", "/no-such-page", STATUS, PING):
         _, headers, _ = site.request("GET", path)
         assert headers.get_all("X-Release") == [RELEASE]
+
+
+@pytest.mark.parametrize(("by_socket", "known"), [(True, "203.0.113.9"), (False, "127.0.0.1")])
+def test_the_project_knows_the_address_of_who_asks_as_nginx_says_it(
+    site: Site, tmp_path: Path, by_socket: bool, known: str
+) -> None:
+    """Only over the socket, which nobody else may use."""
+    path = tmp_path / "socket"
+    other = Site(site.environment, site.redis)
+    client = http.client.HTTPConnection("127.0.0.1", other.port, timeout=20)
+    with gunicorn(other, f"unix:{path}"):
+        if by_socket:
+            client.sock = socket.socket(socket.AF_UNIX)
+            client.sock.connect(str(path))
+        client.request("GET", "/address/", headers={"X-Forwarded-For": "203.0.113.9"})
+        assert client.getresponse().read().decode() == known
+        client.close()
 
 
 def test_all_else_is_the_project(site: Site) -> None:

@@ -18,7 +18,7 @@ from stack.waiting import eventually
 
 # The processes of a release, and everything that has to run on a host with the whole stack.
 PROCESSES = ("gunicorn", "celery-worker", "celery-beat", "flower")
-PROCESS_UNITS = (*PROCESSES, "gunicorn.socket", "site.target")
+PROCESS_UNITS = (*PROCESSES, "gunicorn.socket", "flower.socket", "site.target")
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,18 @@ class Website:
         path: str,
         body: str = "",
         headers: Mapping[str, str] | None = None,
+        seconds: float = 30,
     ) -> Answer:
-        """Send a request with the path exactly as it is written, and keep the cookies of the answer."""
+        """Send a request with the path exactly as it is written, and keep the cookies of the answer.
+
+        It must be there after so many seconds of silence.
+        """
         own = {"Referer": f"https://{self.domain}/", **(headers or {})}
         if self.cookies:
             own["Cookie"] = "; ".join(f"{name}={item.value}" for name, item in self.cookies.items())
-        connection = http.client.HTTPSConnection(self.domain, timeout=30)
+        connection = http.client.HTTPSConnection(self.domain, timeout=seconds)
         context = ssl.create_default_context(cadata=self.certificate)
-        plain = socket.create_connection((self.address, 443), timeout=30)
+        plain = socket.create_connection((self.address, 443), timeout=seconds)
         connection.sock = context.wrap_socket(plain, server_hostname=self.domain)
         try:
             connection.request(method, path, body or None, own)
@@ -78,9 +82,9 @@ class Website:
             self.cookies.load(cookie)
         return answer
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None, seconds: float = 30) -> Answer:
         """Send a GET request."""
-        return self.request("GET", path, headers=headers)
+        return self.request("GET", path, headers=headers, seconds=seconds)
 
     def log_in(self, name: str, password: str) -> Answer:
         """Log in to Django's admin, and return the answer to the form."""

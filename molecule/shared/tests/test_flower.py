@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from stack.machine import Machine
 from stack.waiting import eventually
 from stack.web import Answer, Website, basic
 from testinfra.host import Host
@@ -70,6 +74,39 @@ def test_browser_asks_for_the_log_in(stranger: Website) -> None:
     assert stranger.get("/flower/").headers["WWW-Authenticate"].startswith("Basic ")
 
 
+@pytest.mark.parametrize("page", ["/flower/", "/flower/metrics"])
+@pytest.mark.parametrize("known", [True, False])
+def test_page_cannot_be_framed_and_tells_nobody_its_address(
+    stranger: Website, login: dict[str, str], page: str, known: bool
+) -> None:
+    headers = stranger.get(page, login if known else {}).headers
+
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_request_waits_while_flower_is_replaced(machine: Machine, stranger: Website, login: dict[str, str]) -> None:
+    restarted = threading.Event()
+
+    def ask() -> list[int]:
+        """Ask until it is over, and once more."""
+        statuses: list[int] = []
+        while not restarted.is_set():
+            statuses.append(stranger.get("/flower/workers", login).status)
+        return [*statuses, stranger.get("/flower/workers", login).status]
+
+    with ThreadPoolExecutor(4) as people:
+        asked = [people.submit(ask) for _ in range(4)]
+        try:
+            machine.systemctl("restart", "flower")
+        finally:
+            restarted.set()
+
+    assert {status for answers in asked for status in answers.result()} == {200}
+
+
 @pytest.mark.parametrize(
     "page", ["/flower/", "/flower/workers", "/flower/tasks", "/flower/broker", "/flower/metrics", "/flower/healthcheck"]
 )
@@ -121,3 +158,17 @@ def pool(host: Host, worker: str) -> int:
     """Return how many processes a worker's pool has, by the worker's own account."""
     stats: dict[str, Any] = json.loads(host.check_output("site-celery inspect stats --json"))
     return len(stats[worker]["pool"]["processes"])
+
+
+@pytest.mark.last
+def test_who_guesses_is_slowed_and_nobody_else(
+    stranger: Website, login: dict[str, str], choices: dict[str, object]
+) -> None:
+    guesses = itertools.islice(map("wrong{}".format, itertools.count()), 10 * int(str(choices["site_login_attempts"])))
+
+    assert any(stranger.get("/flower/", basic("admin", guess)).status == 429 for guess in guesses)
+
+    assert stranger.get("/flower/", login).status == 200
+    assert stranger.get("/flower/metrics", login).status == 200
+    assert stranger.get("/flower/").status == 401
+    assert stranger.get("/flower/", {"Authorization": login["Authorization"].swapcase()}).status in {401, 429}

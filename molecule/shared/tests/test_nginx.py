@@ -111,3 +111,47 @@ def test_static_file_comes_from_nginx_and_may_be_kept(stranger: Website) -> None
         int(seconds) for seconds in re.findall(r"max-age=(\d+)", ",".join(answer.headers.get_all("Cache-Control", [])))
     )
     assert longest >= 365 * 24 * 3600
+
+
+def test_static_file_without_a_hash_is_asked_for_each_time(stranger: Website) -> None:
+    answer = stranger.get("/static/app/site.css")
+    assert answer.status == 200
+    assert answer.headers["X-Release"] is None, "gunicorn answered"
+    assert answer.headers.get_all("Cache-Control") == ["no-cache"]
+    assert answer.headers["Expires"] is None
+
+    assert stranger.get("/static/app/site.css", {"If-None-Match": answer.headers["ETag"]}).status == 304
+    assert stranger.get("/static/app/no-such-file.css").headers["Cache-Control"] is None
+
+
+LONG_NAME = ".".join(["x" * 63, "y" * 63, "z" * 63, "s" * 55, "test"])
+
+
+def test_a_name_as_long_as_preflight_lets_it_be_is_a_name_to_nginx(machine: Machine, stranger: Website) -> None:
+    assert len(LONG_NAME) == 251
+    script = f"""
+    trap 'rm -f /run/long.*' EXIT
+    sed 's/{stranger.domain}/{LONG_NAME}/' /etc/nginx/sites-enabled/site.conf > /run/long.conf
+    echo 'events {{}} http {{ include /run/long.conf; }}' > /run/long.main
+    nginx -t -q -c /run/long.main
+    """
+
+    machine.feed(script)
+
+
+@pytest.mark.last
+def test_who_tries_log_ins_is_slowed_and_nobody_else(
+    stranger: Website, site: Website, choices: dict[str, object]
+) -> None:
+    attempts = 10 * int(str(choices["site_login_attempts"]))
+
+    # Without the form's token: Django refuses it at once, and nginx knows no difference.
+    assert any(stranger.request("POST", "/admin/login/", "username=x").status == 429 for _ in range(attempts))
+
+    assert stranger.get("/admin/login/").status == 200
+    assert stranger.request("POST", "/admin/", "username=x").status != 429
+    assert site.get("/admin/").status == 200
+
+
+def test_only_root_may_read_what_knows_a_log_in(host: Host) -> None:
+    assert host.file("/etc/nginx/sites-enabled/site.conf").mode == 0o600

@@ -420,3 +420,60 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
     )
 
     assert given["REDIS_RESULTS_PORT"] == "7000"
+
+
+# ── Nginx ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def site_conf(loader: DataLoader, folder: Path, **choices: Any) -> str:
+    """The site in nginx, by choices."""
+    return render(
+        loader,
+        ROOT / "roles/nginx/templates/site.conf.j2",
+        variables_for(loader, "nginx", folder) | choices,
+    )
+
+
+@pytest.mark.parametrize("chosen", [{}, {"gunicorn_timeout_seconds": 120}])
+def test_nginx_waits_for_a_page_as_long_as_it_may_take(
+    loader: DataLoader, tmp_path: Path, chosen: dict[str, int]
+) -> None:
+    """Also in a play that does not run the role whose choice it is."""
+    variables = variables_for(loader, "nginx", tmp_path)
+    default = variables.pop("gunicorn_timeout_seconds")
+    text = render(
+        loader,
+        ROOT / "roles/nginx/templates/site.conf.j2",
+        variables | chosen,
+    )
+
+    seconds = chosen.get("gunicorn_timeout_seconds", default)
+    assert re.findall(r"proxy_(?:read|send)_timeout (\w+);", text)[:2] == [f"{seconds}s"] * 2
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+@pytest.mark.parametrize("domain", ["www.mysite.test", "10.1.2.3"])
+def test_nginx_listens_on_ipv6_where_the_kernel_has_it(
+    loader: DataLoader, tmp_path: Path, domain: str, has_ipv6: bool
+) -> None:
+    choices = {"site_domain": domain, "__nginx_ipv6": {"stat": {"exists": has_ipv6}}}
+    listening = re.findall(r"^    listen (.*);$", site_conf(loader, tmp_path, **choices), re.MULTILINE)
+
+    plain = [how for how in listening if not how.startswith("[")]
+    assert {how.split()[0] for how in plain} == {"80", "443"}
+    assert [how for how in listening if how.startswith("[")] == [f"[::]:{how}" for how in plain if has_ipv6]
+
+
+def test_nginx_is_never_started_with_the_welcome_page() -> None:
+    """It listens on IPv6 too, and Debian's package fails where it cannot be started."""
+    tasks = [str(task) for task in tasks_of(ROOT / "roles/nginx/tasks/main.yml")]
+    (welcome,) = [number for number, text in enumerate(tasks) if "sites-enabled/default" in text]
+
+    assert ["'nginx'" in text for text in tasks if "debian_packages" in text] == [False, True]
+    assert "'nginx-common'" in "".join(tasks[:welcome])
+    assert "'nginx'" not in "".join(tasks[:welcome])
+
+
+def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:
+    assert "limit_req" in site_conf(loader, tmp_path)
+    assert "limit_req" not in site_conf(loader, tmp_path, site_login_attempts=0)

@@ -7,4 +7,5 @@ from . import views
 urlpatterns = [
     path("send/", views.send),
     path("broadcast/", views.broadcast),
+    path("page/", views.page),
 ]

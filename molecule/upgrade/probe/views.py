@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 
 from celery import current_app
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 
@@ -29,3 +30,13 @@ def broadcast(request: HttpRequest) -> JsonResponse:
     asked = json.loads(request.body)
     current_app.control.broadcast(asked["command"], arguments=asked["arguments"], destination=asked["destination"])
     return JsonResponse({}, status=202)
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """Answer after `seconds`, with `cookies` of 2000 signs; say who asks, and how long the cookies were that came."""
+    time.sleep(float(request.GET.get("seconds", 0)))
+    known = {"address": request.META["REMOTE_ADDR"], "cookie_signs": len(request.META.get("HTTP_COOKIE", ""))}
+    answer = JsonResponse(known)
+    for number in range(int(request.GET.get("cookies", 0))):
+        answer.set_cookie(f"cookie-{number}", "x" * 2000, secure=True)
+    return answer

@@ -4,4 +4,4 @@ from django.urls import path
 
 from work import views
 
-urlpatterns = [path("", views.hello)]
+urlpatterns = [path("", views.hello), path("address/", views.address)]
