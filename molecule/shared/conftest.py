@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -72,7 +74,7 @@ def choices() -> dict[str, object]:
     """What the inventory chooses."""
     described = yaml.safe_load((SCENARIO / "molecule.yml").read_text())
     found: dict[str, object] = described["provisioner"]["inventory"]["group_vars"]["all"]
-    return found
+    return {**found, "site_environment": json.loads((SCENARIO / "environment.json").read_text())}
 
 
 @pytest.fixture(scope="session")
@@ -96,10 +98,13 @@ def admin(machine: Machine) -> Host:
 
 
 @pytest.fixture(scope="session")
-def secrets(inventory: Path) -> dict[str, str]:
+def secrets(inventory: Path, choices: dict[str, object]) -> dict[str, str]:
     """Every secret of the inventory by its name."""
     # The lookup adds a salt on the line of a password that was ever hashed.
-    return Secrets((file.name, file.read_text().split()[0]) for file in (inventory / ".secrets").iterdir())
+    made = {file.name: file.read_text().split()[0] for file in (inventory / ".secrets").iterdir()}
+    prefixes = re.compile("vault_(site_)?")
+    own = {prefixes.sub("", name): str(value) for name, value in choices.items() if prefixes.match(name)}
+    return Secrets(made | own)
 
 
 @pytest.fixture(scope="session")

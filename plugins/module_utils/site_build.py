@@ -176,7 +176,8 @@ class Releases:
             ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={STEP_UNIT}"]
             + [f"--property={setting}" for setting in settings]
             + [f"--setenv={name}={value}" for name, value in variables.items()]
-            + ["--", *command]
+            # systemd puts variables into the words of a command; `$$` is `$`.
+            + ["--", *(word.replace("$", "$$") for word in command)]
         )
         if code != 0:
             raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{shortened(output + error)}")
@@ -343,7 +344,7 @@ class Build:
                 "virtualenv": self._virtualenv_digest(),
                 **self._parameters["origin"],
             }
-            write_atomically(self._path / "release.json", json.dumps(note, indent=2) + "\n")
+            write_atomically(self._path / "release.json", (json.dumps(note, indent=2) + "\n").encode())
 
 
 def says_its_content(path: Path) -> bool:

@@ -7,17 +7,17 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file, so that it is there whole or not at all, also after a power cut.
 
     Args:
         path: of the file; its directory exists.
-        text: what it holds.
+        content: what it holds.
         mode: who may read it, everybody if nothing is said.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
         os.fchmod(descriptor, mode)
         stream.flush()
         os.fsync(descriptor)

@@ -73,10 +73,13 @@ class Process:
         text: str = (UNIT_DIRECTORY / unit).read_text()
         return text.replace(Path(unit).stem, "@UNIT@")
 
-    def _environment(self) -> dict[str, str]:
-        """Return the files that a new unit is to have as its environment, by their names."""
+    def _environment(self) -> dict[str, bytes]:
+        """Return the files that a new unit is to have as its environment, by their names.
+
+        As bytes: to read a text is to take every kind of line end in it for a newline.
+        """
         paths = [Path(path) for path in ENVIRONMENT_FILE.findall(self._description.read_text())]
-        return {path.name: path.read_text() for path in paths}
+        return {path.name: path.read_bytes() for path in paths}
 
     @property
     def overlaps(self) -> bool:
@@ -145,7 +148,7 @@ class Process:
         """Write another unit like one that cannot be started, for good, and return its name."""
         return self._add(self.text_of(unit), _environment_of(unit), release_of(unit), on_trial=False)
 
-    def _add(self, text: str, environment: dict[str, str], release: str, *, on_trial: bool) -> str:
+    def _add(self, text: str, environment: dict[str, bytes], release: str, *, on_trial: bool) -> str:
         unit = self._free_name(release)
         directory = _environment_directory(unit)
         shutil.rmtree(directory, ignore_errors=True)
@@ -153,7 +156,7 @@ class Process:
         for name, content in environment.items():
             write_atomically(directory / name, content, 0o600)
         # Not systemd's own %N: a unit that was loaded by its plain name would have that one.
-        write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem))
+        write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem).encode())
         if on_trial:
             drop_in = _trial_settings(unit)
             drop_in.parent.mkdir(parents=True, exist_ok=True)
@@ -229,8 +232,8 @@ def _copies(unit: str) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
 
 
-def _environment_of(unit: str) -> dict[str, str]:
-    return {path.name: path.read_text() for path in _copies(unit)}
+def _environment_of(unit: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in _copies(unit)}
 
 
 def _trial_settings(unit: str) -> Path:

@@ -56,6 +56,11 @@ class View:
             return None
         return None if value is LATER else value
 
+    def is_empty(self, host: str, name: str) -> bool:
+        """Whether the inventory sets a variable to nothing."""
+        setting = self._inventory.settings_of(host).get(name)
+        return setting is not None and setting.value is None
+
     def place(self, host: str, name: str) -> Place:
         """Where the variable is set, or where it should be."""
         setting = self._inventory.settings_of(host).get(name)

@@ -6,6 +6,7 @@ message. It says nothing where a value is unknown or of the wrong type: another 
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import re
 import zoneinfo
@@ -51,6 +52,24 @@ RANGES = {
     "mb": (1, 2**31),
 }
 
+# The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
+# two texts to `hmac.compare_digest`), and the token goes through a header.
+SECRETS: Mapping[str, re.Pattern[str] | None] = {
+    "vault_site_secret_key": None,
+    "vault_redis_password": None,
+    "vault_flower_password": re.compile(r"[ -~]+"),
+    "vault_flower_cookie_secret": None,
+    "vault_site_admin_password": None,
+    "vault_site_health_token": re.compile(r"[!-~]+"),
+}
+
+# Linux: MAX_ARG_STRLEN, for `name=value` and the NUL at its end, in bytes.
+LONGEST_VARIABLE = 128 * 1024 - 1
+# systemd drops a whole file of which one value is no UTF-8, and counts what Unicode has set aside as none among it
+# (tried with its versions 252 and 257).
+_NONCHARACTERS = "".join(chr(0x10000 * plane + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_NOT_CARRIED = re.compile(f"[\0\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
+
 # What must be less than what, why, and values that are right.
 ORDER = (
     (
@@ -93,6 +112,9 @@ class Site(Protocol):
 
     def value(self, host: str, name: str) -> Any:
         """The value of a variable on a host; None where it is unknown."""
+
+    def is_empty(self, host: str, name: str) -> bool:
+        """Whether the inventory sets a variable to nothing."""
 
     def place(self, host: str, name: str) -> Place:
         """Where the variable is set, or where it should be."""
@@ -278,21 +300,48 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
                     )
 
 
-def environment_is_flat(site: Site) -> Iterator[Problem]:
-    """The environment is names and texts: a list or a name with a dash cannot be passed on."""
+def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
+    """The environment is names and texts that arrive in a process as they are written."""
     for host in site.hosts:
         environment = site.value(host, "site_environment")
         for name, value in environment.items() if isinstance(environment, dict) else ():
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
-                fault = f"`site_environment` has `{name}`, which is no name of a variable."
-            elif value is None or isinstance(value, list | dict):
-                fault = f"`site_environment` has `{name}`, whose value is no text."
+            if fault := _fault_of_variable(str(name), value):
+                yield Problem(
+                    f"`site_environment` has `{name}`, {fault}.",
+                    site.place(host, "site_environment"),
+                    'site_environment: { SENTRY_DSN: "https://key@sentry.mysite.org/1" }',
+                )
+
+
+def secrets_can_be_given(site: Site) -> Iterator[Problem]:
+    """A secret is a text that a person can type, and that arrives wherever it is asked for."""
+    for host in site.hosts:
+        for name, pattern in SECRETS.items():
+            value = site.value(host, name)
+            if value is None and not site.is_empty(host, name):
+                continue
+            if not isinstance(value, str | None):
+                fault = "is no text: put it in quotes, or YAML takes it for a number"
+            elif not value:
+                fault = "is empty"
+            elif not value.isprintable():
+                fault = "has a character that cannot be typed, such as a newline"
+            elif pattern and not pattern.fullmatch(value):
+                fault = "has a character that is not on every keyboard: use letters, digits and signs of ASCII"
             else:
                 continue
+            yield Problem(f"`{name}` {fault}.", site.place(host, name), f'{name}: "correct-horse-battery-staple"')
+
+
+def flower_username_is_one(site: Site) -> Iterator[Problem]:
+    """The name for Flower is what a browser can send before the colon (RFC 7617)."""
+    for host in site.hosts:
+        name = site.value(host, "site_flower_username")
+        if isinstance(name, str) and not re.fullmatch(r"[ -9;-~]+", name):
             yield Problem(
-                fault,
-                site.place(host, "site_environment"),
-                "site_environment: { SENTRY_DSN: https://key@sentry.mysite.org/1 }",
+                f"`site_flower_username` is `{name}`; it must be of ASCII letters, digits and signs, without a colon.",
+                site.place(host, "site_flower_username"),
+                "site_flower_username: admin",
             )
 
 
@@ -354,7 +403,9 @@ RULES: tuple[Rule, ...] = (
     time_zone_exists,
     datastores_are_reachable,
     numbers_are_in_range,
-    environment_is_flat,
+    environment_can_be_passed_on,
+    secrets_can_be_given,
+    flower_username_is_one,
     certificate_is_complete,
     certificate_files_exist,
 )
@@ -367,6 +418,22 @@ def is_example(name: str) -> bool:
     except ValueError:
         return bool(_EXAMPLE_NAME.search(name))
     return any(address in network for network in _EXAMPLE_NETWORKS)
+
+
+def _fault_of_variable(name: str, value: Any) -> str:
+    """Why a variable cannot be passed on, empty where it can."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return "which is no name of a variable"
+    if isinstance(value, bool | float | datetime.date):
+        # What was written (yes, 1.10) is lost by now.
+        return "whose value YAML takes for a number, a date or a switch: put it in quotes"
+    if not isinstance(value, str | int):
+        return "whose value is no text"
+    if _NOT_CARRIED.search(str(value)):
+        return "whose value has a character that systemd does not pass on: NUL, or one that Unicode does not know"
+    if len(f"{name}={value}".encode()) > LONGEST_VARIABLE:
+        return f"whose value is too long: with its name a variable has at most {LONGEST_VARIABLE} bytes"
+    return ""
 
 
 def _is_loopback(site: Site, host: str) -> bool:

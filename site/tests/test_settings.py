@@ -382,9 +382,11 @@ def test_each_name_of_celerys_configuration_is_known() -> None:
 def test_an_inventory_sets_any_of_them(tmp_path: Path) -> None:
     """What is in `site_environment` of the inventory reaches Celery, through the file that systemd reads."""
     values = {name: value for name, (value, _) in CELERY_SETTINGS.items()}
-    template = SITE.parent / "roles" / "site_host" / "templates" / "environment.j2"
+    template = SITE.parent / "templates" / "systemd" / "environment.j2"
     # As roles/site_host has it: what is derived, and `site_environment` over it.
-    variables = {"__site_host_environment": "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"}
+    variables = {
+        "systemd_service_environment": "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"
+    }
     written = run(
         *("ansible", "localhost", "--connection=local", "--module-name=ansible.builtin.template"),
         f"--args=src={template} dest={tmp_path / 'environment'}",

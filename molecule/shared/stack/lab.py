@@ -201,17 +201,6 @@ class Site:
         lines = self.machine.root.check_output(f"systemctl list-units --all --plain --no-legend {patterns}")
         return {words[0]: words[2] for words in map(str.split, lines.splitlines())}
 
-    def variables(self, process: str) -> dict[str, str]:
-        """Return the environment of a running process."""
-        environment = self.machine.root.check_output(f"cat /proc/{self.machine.show(process, 'MainPID')}/environ")
-        return dict(line.split("=", 1) for line in environment.split("\0") if line)
-
-    def variables_of_a_command(self) -> dict[str, str]:
-        """Return the environment of what an operator runs as `site-manage`."""
-        code = "import json, os; print(json.dumps(dict(os.environ)))"
-        found: dict[str, str] = json.loads(self.machine.feed(code, "site-manage", "shell", "--no-imports"))
-        return found
-
     # Tasks
 
     @cached_property

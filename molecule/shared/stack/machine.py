@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -87,6 +88,17 @@ class Machine:
         """Return a property of a unit, as `systemctl show` gives it."""
         value: str = self.root.check_output("systemctl show --value --property=%s %s", name, unit)
         return value
+
+    def environment(self, unit: str) -> dict[str, str]:
+        """Return the environment that the main process of a unit was started with."""
+        found = self.feed("", "cat", f"/proc/{self.show(unit, 'MainPID')}/environ")
+        return dict(line.split("=", 1) for line in found.split("\0") if line)
+
+    def environment_of_a_command(self) -> dict[str, str]:
+        """Return the environment of what an operator runs as `site-manage`."""
+        code = "import json, os; print(json.dumps(dict(os.environ)))"
+        found: dict[str, str] = json.loads(self.feed(code, "site-manage", "shell", "--no-imports"))
+        return found
 
     def state(self, unit: str) -> str:
         """Return what `systemctl is-active` says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from stack.machine import Machine
@@ -71,3 +72,9 @@ def said_since_its_start(machine: Machine, host: Host) -> str:
     start = machine.show(UNIT, "InvocationID")
     text: str = host.check_output("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=%s", start)
     return text
+
+
+def test_queues_have_the_names_that_were_chosen(machine: Machine, choices: dict[str, Any]) -> None:
+    command = machine.feed("", "cat", f"/proc/{machine.show('celery-worker', 'MainPID')}/cmdline").split("\0")
+
+    assert f"--queues={','.join(choices['celery_worker_queues'])}" in command

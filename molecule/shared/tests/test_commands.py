@@ -28,6 +28,12 @@ def test_exit_status_is_passed_on(person: Host) -> None:
     assert person.run("site-manage shell --command 'raise SystemExit(7)'").rc == 7
 
 
+@pytest.mark.parametrize("word", ["$HOME", "a${HOME}b", "$$", "%h", "\\x41", "'\"`", "", "a\n\n"])
+def test_an_argument_is_passed_on_as_it_is(person: Host, word: str) -> None:
+    """A name that `sqlmigrate` does not know is repeated by it."""
+    assert f"'{word}'" in person.run("site-manage sqlmigrate %s 1", word).stderr
+
+
 def test_standard_input_is_passed_on(person: Host) -> None:
     assert person.check_output("echo 'print(6 * 7)' | site-manage shell").splitlines()[-1] == "42"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from stack.web import Website
 from testinfra.backend.base import CommandResult
@@ -69,3 +71,8 @@ def test_processes_come_as_the_role_without_rights(host: Host, site: Website) ->
     )
     assert "site" in roles.stdout.split()
     assert "site_deploy" not in roles.stdout.split()
+
+
+def test_a_setting_is_as_it_was_chosen(host: Host, choices: dict[str, Any]) -> None:
+    for name, value in choices["postgresql_settings"].items():
+        assert query(host, "postgres", f"SHOW {name}").stdout.splitlines()[1:-1] == [value]

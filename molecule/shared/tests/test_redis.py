@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -16,10 +17,8 @@ UNITS = ("redis-server", "celery-worker", "celery-beat")
 
 def redis(machine: Machine, secrets: dict[str, str], *commands: str) -> str:
     """Run commands as the site's own user, and return all answers."""
-    lines = "\n".join(commands)
-    return machine.feed(
-        f"export REDISCLI_AUTH={secrets['redis_password']}\nredis-cli --user site <<'END'\n{lines}\nEND\n"
-    )
+    lines, password = "\n".join(commands), shlex.quote(secrets["redis_password"])
+    return machine.feed(f"export REDISCLI_AUTH={password}\nredis-cli --user site <<'END'\n{lines}\nEND\n")
 
 
 @pytest.mark.parametrize(

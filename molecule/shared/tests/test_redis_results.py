@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from stack.machine import Machine
 from stack.waiting import eventually
@@ -25,10 +27,8 @@ def chosen(choices: dict[str, object]) -> None:
 
 def redis(machine: Machine, secrets: dict[str, str], *commands: str, port: int = PORT) -> str:
     """Run commands as the site's own user, and return all answers."""
-    lines = "\n".join(commands)
-    return machine.feed(
-        f"export REDISCLI_AUTH={secrets['redis_password']}\nredis-cli -p {port} --user site <<'END'\n{lines}\nEND\n"
-    )
+    lines, password = "\n".join(commands), shlex.quote(secrets["redis_password"])
+    return machine.feed(f"export REDISCLI_AUTH={password}\nredis-cli -p {port} --user site <<'END'\n{lines}\nEND\n")
 
 
 def has_result(machine: Machine, secrets: dict[str, str], task: str) -> bool:

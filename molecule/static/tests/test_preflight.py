@@ -264,6 +264,54 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`SENTRY-DSN`, which is no name",
         "site_environment: { SENTRY_DSN:",
     ),
+    "environment that YAML does not take for a text": (
+        choose("site_environment: { VERSION: 1.10 }\n"),
+        f"{CHOICES_FILE}:3",
+        "`VERSION`, whose value YAML takes for a number, a date or a switch",
+        'site_environment: { SENTRY_DSN: "',
+    ),
+    "environment that no process can have": (
+        choose('site_environment: { KEY: "a\\0b" }\n'),
+        f"{CHOICES_FILE}:3",
+        "`KEY`, whose value has a character that systemd does not pass on",
+        "site_environment: { SENTRY_DSN:",
+    ),
+    "environment that is too long": (
+        choose(f"site_environment: {{ LONG: {'x' * (128 * 1024 - len('LONG='))} }}\n"),
+        f"{CHOICES_FILE}:3",
+        "`LONG`, whose value is too long",
+        "site_environment: { SENTRY_DSN:",
+    ),
+    "password that is a number": (
+        choose("vault_redis_password: 1234567890\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_redis_password` is no text",
+        'vault_redis_password: "',
+    ),
+    "password that is not there yet": (
+        choose("vault_flower_password:\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_flower_password` is empty",
+        'vault_flower_password: "',
+    ),
+    "password of two lines": (
+        choose('vault_site_admin_password: "a\\nb"\n'),
+        f"{CHOICES_FILE}:3",
+        "`vault_site_admin_password` has a character that cannot be typed",
+        'vault_site_admin_password: "',
+    ),
+    "password that Flower cannot compare": (
+        choose("vault_flower_password: élan\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_flower_password` has a character that is not on every keyboard",
+        'vault_flower_password: "',
+    ),
+    "name that would end before the password": (
+        choose("site_flower_username: a:b\n"),
+        f"{CHOICES_FILE}:3",
+        "without a colon",
+        "site_flower_username: admin",
+    ),
     "certificate without a key": (
         choose("nginx_tls: certificate\nnginx_tls_certificate: /etc/hostname\n"),
         CHOICES_FILE,
@@ -361,6 +409,12 @@ RIGHT = {
     "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
     "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
     "a secret of one's own": "vault_redis_password: abc\n",
+    "secrets with signs": (
+        "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"
+        "vault_flower_password: 'a, \"x\" \\$y `z` #:'\n"
+        "vault_site_health_token: '$`,\"'\n"
+    ),
+    "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
     "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
     "a name for a playbook of one's own": ("site_extra_variables: [backup_target]\nbackup_target: nas\n"),
 }

@@ -202,13 +202,13 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
         site.machine.kill(name)
     site.wait_until_serving(serving.name, 30)
 
-    for variables in (*map(site.variables, UNITS), site.variables_of_a_command()):
+    for variables in (*map(site.machine.environment, UNITS), site.machine.environment_of_a_command()):
         assert "CELERIAC_RELEASE" in variables
         assert "CHOSEN_WITH" not in variables
 
     # With what serves, nothing else has changed.
     assert site.deploy(serving, *chosen).status == 0
-    for variables in (*map(site.variables, UNITS), site.variables_of_a_command()):
+    for variables in (*map(site.machine.environment, UNITS), site.machine.environment_of_a_command()):
         assert variables["CHOSEN_WITH"] == bad.name
 
 

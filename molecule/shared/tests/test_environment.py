@@ -1,0 +1,35 @@
+"""What the inventory puts into the environment is in every process, sign by sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from stack import odd
+from stack.machine import PROCESSES, Machine
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(scope="module")
+def chosen(choices: dict[str, object]) -> Mapping[str, str]:
+    """What the inventory of the scenario chooses."""
+    found = choices["site_environment"]
+    assert isinstance(found, dict)
+    assert len(found) > odd.COUNT
+    return found
+
+
+def damaged(chosen: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
+    """Return what should be and what is where these differ, and the seed that gives the same values again."""
+    wrong = {name: (value, found.get(name)) for name, value in chosen.items() if found.get(name) != value}
+    return {odd.SEED: (chosen[odd.SEED], None), **wrong} if wrong else {}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_has_each_value_as_it_was_chosen(machine: Machine, chosen: Mapping[str, str], process: str) -> None:
+    assert damaged(chosen, machine.environment(process)) == {}
+
+
+def test_a_command_of_the_operator_has_each_value_as_it_was_chosen(machine: Machine, chosen: Mapping[str, str]) -> None:
+    assert damaged(chosen, machine.environment_of_a_command()) == {}
