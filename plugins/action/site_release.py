@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
-import subprocess
+import os
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -12,18 +14,14 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
-# Left out of a project that is no git checkout; in a checkout .gitignore decides.
-IGNORED = {
-    ".git",
-    ".venv",
-    "venv",
-    "node_modules",
-    "__pycache__",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-}
+_PLUGINS = Path(__file__).resolve().parents[1]
+# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
+if str(_PLUGINS) not in sys.path:
+    sys.path.append(str(_PLUGINS))
+
+from preflight.source import Source, SourceError, git, in_checkout, read_source  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -33,12 +31,16 @@ class ActionModule(ActionBase):
         """Return the module's result; it is asked first whether it needs the archive at all."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        source, runtime = Path(arguments.pop("source")), Path(arguments.pop("runtime"))
-        files = {f"app/{name}": path for name, path in project_files(source).items()}
-        files |= {
-            f"runtime/{name}": path for name, path in project_files(runtime).items() if not name.startswith("tests/")
-        }
-        arguments |= {"release": release_name(files), "origin": origin(source), "by": getpass.getuser()}
+        folder, runtime = Path(arguments.pop("source")), Path(arguments.pop("runtime"))
+        try:
+            source = read_source(folder, arguments.pop("include", []))
+            files = release_files(source, read_source(runtime))
+            origin = origin_of(folder)
+        except SourceError as error:
+            raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
+        for remark in source.remarks:
+            Display().warning(f"{folder}: {remark}")
+        arguments |= {"release": release_name(files), "origin": origin, "by": getpass.getuser()}
 
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
@@ -56,44 +58,20 @@ class ActionModule(ActionBase):
         return dict(self._execute_module(module_name="site_release", module_args=arguments, task_vars=task_vars))
 
 
-def project_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a project by their path in it.
-
-    What git would commit, or all but `IGNORED` where there is no git.
-
-    Raises:
-        AnsibleActionFail: the folder is not there.
-    """
-    if not folder.is_dir():
-        raise AnsibleActionFail(f"site_source: there is no folder {folder}")
-    command = [
-        "git",
-        "-C",
-        str(folder),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
-    try:
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
-        names = [name for name in listed.split("\0") if name]
-    except (OSError, subprocess.CalledProcessError):
-        names = [
-            str(path.relative_to(folder))
-            for path in folder.rglob("*")
-            if not IGNORED & set(path.relative_to(folder).parts)
-        ]
-    return {name: folder / name for name in sorted(names) if (folder / name).is_file()}
+def release_files(project: Source, runtime: Source) -> dict[str, Path]:
+    """Return the files of a release by their path in it."""
+    files = {f"app/{name}": path for name, path in project.files.items()}
+    return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
 
 
 def release_name(files: dict[str, Path]) -> str:
     """Return the name of the release with these files: the same files always give the same name."""
     digest = hashlib.sha256()
     for name, path in files.items():
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{content} {is_executable(path)} {name}\n".encode())
+        is_link = path.is_symlink()
+        content = hashlib.sha256(os.fsencode(path.readlink()) if is_link else path.read_bytes()).hexdigest()
+        kind = "link" if is_link else is_executable(path)
+        digest.update(f"{content} {kind} {name}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -107,6 +85,10 @@ def pack(files: dict[str, Path], archive: Path) -> None:
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for name, path in files.items():
             entry = tarfile.TarInfo(name)
+            if path.is_symlink():
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
+                tar.addfile(entry)
+                continue
             entry.size = path.stat().st_size
             entry.mtime = int(path.stat().st_mtime)
             entry.mode = 0o755 if is_executable(path) else 0o644
@@ -114,20 +96,10 @@ def pack(files: dict[str, Path], archive: Path) -> None:
                 tar.addfile(entry, stream)
 
 
-def origin(source: Path) -> dict[str, str]:
-    """Return from which commit the release is made, for the note it keeps of itself."""
-    command = [
-        "git",
-        "-C",
-        str(source),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:  # no git on this computer
-        commit = ""
+def origin_of(source: Path) -> dict[str, str]:
+    """Return from which commit the release is made, for the note it keeps of itself; empty where there is none."""
+    commit = ""
+    if in_checkout(source):
+        with contextlib.suppress(SourceError):  # nothing was ever committed
+            commit = git(source, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").strip()
     return {"commit": commit}

@@ -26,18 +26,17 @@ prune      releases and units that nothing needs are removed
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Build, ReleaseError, Releases
 from ansible.module_utils.site_checks import Checks, Deadline, Socket, Unhealthy, choices_spec
 from ansible.module_utils.site_history import History
+from ansible.module_utils.site_lock import HeldError, locked
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Systemd, SystemdError
 
@@ -108,16 +107,23 @@ class Transaction:
                 already applied; or it could not be made so, and the message says what is amiss.
         """
         self.releases.make_folders()
-        with self._locked():
-            self._before = {process.name: process.recorded() for process in self._processes}
-            try:
-                for name in STEPS[self._kind]:
-                    self._do(name)
-            except (ReleaseError, SystemdError, Unhealthy, OSError) as error:
-                raise ReleaseError(self._undone(str(error))) from error
-            except BaseException as error:  # somebody ends the run
-                self._undone(repr(error))
-                raise
+        try:
+            what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"
+            with locked(self.releases.root / "deploy.lock", what):
+                self._do_all()
+        except HeldError as error:
+            raise ReleaseError(f"another deploy is at work on this host: {error}") from None
+
+    def _do_all(self) -> None:
+        self._before = {process.name: process.recorded() for process in self._processes}
+        try:
+            for name in STEPS[self._kind]:
+                self._do(name)
+        except (ReleaseError, SystemdError, Unhealthy, OSError) as error:
+            raise ReleaseError(self._undone(str(error))) from error
+        except BaseException as error:  # somebody ends the run
+            self._undone(repr(error))
+            raise
 
     def _do(self, name: str) -> None:
         """Do one step, and note how long it took."""
@@ -139,20 +145,6 @@ class Transaction:
             raise ReleaseError("This is a drill: nothing was wrong.")
 
     # ---- Before anything runs
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.releases.root / "deploy.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise ReleaseError(f"another deploy is at work on this host: {lock.read().strip()}") from None
-            lock.truncate(0)
-            what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"
-            lock.write(f"{what}, since {datetime.now(UTC):%F %T} UTC, pid {os.getpid()}\n")
-            lock.flush()
-            yield
 
     def lock(self) -> None:
         """Take away what an interrupted run left in the way. The lock itself is held by now."""

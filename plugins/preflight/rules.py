@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from .names import nearest
 from .problem import Place, Problem
+from .source import SourceError, read_source
 
 Rule = Callable[["Site"], Iterator[Problem]]
 
@@ -213,6 +215,43 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
             )
 
 
+def source_can_be_shipped(site: Site) -> Iterator[Problem]:
+    """It is known what belongs to the project, and what every project needs is part of it."""
+    for host in site.hosts:
+        source = Path(_text(site, host, "site_source") or "")
+        if not (source.is_absolute() and source.is_dir()):
+            continue
+        include, place = site.value(host, "site_source_include") or [], site.place(host, "site_source")
+        if problem := _not_included(source, include, site.place(host, "site_source_include")):
+            yield problem
+            continue
+        try:
+            shipped = read_source(source, include).files
+        except SourceError as error:
+            yield Problem(str(error), place, error.remedy)
+            continue
+        for name in ("manage.py", _text(site, host, "site_lock") or ""):
+            if name and name not in shipped and (source / name).is_file():
+                yield Problem(
+                    f"git does not track {name} in {source}, so it would not be shipped.",
+                    place,
+                    f"git -C {source} add {name}",
+                )
+
+
+def _not_included(source: Path, include: Any, place: Place) -> Problem | None:
+    """Refuse what is to be shipped too, and is not in the project."""
+    for path in include if isinstance(include, list) else ():
+        inside = isinstance(path, str) and not os.path.normpath(path).startswith(("/", ".."))
+        if not inside or not (source / path).exists():
+            return Problem(
+                f"`site_source_include` names {path}, and there is no such file or folder inside of {source}.",
+                place,
+                "site_source_include: [static/dist]        (what a build has made, below site_source)",
+            )
+    return None
+
+
 def modules_exist(site: Site) -> Iterator[Problem]:
     """The settings, the Celery app and the WSGI application are modules of the project."""
     examples = {
@@ -398,6 +437,7 @@ RULES: tuple[Rule, ...] = (
     example_is_edited,
     domains_are_names,
     source_is_a_project,
+    source_can_be_shipped,
     modules_exist,
     pairs_are_in_order,
     time_zone_exists,

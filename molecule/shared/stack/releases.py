@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from action.site_release import project_files, release_name
+from action.site_release import release_files, release_name
+from preflight.source import read_source
 
 from stack.playbook import REPOSITORY
 
@@ -55,11 +56,11 @@ class Workshop:
         """
         self._made += 1
         source = self._folder / f"release-{self._made}"
-        for name, path in project_files(PROJECT).items():
+        for name, path in read_source(PROJECT).files.items():
             copy_file(path, source / name)
         append(source / "app/static/app/site.css", f"/* {self._made} */")
         if self._probe:
-            for name, path in project_files(PROBE).items():
+            for name, path in read_source(PROBE).files.items():
                 copy_file(path, source / "probe" / name)
             append(source / "TimeOut/settings.py", 'INSTALLED_APPS += ["probe"]')
             append(source / "TimeOut/urls.py", 'urlpatterns += [path("probe/", include("probe.urls"))]')
@@ -67,11 +68,7 @@ class Workshop:
             replace(source / "probe/late.py", '"base"', f'"{source.name}"')
         for edit in edits:
             edit(source)
-        files = {f"app/{name}": path for name, path in project_files(source).items()}
-        files |= {
-            f"runtime/{name}": path for name, path in project_files(RUNTIME).items() if not name.startswith("tests/")
-        }
-        return Release(source, release_name(files))
+        return Release(source, release_name(release_files(read_source(source), read_source(RUNTIME))))
 
 
 def copy_file(source: Path, target: Path) -> None:

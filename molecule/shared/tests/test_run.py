@@ -75,7 +75,7 @@ def bundle(machine: Machine, inventory: Path, choices: dict[str, object]) -> Ite
 def packed(name: str, inventory: Path, choices: dict[str, object]) -> bytes:
     """Return a tar file of the bundle as a clone has it, and the inventory in its folder `here`."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS],
+        ["git", "ls-files", "-z", "--", *PARTS],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

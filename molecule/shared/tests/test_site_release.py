@@ -43,3 +43,9 @@ def test_processes_can_read_the_code(host: Host, release: str) -> None:
 @pytest.mark.parametrize("account", ["nobody", "www-data", "redis"])
 def test_others_cannot_read_the_code(host: Host, release: str, account: str) -> None:
     assert host.run("runuser -u %s -- test -r /srv/site/releases/%s/app/manage.py", account, release).rc != 0
+
+
+@pytest.mark.parametrize("account", ["nobody", "site", "site_deploy"])
+def test_no_account_can_hold_up_a_deploy(host: Host, account: str) -> None:
+    assert host.run("runuser -u %s -- flock --nonblock /srv/site/deploy.lock true", account).rc != 0
+    assert host.run("flock --nonblock /srv/site/deploy.lock true").rc == 0

@@ -1,0 +1,68 @@
+"""One at a time on a host: locks that end with whoever holds them, and a note of who that is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+class HeldError(Exception):
+    """Somebody else has the lock; the message says who."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock while the block runs; the kernel takes it back from a process that ends.
+
+    Whoever may open a file may lock it (flock(2)), so nobody but root may open this one.
+
+    Args:
+        path: of the lock, in a folder of root's.
+        what: is being done, and by whom: what others are told meanwhile.
+
+    Raises:
+        HeldError: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+") as lock:
+        os.fchmod(descriptor, 0o600)  # it may be there already, made when everybody could read it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HeldError(_holder(path, lock.read())) from None
+        lock.truncate(0)
+        lock.write(f"{what}, since {now()}, pid {os.getpid()}\n{began(os.getpid())}\n")
+        lock.flush()
+        yield
+
+
+def _holder(path: Path, note: str) -> str:
+    """Return what the note of a lock says, and whether that is still true."""
+    said, _, moment = note.strip().partition("\n")
+    pid = said.rpartition(" ")[2]
+    if pid.isdigit() and moment and began(int(pid)) == moment:
+        return f"{said}, which is at work"
+    said = f"{said}, which has ended" if said else "it does not say who it is"
+    return f"{said}. Another process holds {path}; `lslocks --output PID,COMMAND,PATH` says which"
+
+
+def began(pid: int) -> str:
+    """Return when a process began, in ticks since the boot (proc_pid_stat(5)); empty for one that has ended.
+
+    Together with the number it is a name that no other process gets.
+    """
+    try:
+        # The name of the program may hold anything, a parenthesis too.
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else fields[18]
+
+
+def now() -> str:
+    """Return the time, for people."""
+    return f"{datetime.now(UTC):%F %T} UTC"
