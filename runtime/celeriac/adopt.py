@@ -3,9 +3,10 @@
 from typing import Any
 
 from celery import Celery
+from django.conf import settings
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import transport, worker
+from celeriac import ids, transport, worker
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -36,7 +37,8 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
     `celeriac.transport`. A task is acknowledged when it has ended, and comes back when its process
     is lost, unless the project or the task says otherwise. The ``django-db`` result backend is
     replaced by the one that survives a restart of the database (`celeriac.results`); one on Redis
-    tries again when that is away; any other is left alone.
+    tries again when that is away; any other is left alone. What the database has no room for is
+    refused to its sender (`celeriac.ids`).
 
     Args:
         app: the project's own app; it is changed in place.
@@ -57,6 +59,7 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
             result_backend_always_retry=True,
             result_backend_max_retries=result_retries,
         )
+        ids.refuse_longer_than(getattr(settings, "DJANGO_CELERY_RESULTS_TASK_ID_MAX_LENGTH", 255))
     elif isinstance(configured, str) and configured.partition(":")[0] in _REDIS:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.

@@ -19,21 +19,27 @@ one that stands by and has found the schedule readable. ``STATUS=`` follows, in 
 **The watchdog** is fed by ticks, those of a standby too, and by attempts to reach the broker, each
 of which ends by its own timeouts. A database that is away makes a standby, which ticks.
 
+**A faulty entry** (`celeriac.entries`) is named in the log and in the status; all others go on. It
+is looked at again when the schedule is read again, every five minutes and after each change.
+
 **SIGTERM** lets a send be finished, and what waits for the broker be left to the successor; then
 the schedule is written, and the lease given back.
 """
 
 import signal
+import sys
 import time
 from typing import Any
 
 from celery import Celery, signals
 from celery.utils.imports import load_extension_class_names, symbol_by_name
 from celery.utils.log import get_logger
+from django.core.exceptions import ValidationError
 from django.db import Error, connections, router
 from django_celery_beat import schedulers
 
-from celeriac.beat_status import BeatStatus, Standby, format_status
+from celeriac import entries
+from celeriac.beat_status import NAMED, BeatStatus, Standby, format_status
 from celeriac.lease import Lease
 from celeriac.notify import notify
 from celeriac.watchdog import Watchdog
@@ -66,6 +72,8 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     """
 
     _schedule: Any = None  # entries by their names, once it was read
+    _faults: dict[str, str]  # why entries cannot be sent, by their names
+    _said: set[tuple[str, str]]  # of these, what is in the log
     _leads = False
     _busy = False  # in a tick, which a signal must not cut in two
     _stopping = False
@@ -88,6 +96,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._faults, self._said = {}, set()
         super().__init__(*args, **kwargs)
         if not self.app.conf.beat_sync_every:
             self.sync_every_tasks = 1
@@ -126,6 +135,43 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         self._watchdog.feed()
         return self._longest_pause(delay)
 
+    def enabled_models(self) -> list[Any]:
+        """Return the rows, though the schedule of one of them cannot be read."""
+        return entries.enabled(super().enabled_models)
+
+    def all_as_schedule(self) -> dict[str, Any]:
+        """Return the entries of the rows that can be sent; the others are named.
+
+        The stock scheduler ends at one whose schedule cannot be made, and disables one whose
+        arguments are no JSON.
+        """
+        self._faults = {}
+        found = {}
+        for row in self.enabled_models():
+            try:
+                entries.examine(row)
+                found[row.name] = self.Entry(row, app=self.app)
+            except Error:
+                raise
+            except Exception as error:
+                self._blame(row.name, error)
+        return found
+
+    def _is_due_failed(self, entry: schedulers.ModelEntry) -> tuple[bool, float]:
+        """Name an entry of which nobody knows when it is due; Celery calls in its `except`."""
+        error = sys.exception()
+        if isinstance(error, Error):
+            raise error
+        self._blame(entry.name, error or ValueError("nobody knows when it is due"))
+        return False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
+
+    def _blame(self, name: str, error: BaseException) -> None:
+        """Keep why an entry cannot be sent; once is enough for the log."""
+        self._faults[name] = why = entries.in_words(error)
+        if (name, why) not in self._said:
+            _log.error("beat: %r cannot be sent, the others go on: %s", name, why)
+            self._said.add((name, why))
+
     def reserve(self, entry: schedulers.ModelEntry) -> schedulers.ModelEntry:
         """Note that an entry is being sent, in the schedule too.
 
@@ -152,6 +198,8 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
                 return
             except (KeyError, self.Model.DoesNotExist):
                 _log.info("beat: %s was deleted meanwhile", name)
+            except ValidationError as error:  # it was changed meanwhile, to what cannot be
+                self._blame(name, error)
             self._dirty.discard(name)
 
     def close(self) -> None:
@@ -172,7 +220,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         try:
             if self._lease is not None and not self._lease.acquire():
                 if not self._ready:
-                    list(self.enabled_models_qs())  # the release can read the schedule
+                    self.enabled_models()  # the release can read the schedule
                 return STANDBY_SECONDS, Standby.ANOTHER_LEADS
             if not self._leads:
                 self._take_over()
@@ -196,8 +244,9 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         waiting = self._never_run()
         self._initial_read, self._heap = True, None
         super().setup_schedule()
-        if self._restore(waiting):
-            self._schedule = self.all_as_schedule()
+        self._restore(waiting)
+        # Again, for what the settings brought was not looked through.
+        self._schedule = self.all_as_schedule()
         for name, ours in unwritten.items():
             theirs = self._schedule.get(name)
             if theirs is not None and theirs.last_run_at < ours.last_run_at:
@@ -214,17 +263,16 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         schedule = ("pk", "interval_id", "crontab_id", "solar_id", "clocked_id")
         return {row[:-1]: row[-1] for row in rows.values_list(*schedule, "date_changed")}
 
-    def _restore(self, waiting: dict[tuple[Any, ...], Any]) -> bool:
-        """Let entries wait from when they did; return whether that changes any.
+    def _restore(self, waiting: dict[tuple[Any, ...], Any]) -> None:
+        """Let entries wait from when they did.
 
         The stock scheduler counts from the last change of the row, and writes the rows of the
         settings at each start: what is due once a week would never be with a deploy every day.
         """
         now = self._never_run()
-        put_off = [key for key in waiting.keys() & now.keys() if now[key] != waiting[key]]
-        for key in put_off:
-            self.Model.objects.filter(pk=key[0]).update(date_changed=waiting[key])
-        return bool(put_off)
+        for key in waiting.keys() & now.keys():
+            if now[key] != waiting[key]:
+                self.Model.objects.filter(pk=key[0]).update(date_changed=waiting[key])
 
     def _resign(self) -> None:
         """Send nothing until the lease is ours again."""
@@ -313,7 +361,13 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     def _status(self) -> BeatStatus:
         now = time.time()
         next_due = round(max(0.0, self._heap[0].time - now)) if self._heap else None
-        return BeatStatus(last_tick=int(now), entries=len(self._schedule), next_due=next_due)
+        return BeatStatus(
+            last_tick=int(now),
+            entries=len(self._schedule.keys() - self._faults.keys()),
+            next_due=next_due,
+            faulty=len(self._faults),
+            named=tuple(sorted(self._faults)[:NAMED]),
+        )
 
 
 @signals.beat_init.connect

@@ -4,14 +4,18 @@ The format, of which only the words between the values may ever change together 
 
     last tick 1790000000 (2026-09-21T14:13:20Z); 4 entries; next due in 3 s
     last tick 1790000000 (2026-09-21T14:13:20Z); 0 entries; nothing due
+    last tick 1790000000 (2026-09-21T14:13:20Z); 4 entries; next due in 3 s; 1 faulty: ["sunrise"]
     standby, another beat holds the lease
     standby, the database does not answer
 
 A check that has only the text needs only ``^last tick (\d+) ``: the Unix time of the last tick in
 seconds, of the one beat that sends. It ticks at least every ``beat_max_loop_interval`` (5 s with
-the DatabaseScheduler). A beat on standby sends nothing.
+the DatabaseScheduler). A beat on standby sends nothing. Faulty entries are never sent; why not is
+in beat's log. The first few are named, in ASCII JSON: a name may hold anything, and a line is a
+line.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +24,11 @@ from enum import Enum
 _PATTERN = re.compile(
     r"last tick (?P<last_tick>\d+) \(\S+\); (?P<entries>\d+) entries; "
     r"(?:next due in (?P<next_due>\d+) s|nothing due)"
+    r"(?:; (?P<faulty>\d+) faulty: (?P<named>\[.*\]))?"
 )
+
+# So many faulty entries are named; all are counted.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,15 @@ class BeatStatus:
         last_tick: when it was, in whole seconds of Unix time.
         entries: how many enabled entries the schedule holds.
         next_due: in how many seconds the next of them is due, 0 for now, None for never.
+        faulty: how many enabled entries cannot be sent.
+        named: the names of the first of these, at most `NAMED`.
     """
 
     last_tick: int
     entries: int
     next_due: int | None
+    faulty: int = 0
+    named: tuple[str, ...] = ()
 
 
 class Standby(Enum):
@@ -51,7 +63,8 @@ def format_status(status: BeatStatus | Standby) -> str:
         return status.value
     moment = datetime.fromtimestamp(status.last_tick, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     due = "nothing due" if status.next_due is None else f"next due in {status.next_due} s"
-    return f"last tick {status.last_tick} ({moment}); {status.entries} entries; {due}"
+    faulty = f"; {status.faulty} faulty: {json.dumps(status.named)}" if status.faulty else ""
+    return f"last tick {status.last_tick} ({moment}); {status.entries} entries; {due}{faulty}"
 
 
 def parse_status(text: str) -> BeatStatus | Standby:
@@ -71,4 +84,6 @@ def parse_status(text: str) -> BeatStatus | Standby:
         last_tick=int(match["last_tick"]),
         entries=int(match["entries"]),
         next_due=None if next_due is None else int(next_due),
+        faulty=int(match["faulty"] or 0),
+        named=tuple(json.loads(match["named"] or "[]")),
     )

@@ -1,14 +1,20 @@
-"""The ``django-db`` result backend that survives a restart of the database.
+r"""The ``django-db`` result backend that survives a restart of the database, and stores any error.
 
 The stock backend tries again only after an ``InterfaceError``. When PostgreSQL restarts, the
 connection that a pool process kept fails with an ``OperationalError``: a task that succeeded is
 recorded as FAILURE, or stays STARTED for ever. This one closes the connections, so that Django
 opens new ones, and lets Celery try again.
 
+PostgreSQL's text has no NUL, and nothing encodes a lone surrogate: an error with one of these in
+its words was stored as that of the database, without its traceback. Here they are written as Python
+would, ``\x00`` and ``\udce9``.
+
 It can be named in settings, ``CELERY_RESULT_BACKEND = "celeriac.results:DatabaseBackend"``, but
 need not: `celeriac.adopt` puts it in the place of ``django-db``. It tries again only where
 ``result_backend_always_retry`` is on.
 """
+
+from typing import Any
 
 from django.db import connections
 from django.db.utils import InterfaceError, OperationalError
@@ -17,6 +23,12 @@ from django_celery_results.backends.database import DatabaseBackend as StockBack
 
 class DatabaseBackend(StockBackend):
     """The backend of django-celery-results, which also tries again after a lost connection."""
+
+    def _store_result(
+        self, task_id: str, result: Any, status: str, traceback: Any = None, *args: Any, **more: Any
+    ) -> Any:
+        """Store a state; what else is in the row is JSON, in which there is ASCII only."""
+        return super()._store_result(task_id, result, status, storable(traceback), *args, **more)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Say whether an operation that failed may be tried again, and make that possible.
@@ -36,3 +48,16 @@ class DatabaseBackend(StockBackend):
         for connection in opened:
             connection.close()
         return True
+
+
+def storable(text: Any) -> Any:
+    """Return a text as UTF-8 and PostgreSQL can have it: readable, with escapes for what they lack.
+
+    Args:
+        text: a str; anything else is returned as it is.
+
+    Source: https://www.postgresql.org/docs/current/datatype-character.html (no NUL)
+    """
+    if not isinstance(text, str):
+        return text
+    return text.replace("\0", r"\x00").encode(errors="backslashreplace").decode()

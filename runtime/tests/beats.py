@@ -1,6 +1,8 @@
 """Beats for tests, and what arrives at the broker from them."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +38,26 @@ def with_schedule(
     # No expiry of results: it would bring an entry of Celery's own, at some hours of the day.
     more = {"CELERY_BEAT_SCHEDULE": entries, "CELERY_RESULT_EXPIRES": None, **settings}
     return {**environment, "MORE_SETTINGS": json.dumps(more)}
+
+
+OVERDUE = """
+import datetime, django
+django.setup()
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+PeriodicTask.objects.create(
+    name="entry 0",
+    task="celeriac.ping",
+    interval=IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0],
+    last_run_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+)
+"""
+
+
+def overdue(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment in which beat has something to send in its first tick."""
+    changed = with_schedule(environment, schedule(1))
+    subprocess.run([sys.executable, "-c", OVERDUE], env=changed, check=True)
+    return changed
 
 
 class Arrivals:

@@ -9,7 +9,7 @@ from typing import Any
 
 import django
 import pytest
-from beats import HOURLY, beat, schedule, with_schedule
+from beats import HOURLY, beat, overdue, schedule, with_schedule
 from django.core.management import call_command
 from services import Redis
 
@@ -63,7 +63,7 @@ def test_the_stock_scheduler_still_needs_the_amendment(sends: Any) -> None:
 
 def test_ready_means_that_it_ticks(environment: dict[str, str], redis: Redis) -> None:
     redis.stop()  # so the first tick, which has something to send at once, cannot be completed
-    with beat(with_schedule(environment, schedule(0.001))) as running:
+    with beat(overdue(environment)) as running:
         running.waits(lambda: "Connection error" in running.log.read_text(), "attempt to send")
         assert running.notifications.texts() == []
         redis.start()

@@ -16,6 +16,11 @@ from celeriac.beat_status import BeatStatus, Standby, format_status, parse_statu
             BeatStatus(last_tick=1790000000, entries=0, next_due=None),
             "last tick 1790000000 (2026-09-21T14:13:20Z); 0 entries; nothing due",
         ),
+        (
+            BeatStatus(last_tick=1790000000, entries=4, next_due=3, faulty=2, named=("a\nb", "c")),
+            "last tick 1790000000 (2026-09-21T14:13:20Z); 4 entries; next due in 3 s"
+            r'; 2 faulty: ["a\nb", "c"]',
+        ),
         (Standby.ANOTHER_LEADS, "standby, another beat holds the lease"),
         (Standby.NO_DATABASE, "standby, the database does not answer"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beats import HOURLY, Arrivals, arrivals, beat, schedule, with_schedule
+from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
 from environment import PROJECT, empty_database, postgresql_session, process_environment
 from services import PostgreSQL, Redis, free_port, postgresql_server
 from supervised import Supervised
@@ -348,7 +348,7 @@ def test_the_watchdog_is_fed_before_the_broker_was_ever_there(
     environment: dict[str, str], redis: Redis
 ) -> None:
     redis.stop()
-    environment = with_schedule({**environment, "WATCHDOG_USEC": "3000000"}, schedule(0.001))
+    environment = overdue({**environment, "WATCHDOG_USEC": "3000000"})
     with beat(environment) as running:
         running.told("WATCHDOG=1", times=10)
         assert "READY=1" not in "".join(running.notifications.texts())

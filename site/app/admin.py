@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
@@ -81,12 +82,23 @@ class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]
         problems = _problems(args, kwargs)
         for field, problem in problems.items():
             self.add_error(field, problem)
+        if not problems:
+            self._ask_beat(data)
         if not problems and catalogue.is_ours(data["task"]):
             try:
                 catalogue.check(data["task"], args, kwargs)
             except (catalogue.BadArgumentsError, catalogue.UnknownTaskError) as error:
                 self.add_error("task" if isinstance(error, catalogue.UnknownTaskError) else "args", str(error))
         return data
+
+    def _ask_beat(self, data: dict[str, Any]) -> None:
+        """Refuse what beat could never send, at the schedule that makes it so."""
+        chosen = [kind for kind in schedules.KINDS if data.get(kind)]
+        if len(chosen) == 1:  # another number is refused where the row is looked through
+            fields = {field: data.get(field) for field in (*schedules.KINDS, "args", "kwargs", "headers", "one_off")}
+            fault = schedules.fault(PeriodicTask(**fields, date_changed=timezone.now()))
+            if fault:
+                self.add_error(chosen[0], gettext("This could never be sent: %s") % fault)
 
 
 def _problems(args: Any, kwargs: Any) -> dict[str, str]:
@@ -132,8 +144,10 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
         return str(entry.crontab.human_readable if entry.crontab else entry.scheduler)
 
     @admin.display(description=_("Next run"))
-    def next_run(self, entry: Any) -> datetime | None:
-        """Return when beat sends it."""
+    def next_run(self, entry: Any) -> datetime | str | None:
+        """Return when beat sends it, or why it never can."""
+        if entry.enabled and (fault := schedules.fault(entry)):
+            return gettext("cannot be sent: %s") % fault
         return schedules.next_due(entry)
 
     @admin.display(description=_("From"))

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls.converters import StringConverter
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
@@ -23,6 +23,7 @@ from app.delivery import delivery
 from app.english import in_english
 from app.enqueue import BrokerAwayError
 from app.forms import EmailsForm, StartForm
+from app.pages import render
 from app.runs import Revoked
 
 View = Callable[..., HttpResponseBase]

@@ -14,17 +14,19 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from celeriac import entries
 from celery.schedules import crontab
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django_celery_beat import schedulers
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 from kombu.utils import json
 
 from app.models import ScheduleDefault
 
 # Four fields of which one is set: when the entry is due.
-_KINDS = ("interval", "crontab", "solar", "clocked")
+KINDS = ("interval", "crontab", "solar", "clocked")
 
 REMOVED = "Not in the code any more, and so disabled."
 
@@ -87,7 +89,7 @@ def merge(name: str, fields: Mapping[str, Any]) -> PeriodicTask:
             untouched = {field for field, value in theirs.items() if value == default.definition.get(field, value)}
             follow = {field for field in untouched if theirs[field] != ours[field]}
             for field in fields:
-                if ("schedule" if field in _KINDS else field) in follow:
+                if ("schedule" if field in KINDS else field) in follow:
                     setattr(row, field, fields[field])
             if follow or default.removed:  # beat takes a row that is written for one that was changed
                 row.save()
@@ -109,8 +111,17 @@ def disable_all_but(in_code: set[str]) -> None:
             if row is not None:
                 row.enabled = False
                 row.description = f"{REMOVED}\n{row.description}".strip()
-                row.save()
+                _save(row)
             default.save()
+
+
+def _save(row: PeriodicTask) -> None:
+    """Write a row that may hold anything: the library's own `save` refuses one with no schedule, or with two."""
+    try:
+        row.save()
+    except ValidationError:
+        PeriodicTask.objects.filter(pk=row.pk).update(enabled=row.enabled, description=row.description)
+        PeriodicTasks.update_changed()
 
 
 def changed_here(row: PeriodicTask, default: ScheduleDefault) -> list[str]:
@@ -135,6 +146,11 @@ def next_due(row: PeriodicTask) -> datetime | None:
         return now
     # To the second: the time that is left was counted a moment later than `now`.
     return (now + timedelta(seconds=seconds, milliseconds=500)).replace(microsecond=0)
+
+
+def fault(row: PeriodicTask) -> str:
+    """Return why beat can never send an entry, "" where it can."""
+    return entries.fault(row, next_due)
 
 
 def as_beat_sends(row: PeriodicTask) -> tuple[Any, Any, dict[str, Any]]:
@@ -202,8 +218,8 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     A schedule is its values and not its key: in the admin the same row may be given another time.
     """
-    kind, schedule = next(((kind, fields[kind]) for kind in _KINDS if fields.get(kind)), ("", None))
-    plain = {field: _text(value) for field, value in fields.items() if field not in _KINDS}
+    kind, schedule = next(((kind, fields[kind]) for kind in KINDS if fields.get(kind)), ("", None))
+    plain = {field: _text(value) for field, value in fields.items() if field not in KINDS}
     if schedule is not None:
         values = {
             field.name: _text(field.to_python(getattr(schedule, field.name)))

@@ -1,14 +1,12 @@
 """When the periodic tasks are due next, by the tables in which beat finds them."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from celeriac.entries import enabled
 from django_celery_beat.models import PeriodicTask
 
-from app.schedules import next_due
-
-logger = logging.getLogger(__name__)
+from app.schedules import fault, next_due
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,11 @@ class Due:
 
 def upcoming(count: int = 5) -> list[Due]:
     """Return the periodic tasks that are due next, the first one first."""
-    entries = PeriodicTask.objects.filter(enabled=True).select_related("interval", "crontab", "solar", "clocked")
     due = []
-    for entry in entries:
-        try:
-            at = next_due(entry)
-        except Exception:  # an entry without a schedule, or a crontab of a day that never comes
-            logger.warning("It is not known when %s is due", entry.name, exc_info=True)
-            continue
+    for entry in enabled(PeriodicTask.objects.enabled):
+        if fault(entry):
+            continue  # beat names it, and the admin
+        at = next_due(entry)
         if at is not None:
             # Schedules count in parts of a second, and are a little early.
             at = (at + timedelta(milliseconds=500)).replace(microsecond=0)

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -19,6 +19,7 @@ from app import runs
 from app.console import Request, is_staff, live
 from app.enqueue import BrokerAwayError, enqueue
 from app.models import Post
+from app.pages import render
 from app.tasks import add
 from app.upcoming import upcoming
 

@@ -125,6 +125,19 @@ def test_a_page_runs_no_script_that_is_not_a_file_of_the_site(staff: Client, pag
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=\"/static/)", html)
 
 
+def test_signs_that_are_none_are_shown_as_python_writes_them(staff: Client) -> None:
+    """A file name that is no UTF-8 has them: in arguments, results and errors, on the page and in the list."""
+    run_id = a_run("FAILURE", args=json.dumps(["caf\udce9", 3]))
+    error = {"exc_type": "ValueError", "exc_message": ["caf\udce9 \0"], "exc_module": "builtins"}
+    TaskResult.objects.filter(task_id=run_id).update(result=json.dumps(error))
+    other = a_run("SUCCESS")
+    TaskResult.objects.filter(task_id=other).update(result=json.dumps("caf\udce9"))
+    for path in ("/", "/tasks/", f"/tasks/{run_id}/", f"/tasks/{other}/"):
+        answer = staff.get(path)
+        assert answer.status_code == 200
+        assert path == "/" or r"caf\udce9" in answer.content.decode()
+
+
 def test_what_a_task_was_given_stays_text(staff: Client) -> None:
     """In the list and on its page."""
     run_id = a_run(args=json.dumps(["<script>alert(1)</script>", 3]))

@@ -1,5 +1,6 @@
 """The schedule in the admin: what an operator sees and may do there."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from pytest_django import DjangoAssertNumQueries
 
 from app import schedules, tokens
@@ -230,6 +231,46 @@ def test_an_entry_that_could_not_be_sent_is_refused(change: dict[str, str], oper
     assert "errorlist" in page.content.decode()
     saved = PeriodicTask.objects.get(pk=mine.pk)
     assert (saved.task, saved.args, saved.kwargs, saved.priority) == ("app.tasks.add", "[1, 1]", "{}", None)
+
+
+def never() -> CrontabSchedule:
+    """Make a crontab of a day that never comes."""
+    return CrontabSchedule.objects.create(minute="0", hour="0", day_of_month="30", month_of_year="2")
+
+
+def sunrise() -> SolarSchedule:
+    """Make a schedule for which nothing is installed here."""
+    return SolarSchedule.objects.create(event="sunrise", latitude=52, longitude=13)
+
+
+@pytest.mark.parametrize(
+    ("field", "make", "why"), [("crontab", never, "30"), ("solar", sunrise, "ephem")], ids=["30 February", "solar"]
+)
+def test_what_beat_could_never_send_is_refused_and_named(
+    field: str, make: Callable[[], Any], why: str, operator: Client
+) -> None:
+    """In the form, and in the list where it came there by another way; neither list nor front page fails."""
+    mine, schedule = by_hand("mine"), make()
+    page = save(operator, mine, interval="", **{field: schedule.pk})
+    assert "This could never be sent" in str(page.context["adminform"].form.errors[field])
+    assert PeriodicTask.objects.get(pk=mine.pk).interval == mine.interval
+
+    PeriodicTask.objects.filter(pk=mine.pk).update(interval=None, **{field: schedule.pk})
+    listed = operator.get(LIST).content.decode()
+    assert "cannot be sent: " in listed
+    assert why in listed
+    assert operator.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("fields", [{"args": "["}, {"interval": None}, {"every": 0}], ids=str)
+def test_a_row_that_cannot_be_read_is_named_in_the_list(fields: dict[str, Any], operator: Client) -> None:
+    """Of whatever field; a disabled one is nobody's trouble."""
+    mine = by_hand("mine")
+    rows = IntervalSchedule.objects if "every" in fields else PeriodicTask.objects
+    rows.update(**fields)
+    assert "cannot be sent: " in operator.get(LIST).content.decode()
+    PeriodicTask.objects.filter(pk=mine.pk).update(enabled=False)
+    assert "cannot be sent: " not in operator.get(LIST).content.decode()
 
 
 @pytest.mark.parametrize(("zone", "warned"), [("Europe/Berlin", True), ("UTC", False)])

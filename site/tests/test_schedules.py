@@ -128,6 +128,15 @@ def test_an_entry_that_is_gone_from_the_code_is_disabled_and_says_so(begin: Begi
     assert row().description == "For the accountants."
 
 
+def test_an_entry_without_a_schedule_that_is_gone_from_the_code_is_disabled_too(begin: Begin) -> None:
+    """The library refuses to write such a row."""
+    begin({"daily": DAILY})
+    PeriodicTask.objects.filter(name="daily").update(crontab=None)
+    schedules.disable_all_but({"celery.backend_cleanup"})
+    assert enabled() == {"celery.backend_cleanup"}
+    assert row().description == schedules.REMOVED
+
+
 def test_who_enables_a_removed_entry_again_is_not_contradicted(begin: Begin) -> None:
     """It was disabled once, when the code dropped it."""
     begin({"daily": DAILY})

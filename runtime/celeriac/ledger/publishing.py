@@ -22,6 +22,7 @@ from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 from kombu.utils import json
 
+from celeriac import ids
 from celeriac.ledger import bounded
 from celeriac.ledger.models import Counter, Dispatch
 
@@ -45,6 +46,7 @@ _imported = False
 def connect() -> None:
     """Have every task noted that this process sends."""
     before_task_publish.connect(_note, dispatch_uid="celeriac.ledger")
+    ids.refuse_longer_than(Dispatch._meta.get_field("task_id").max_length or 0)
     amqp: Any = AMQP
     amqp._create_task_sender = _forgetting(amqp._create_task_sender)
 

@@ -66,7 +66,7 @@ def _started(pid: int) -> str | None:
 
 @cache
 def _host() -> str:
-    # A unit's sandbox hides all of /proc but the processes; systemd tells it the boot as `%b`.
+    # systemd tells a unit the boot as `%b`: a sandbox may hide all of /proc but the processes.
     boot = os.environ.get("CELERIAC_BOOT_ID", "")
     with suppress(OSError):
         boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -57,6 +57,12 @@ def retry_once(self: Any, name: str, countdown: float, queue: str = "celery") ->
         raise self.retry(countdown=countdown, queue=queue)
 
 
+@shared_task
+def fail(text: str) -> None:
+    """Fail with these words."""
+    raise ValueError(text)
+
+
 @shared_task(acks_late=False)
 def early(name: str, seconds: float) -> None:
     """Do what `sleep` does, acknowledged when it starts."""

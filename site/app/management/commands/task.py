@@ -160,7 +160,8 @@ class Command(BaseCommand):
             # Some results are more than plain JSON has: dates, and what looks like text there.
             text = json.dumps(as_json, default=str, ensure_ascii=False)
         if text:
-            self.stdout.write(text)
+            # What no terminal can show, a lone surrogate, is written as Python would.
+            self.stdout.write(text.encode(errors="backslashreplace").decode())
 
 
 def parsed(arguments: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -1,0 +1,74 @@
+"""What the sandbox refuses it refuses in words, and what libraries want of their computer is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from stack.machine import PROCESSES, Machine
+from testinfra.host import Host
+
+UNIT = "celeriac-sandbox-probe.service"
+# What a task does that a library does for it: numpy and torch bind threads, psutil looks at the memory, matplotlib
+# and others keep what they have found in a cache.
+PROBE = """
+import json, os, pathlib
+
+def refused(call, *args):
+    try:
+        return f"done: {call(*args)!r}"
+    except Exception as error:
+        return type(error).__name__
+
+def kept(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "probe").write_text("kept")
+    return (folder / "probe").read_text()
+
+print(json.dumps({
+    "refused": [
+        refused(os.nice, 1),
+        refused(os.sched_setaffinity, 0, {0}),
+        refused(os.setpriority, os.PRIO_PROCESS, 0, 5),
+        refused(os.chroot, "/"),
+    ],
+    "memory": int(dict(line.split(":") for line in open("/proc/meminfo"))["MemAvailable"].split()[0]),
+    "cache": kept(pathlib.Path.home() / ".cache" / "probe"),
+    "xdg": kept(pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "probe"),
+    "elsewhere": [refused((pathlib.Path(each) / "probe").write_text, "x") for each in ("/srv/site", "/var/lib", ".")],
+    "others": [pid for pid in os.listdir("/proc") if pid == "1"],
+}))
+"""
+
+
+def sandboxed(text: str) -> str:
+    """Return the unit of a process with the probe in the place of its program."""
+    plain = re.sub(r"^ExecStart=(?:.*\\\n)*.*$", "ExecStart=@PYTHON@ /run/celeriac-sandbox-probe.py", text, flags=re.M)
+    plain = re.sub(r"^(Sockets|Requires|PartOf|Restart|Type|WatchdogSec|After)=.*\n", "", plain, flags=re.M)
+    python = re.search(r"^ExecStart=(\S+)/bin/", text, flags=re.M)
+    assert python
+    return plain.replace("@PYTHON@", f"{python[1]}/bin/python").replace("[Service]\n", "[Service]\nType=oneshot\n")
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_sandbox_refuses_and_lets_libraries_work(machine: Machine, host: Host, release: str, process: str) -> None:
+    text = host.check_output("cat /etc/systemd/system/%s-%s.service", process, release)
+    machine.feed(PROBE, "tee", "/run/celeriac-sandbox-probe.py")
+    machine.feed(sandboxed(text), "tee", f"/run/systemd/system/{UNIT}")
+    try:
+        machine.systemctl("daemon-reload")
+        host.run("systemctl start %s", UNIT)
+        invocation = machine.show(UNIT, "InvocationID")
+        said = host.check_output("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=%s", invocation)
+        assert machine.show(UNIT, "Result") == "success", said
+    finally:
+        host.run("rm -f /run/celeriac-sandbox-probe.py /run/systemd/system/%s", UNIT)
+        machine.systemctl("daemon-reload")
+    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    assert found["refused"] == ["PermissionError"] * 4
+    assert found["memory"] > 0
+    assert (found["cache"], found["xdg"]) == ("kept", "kept")
+    assert set(found["elsewhere"]) <= {"OSError", "PermissionError"}
+    assert found["others"] == []

@@ -1,0 +1,80 @@
+"""Rows of django-celery-beat's schedule, each for itself: one that cannot be sent stops no other.
+
+The admin and the shell let rows in that no scheduler can read: a solar event without `ephem`, the
+30th of February, arguments that are no JSON, an interval of nothing. The stock scheduler ends at
+the first of these, or drops it without its name, or sends it without a pause.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error
+from kombu.utils import json
+
+# What the fields with JSON must hold, and what an empty one stands for.
+_SHAPES = {"args": list, "kwargs": dict, "headers": dict}
+
+
+def enabled(together: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Return the enabled rows, with their schedules unless one of these cannot be read.
+
+    A time zone that this host does not know is an error to whoever asks for all crontabs at once.
+
+    Args:
+        together: a function that returns the rows with their schedules.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    from django_celery_beat.models import PeriodicTask
+
+    try:
+        return list(together())
+    except Error:
+        raise
+    except Exception:
+        return list(PeriodicTask.objects.filter(enabled=True))
+
+
+def examine(row: Any) -> None:
+    """Say nothing if beat can read a row of `PeriodicTask`, and write it again after a run.
+
+    Raises:
+        django.db.Error: the database does not answer.
+        Exception: what is wrong, in words; of whatever kind the libraries have for it.
+    """
+    for field, shape in _SHAPES.items():
+        text = getattr(row, field)
+        if not isinstance(json.loads(text) if text else shape(), shape):
+            raise ValueError(f"{field} is no JSON {'list' if shape is list else 'object'}: {text}")
+    row.validate_unique(exclude={"name"})  # one schedule, and a clocked one once; no query
+    every: timedelta | None = getattr(row.schedule, "run_every", None)
+    if every is not None and every <= timedelta(0):
+        raise ValueError("its interval is not above 0: it would be sent without a pause")
+
+
+def fault(row: Any, next_due: Callable[[Any], Any]) -> str:
+    """Return why beat cannot send a row, "" where it can.
+
+    Args:
+        row: of `PeriodicTask`.
+        next_due: finds out when it is due, or cannot.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    try:
+        examine(row)
+        next_due(row)
+    except Error:
+        raise
+    except Exception as error:
+        return in_words(error)
+    return ""
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as a line of a log or a cell of a table has it."""
+    words = "; ".join(getattr(error, "messages", [])) or str(error)
+    return " ".join(words.split()) or type(error).__name__
