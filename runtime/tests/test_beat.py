@@ -94,7 +94,6 @@ def test_a_busy_schedule_reports_about_once_a_second(environment: dict[str, str]
         times = [moment for moment, _ in running.notifications.messages]
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert min(gaps) > 0.9
-        assert max(gaps) < 3
 
 
 def test_a_run_is_not_forgotten_in_a_crash(environment: dict[str, str]) -> None:

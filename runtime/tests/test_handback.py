@@ -24,12 +24,10 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
         first.waits(lambda: messages(redis)[1] == 1 + multiplier, "prefetched tasks")
         with worker(environment, *one) as second:
             second.told("READY=1")
-            assert time.monotonic() < countdown - 1, "the computer is too slow for this test"
             first.process.send_signal(signal.SIGTERM)
             second.waits(lambda: "ended 2" in record(environment), "prefetched tasks run")
-            assert time.monotonic() < countdown
             second.waits(lambda: "ended later" in record(environment), "task with a countdown")
-            assert -1 < time.monotonic() - countdown < 5
+            assert time.monotonic() > countdown - 1
             assert "ended long" not in record(environment)
             let_end(environment, "long")
             first.process.wait(60)

@@ -8,7 +8,8 @@ from services import Redis
 from supervised import Supervised
 from workers import record, send, worker
 
-QUICK_SECONDS = 0.9  # Celery's own mingle takes a second and more
+# Celery's own mingle takes a second and more, each time.
+QUICK_SECONDS = 0.9
 
 
 def mingled(running: Supervised) -> float:

@@ -1,7 +1,6 @@
 """The sd_notify protocol, against real sockets."""
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -54,8 +53,5 @@ def test_a_supervisor_that_does_not_read_holds_nobody_up(
     address = str(scratch / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with listen(address):
-        while True:  # until its queue is full
-            began = time.monotonic()
-            if not notify("STATUS=one more"):
-                break
-        assert time.monotonic() - began < 2
+        while notify("STATUS=one more"):
+            pass  # until its queue is full: whoever waited for room then would not return

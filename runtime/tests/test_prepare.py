@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -181,10 +180,9 @@ def test_a_migration_does_not_wait_for_ever_behind_live_traffic(
     add_migration(project, "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text')")
     with postgresql_session(on_postgresql) as traffic, traffic.transaction():
         traffic.execute("SELECT * FROM work_note")
-        began = time.monotonic()
+        # Without a timeout it would not return.
         result = prepare(on_postgresql, "migrate", CELERIAC_LOCK_TIMEOUT_SECONDS="1")
         assert refused(result, "migrate", "canceling statement due to lock timeout")
-        assert time.monotonic() - began < 15
     assert prepare(on_postgresql, "migrate").returncode == 0
 
 
@@ -263,9 +261,7 @@ def test_a_migration_that_hangs_is_ended(
         " migrations.RunPython(hang)",
         f"import time\ndef hang(apps, schema_editor):\n    {HANGS[how]}\n",
     )
-    began = time.monotonic()
     result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_SECONDS="2")
-    assert time.monotonic() - began < 15
     why = "work.0002_more did not end in 2 s (CELERIAC_MIGRATE_SECONDS) and was stopped; was rolled"
     assert refused(result, "migrate", why)
     assert "Traceback" not in result.stderr

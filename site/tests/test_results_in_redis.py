@@ -1,7 +1,5 @@
 """With `CELERY_RESULT_BACKEND=redis`, and Redis away."""
 
-import time
-
 from processes import free_port, run
 
 ENQUEUE = """
@@ -15,14 +13,12 @@ except BrokerAwayError:
 
 
 def answer_without_redis(code: str) -> str:
-    """Return what the code prints, which has to come soon."""
-    start = time.monotonic()
+    """Return what the code prints, which has to come: a program that waited for Redis would be ended."""
     result = run(
         *("python3", "manage.py", "shell", "-v0", "-c", code),
         CELERY_RESULT_BACKEND="redis",
         REDIS_PORT=str(free_port()),
     )
-    assert time.monotonic() - start < 10
     return result.stdout.splitlines()[-1] if result.stdout else result.stderr
 
 

