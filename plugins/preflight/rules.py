@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from .certificate import faults_of
 from .names import nearest
 from .problem import Place, Problem
 
@@ -330,6 +331,26 @@ def certificate_is_complete(site: Site) -> Iterator[Problem]:
                 )
 
 
+def certificate_fits(site: Site) -> Iterator[Problem]:
+    """The certificate and its key are a pair that browsers will take for this site."""
+    options = ("nginx_tls_certificate", "nginx_tls_key")
+    examples = {
+        "nginx_tls_certificate": "nginx_tls_certificate: /home/me/tls/fullchain.pem        (renewed, for all names)",
+        "nginx_tls_key": "nginx_tls_key: /home/me/tls/privkey.pem        (the one that the certificate was made with)",
+    }
+    for host in site.members.get("web", ()):
+        paths = [Path(_text(site, host, name) or "") for name in options]
+        if site.value(host, "nginx_tls") != "certificate" or not all(map(Path.is_file, paths)):
+            continue
+        aliases = site.value(host, "site_domain_aliases")
+        names = [site.value(host, "site_domain"), *(aliases if isinstance(aliases, list) else ())]
+        certificate, key = (path.read_bytes() for path in paths)
+        for name, fault in faults_of(certificate, key, [each for each in names if isinstance(each, str)]):
+            yield Problem(
+                f"`{name}` is {paths[options.index(name)]}, and that {fault}.", site.place(host, name), examples[name]
+            )
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -356,6 +377,7 @@ RULES: tuple[Rule, ...] = (
     numbers_are_in_range,
     environment_is_flat,
     certificate_is_complete,
+    certificate_fits,
     certificate_files_exist,
 )
 
