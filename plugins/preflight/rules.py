@@ -52,6 +52,9 @@ RANGES = {
     "mb": (1, 2**31),
 }
 
+# Where that is not enough: a page that may take no time is none.
+LEAST = {"gunicorn_timeout_seconds": 1}
+
 # What must be less than what, why, and values that are right.
 ORDER = (
     (
@@ -238,6 +241,7 @@ def numbers_are_in_range(site: Site) -> Iterator[Problem]:
             if number is None:
                 continue
             least, most = RANGES[word]
+            least = LEAST.get(name, least)
             if not least <= number <= most:
                 yield Problem(
                     f"`{name}` is {number}; it must be from {least} to {most}.",
@@ -295,6 +299,20 @@ def environment_is_flat(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_environment"),
                 "site_environment: { SENTRY_DSN: https://key@sentry.mysite.org/1 }",
             )
+
+
+def login_paths_are_paths(site: Site) -> Iterator[Problem]:
+    """The form of a log-in is a path, as nginx compares it: without the host and the query."""
+    for host in site.members.get("web", ()):
+        paths = site.value(host, "site_login_paths")
+        for path in paths if isinstance(paths, list) else ():
+            if isinstance(path, str) and not re.fullmatch(r"/[^\s\"\\?#]*", path):
+                yield Problem(
+                    f"`site_login_paths` holds `{path}`, which is no path: it begins with a slash, and has no host, "
+                    "query, quote or space.",
+                    site.place(host, "site_login_paths"),
+                    "site_login_paths: [/admin/login/]",
+                )
 
 
 def certificate_is_complete(site: Site) -> Iterator[Problem]:
@@ -376,6 +394,7 @@ RULES: tuple[Rule, ...] = (
     datastores_are_reachable,
     numbers_are_in_range,
     environment_is_flat,
+    login_paths_are_paths,
     certificate_is_complete,
     certificate_fits,
     certificate_files_exist,
