@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.site_checks import Socket, Unhealthy
 from ansible.module_utils.site_history import History
 from ansible.module_utils.site_processes import Process, described
-from ansible.module_utils.systemd import Systemd, parse_timestamp
+from ansible.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROPERTIES = (
     "ActiveState",
@@ -25,6 +26,10 @@ PROPERTIES = (
 )
 # What a person is told of the journal; runtime/celeriac/ledger/report.py says what each is.
 OF_THE_JOURNAL = ("not_noted", "not_marked", "doubled", "never_ended")
+# What nginx shows, where there is one.
+CERTIFICATE = Path("/etc/nginx/site.crt")
+# Of a certificate that ends so soon, a person is told what to do.
+ENDS_SOON_DAYS = 21
 # Of a broker so full, in percent, a person is told what to do.
 NEARLY_FULL = 80
 
@@ -33,12 +38,13 @@ class Report:
     """Reads a host, and changes nothing.
 
     Args:
-        systemd: systemctl.
+        run: to run commands.
         site: what has to be known about the site on this host, as `site_on_host` has it.
     """
 
-    def __init__(self, systemd: Systemd, site: dict[str, Any]) -> None:
-        self._systemd = systemd
+    def __init__(self, run: Run, site: dict[str, Any]) -> None:
+        self._run = run
+        self._systemd = systemd = Systemd(run)
         self._site = site
         self._root = Path(site["root"])
         self._processes = described(systemd, site["processes"])
@@ -60,6 +66,7 @@ class Report:
             "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
             "on_trial": [unit for unit in trials if unit],
             "drains": [drain for process in self._processes for drain in self._drains(process)],
+            "certificate": certificate_end(self._run, CERTIFICATE),
             "disk": self._disk(),
         }
         report |= self._from_within()
@@ -116,6 +123,18 @@ class Report:
         }
 
 
+def certificate_end(run: Run, file: Path) -> str | None:
+    """Return when a certificate ends (UTC, ISO 8601), None where there is none.
+
+    Args:
+        run: to run openssl.
+        file: the certificate, PEM.
+    """
+    _, said, _ = run(["openssl", "x509", "-in", str(file), "-noout", "-enddate", "-dateopt", "iso_8601"])
+    found = re.match(r"notAfter=(\S+) (\S+Z)", said)
+    return f"{found[1]}T{found[2]}" if found else None
+
+
 def _iso(text: str) -> str | None:
     moment = parse_timestamp(text)
     return f"{moment.astimezone(UTC):%FT%TZ}" if moment else None
@@ -150,8 +169,20 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")
+    lines += _of_the_certificate(report["certificate"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
+    return lines
+
+
+def _of_the_certificate(end: str | None) -> list[str]:
+    """Return until when the certificate lasts, and what is to be done where that is not long."""
+    if not end:
+        return []
+    until = datetime.fromisoformat(end)
+    lines = [f"certificate: until {until:%F %T} UTC"]
+    if until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS):
+        lines.append("the certificate ends soon, or has ended: renew it, and run playbooks/edge.yml")
     return lines
 
 

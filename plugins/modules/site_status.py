@@ -6,7 +6,6 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_report import Report, as_text
 from ansible.module_utils.site_transaction import site_spec
-from ansible.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
 module: site_status
@@ -45,7 +44,7 @@ def main() -> None:
         argument_spec={"site": {"type": "dict", "required": True, "options": site_spec()}},
         supports_check_mode=True,
     )
-    status = Report(Systemd(module.run_command), module.params["site"]).read()
+    status = Report(module.run_command, module.params["site"]).read()
     module.exit_json(changed=False, status=status, lines=as_text(status))
 
 

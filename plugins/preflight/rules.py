@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from .certificate import faults_of
 from .names import nearest
 from .problem import Place, Problem
 from .source import SourceError, read_source
@@ -53,6 +54,9 @@ RANGES = {
     "seconds": (0, 10 * 365 * 24 * 3600),
     "mb": (1, 2**31),
 }
+
+# Where that is not enough: a page that may take no time is none.
+LEAST = {"gunicorn_timeout_seconds": 1}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
 # two texts to `hmac.compare_digest`), and the token goes through a header.
@@ -298,6 +302,7 @@ def numbers_are_in_range(site: Site) -> Iterator[Problem]:
             if number is None:
                 continue
             least, most = RANGES[word]
+            least = LEAST.get(name, least)
             if not least <= number <= most:
                 yield Problem(
                     f"`{name}` is {number}; it must be from {least} to {most}.",
@@ -384,6 +389,20 @@ def flower_username_is_one(site: Site) -> Iterator[Problem]:
             )
 
 
+def login_paths_are_paths(site: Site) -> Iterator[Problem]:
+    """The form of a log-in is a path, as nginx compares it: without the host and the query."""
+    for host in site.members.get("web", ()):
+        paths = site.value(host, "site_login_paths")
+        for path in paths if isinstance(paths, list) else ():
+            if isinstance(path, str) and not re.fullmatch(r"/[^\s\"\\?#]*", path):
+                yield Problem(
+                    f"`site_login_paths` holds `{path}`, which is no path: it begins with a slash, and has no host, "
+                    "query, quote or space.",
+                    site.place(host, "site_login_paths"),
+                    "site_login_paths: [/admin/login/]",
+                )
+
+
 def certificate_is_complete(site: Site) -> Iterator[Problem]:
     """A certificate comes with its key, both exist here, and `nginx_tls` asks for them."""
     paths = ("nginx_tls_certificate", "nginx_tls_key")
@@ -418,6 +437,26 @@ def certificate_is_complete(site: Site) -> Iterator[Problem]:
                 )
 
 
+def certificate_fits(site: Site) -> Iterator[Problem]:
+    """The certificate and its key are a pair that browsers will take for this site."""
+    options = ("nginx_tls_certificate", "nginx_tls_key")
+    examples = {
+        "nginx_tls_certificate": "nginx_tls_certificate: /home/me/tls/fullchain.pem        (renewed, for all names)",
+        "nginx_tls_key": "nginx_tls_key: /home/me/tls/privkey.pem        (the one that the certificate was made with)",
+    }
+    for host in site.members.get("web", ()):
+        paths = [Path(_text(site, host, name) or "") for name in options]
+        if site.value(host, "nginx_tls") != "certificate" or not all(map(Path.is_file, paths)):
+            continue
+        aliases = site.value(host, "site_domain_aliases")
+        names = [site.value(host, "site_domain"), *(aliases if isinstance(aliases, list) else ())]
+        certificate, key = (path.read_bytes() for path in paths)
+        for name, fault in faults_of(certificate, key, [each for each in names if isinstance(each, str)]):
+            yield Problem(
+                f"`{name}` is {paths[options.index(name)]}, and that {fault}.", site.place(host, name), examples[name]
+            )
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -446,7 +485,9 @@ RULES: tuple[Rule, ...] = (
     environment_can_be_passed_on,
     secrets_can_be_given,
     flower_username_is_one,
+    login_paths_are_paths,
     certificate_is_complete,
+    certificate_fits,
     certificate_files_exist,
 )
 

@@ -1,4 +1,4 @@
-"""What ``celery -A celeriac.app worker|beat|inspect|events|flower …`` loads."""
+"""What ``celery -A celeriac.app worker|beat|inspect|events …`` loads."""
 
 from celeriac.adopt import RETRIES_IN_WORKER, adopt
 from celeriac.project import celery_app

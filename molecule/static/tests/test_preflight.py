@@ -312,6 +312,24 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "without a colon",
         "site_flower_username: admin",
     ),
+    "page that may take no time": (
+        choose("gunicorn_timeout_seconds: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "`gunicorn_timeout_seconds` is 0; it must be from 1",
+        "gunicorn_timeout_seconds: 2",
+    ),
+    "log-in with a host": (
+        choose("site_login_paths: [https://www.mysite.test/login]\n"),
+        f"{CHOICES_FILE}:3",
+        "`https://www.mysite.test/login`, which is no path",
+        "site_login_paths: [/admin/login/]",
+    ),
+    "log-in that would end a text of nginx": (
+        choose("site_login_paths: ['/login\" 1;']\n"),
+        f"{CHOICES_FILE}:3",
+        "which is no path",
+        "site_login_paths: [/admin/login/]",
+    ),
     "certificate without a key": (
         choose("nginx_tls: certificate\nnginx_tls_certificate: /etc/hostname\n"),
         CHOICES_FILE,

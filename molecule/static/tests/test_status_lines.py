@@ -32,6 +32,7 @@ def lines(broker: dict[str, Any] | None) -> list[str]:
         "queues": {},
         "ledger": None,
         "broker": broker,
+        "certificate": None,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 

@@ -1,0 +1,177 @@
+#!/usr/bin/python
+"""Keep the certificate of the site and its key on a host, as the pair that they are."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_files import write_atomically
+
+DOCUMENTATION = r"""
+module: site_certificate
+short_description: The certificate of the site and its key are on the host
+description:
+  - Puts both into one file, C(site.pem), which nginx reads them from. So there is never the certificate of one
+    pair with the key of another. The certificate alone is in C(site.crt), for whoever has to trust it.
+  - A pair that does not fit, has expired or is for other names is refused, and what is there stays.
+  - Without a pair the host makes one of its own, and makes it anew when it does not fit the names any more. One that
+    fits stays, whoever made it.
+options:
+  names:
+    description: Names and addresses of the site.
+    type: list
+    elements: str
+    required: true
+  certificate:
+    description: The certificate with its chain, PEM; empty for one that the host makes.
+    type: str
+    default: ""
+  key:
+    description: The key of the certificate, PEM.
+    type: str
+    default: ""
+  folder:
+    description: Where the files are.
+    type: path
+    default: /etc/nginx
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The certificate is there
+  site_certificate:
+    names: [www.example.org]
+"""
+
+RETURN = r"""
+"""
+
+# (rc, stdout, stderr) = run(argv)
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+DAYS = 3650
+# One of ours is made anew so long before its end; one that is given may be used to the last second.
+RENEW_SECONDS = 30 * 24 * 3600
+
+
+def faults_of(run: Run, pair: str, names: list[str], seconds: int = 0) -> Iterator[str]:
+    """Yield what is wrong with a pair.
+
+    Args:
+        run: to run openssl.
+        pair: a key and a certificate, PEM.
+        names: for which the certificate must be.
+        seconds: how long it must last.
+    """
+    with tempfile.NamedTemporaryFile("w") as file:  # which only its owner may read
+        file.write(pair)
+        file.flush()
+        certificate = ["openssl", "x509", "-in", file.name, "-noout"]
+        code, made_for, _ = run([*certificate, "-pubkey"])
+        if code != 0:
+            yield "there is no certificate in it"
+            return
+        code, public, _ = run(["openssl", "pkey", "-in", file.name, "-pubout", "-passin", "pass:"])
+        if code != 0:
+            yield "there is no key in it that can be read without a passphrase"
+        elif public != made_for:
+            yield "the certificate was made for another key"
+        if run([*certificate, "-checkend", str(seconds)])[0] != 0:
+            yield "the certificate has expired" if not seconds else "the certificate expires soon"
+        for name in names:
+            option = "-checkip" if is_address(name) else "-checkhost"
+            if "does match" not in run([*certificate, option, name])[1]:
+                yield f"the certificate is not for {name}"
+
+
+def is_address(name: str) -> bool:
+    """Say whether a name of the site is an address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def made(run: Run, names: list[str]) -> str:
+    """Return a key and a certificate that it has signed itself.
+
+    The names are in subjectAltName, where browsers look: a common name has 64 signs at most.
+
+    Raises:
+        RuntimeError: openssl could not; the message is its own.
+    """
+    alternatives = ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names)
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = Path(folder) / "key", Path(folder) / "certificate"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", str(DAYS)]
+        command += ["-subj", "/CN=self-signed", "-addext", f"subjectAltName={alternatives}"]
+        code, _, error = run([*command, "-keyout", str(key), "-out", str(certificate)])
+        if code != 0:
+            raise RuntimeError(f"openssl could not make a certificate: {error}")
+        return key.read_text() + certificate.read_text()
+
+
+def present(folder: Path) -> str:
+    """Return the pair that is there; before they were one file they were two."""
+    files = [folder / "site.pem"]
+    if not files[0].exists():
+        files = [folder / "site.key", folder / "site.crt"]
+    return "".join(file.read_text() for file in files if file.exists())
+
+
+def wanted(run: Run, params: dict[str, Any], there: str) -> str:
+    """Return the pair that should be there.
+
+    Raises:
+        RuntimeError: what was given cannot be used, or none can be made.
+    """
+    names: list[str] = params["names"]
+    if params["certificate"]:
+        given = f"{params['key'].strip()}\n{params['certificate'].strip()}\n"
+        if faults := list(faults_of(run, given, names)):
+            raise RuntimeError(f"The certificate was not replaced: {'; '.join(faults)}.")
+        return given
+    return made(run, names) if any(faults_of(run, there, names, RENEW_SECONDS)) else there
+
+
+def keep(folder: Path, pair: str, *, check_mode: bool) -> bool:
+    """Put a pair in its place, in one step; return whether anything changed."""
+    certificate = "".join(BLOCK.findall(pair))
+    files = {folder / "site.pem": (pair, 0o600), folder / "site.crt": (certificate, 0o644)}
+    old = {path for path, (text, _) in files.items() if not path.exists() or path.read_text() != text}
+    for path in old if not check_mode else ():
+        write_atomically(path, *files[path])
+    if not check_mode:
+        (folder / "site.key").unlink(missing_ok=True)
+    return bool(old)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "certificate": {"type": "str", "default": ""},
+            "key": {"type": "str", "default": "", "no_log": True},
+            "folder": {"type": "path", "default": "/etc/nginx"},
+        },
+        supports_check_mode=True,
+    )
+    folder = Path(module.params["folder"])
+    try:
+        pair = wanted(module.run_command, module.params, present(folder))
+    except RuntimeError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=keep(folder, pair, check_mode=module.check_mode))
+
+
+if __name__ == "__main__":
+    main()
