@@ -104,6 +104,8 @@ class Transaction:
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
+        # Whatever root's is on this host: a mode that is not said would be another one elsewhere.
+        os.umask(0o022)
         self.releases.make_folders()
         try:
             what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"

@@ -109,7 +109,7 @@ SUPPORTED_PYTHON = (3, 11)
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
 DISK_FOLDERS = ("/srv", "/var")
-DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
+APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 # What a run gives its accounts, so that nobody logs in with them.
 NO_LOGIN = ("/usr/sbin/nologin",)
 ANY_ADDRESS = ("*", "0.0.0.0", "::")
@@ -347,13 +347,11 @@ def read(path: Path) -> str:
 
 def apt_warning() -> str | None:
     """A sentence about another apt at work, for which the run will wait."""
-    try:
-        pid = lock_holder(read(Path("/proc/locks")), Path(DPKG_LOCK).stat().st_ino)
-    except OSError:
-        return None
-    return (
-        f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it." if pid else None
-    )
+    locks = read(Path("/proc/locks"))
+    for lock in filter(os.path.exists, APT_LOCKS):
+        if pid := lock_holder(locks, Path(lock).stat().st_ino):
+            return f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it."
+    return None
 
 
 def host_facts() -> dict[str, Any]:
