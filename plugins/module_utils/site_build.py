@@ -325,6 +325,9 @@ class Build:
                 "virtualenv": self._virtualenv_digest(),
                 **self._parameters["origin"],
             }
+            # What is made is never looked at again. Without this the note could outlive a power cut that leaves
+            # the files as names without contents.
+            self._releases.call("sync", "--file-system", str(self._path))
             write_atomically(self._path / "release.json", json.dumps(note, indent=2) + "\n")
 
 

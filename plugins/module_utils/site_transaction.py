@@ -87,14 +87,7 @@ class Transaction:
             and serving.release == self.release
             and self.releases.is_made(self.release)
             and not forgotten(self._systemd, self._site["processes"])
-            and all(
-                process.recorded()
-                and process.current(self.release) == process.recorded()
-                and not process.on_trial()
-                # Of an interrupted run: nothing else may take tasks or requests.
-                and process.running() == [process.recorded()]
-                for process in self._processes
-            )
+            and all(process.serves(self.release) for process in self._processes)
         )
 
     def run(self) -> None:
