@@ -57,8 +57,8 @@ def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inv
 
     first = start("site.yml")
     try:
-        says = "cat /run/site-run.json"
-        eventually(lambda: "site.yml by" in machine.root.run(says).stdout or not first.running(), 120)
+        note = "cat /run/site-run.json"
+        eventually(lambda: f"pid {first.pid}" in machine.root.run(note).stdout or not first.running(), 120)
         refused = start("playbooks/edge.yml").wait()
         assert first.running(), first.output
     finally:
