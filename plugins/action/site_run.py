@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ if str(_PLUGINS) not in sys.path:
     sys.path.append(str(_PLUGINS))
 
 from module_utils.site_lock import computer, lives, process  # noqa: E402
+
+# OpenSSH keeps a connection for 60 seconds, for a next run (ControlPersist, ssh_config(5); Ansible's default).
+LINGER_SECONDS = 70
 
 
 class ActionModule(ActionBase):
@@ -36,28 +40,30 @@ class ActionModule(ActionBase):
             AnsibleActionFail: another run is at work there.
         """
         super().run(tmp, task_vars)
-        arguments = {**self._task.args, "run": this_run()}
-        result = self._claim(arguments, task_vars)
-        held_by = result.get("held_by")
-        if held_by and held_by["computer"] == computer() and not lives(held_by["process"]):
-            result = self._claim({**arguments, "over": held_by}, task_vars)
-            held_by = result.get("held_by")
-        if held_by:
-            raise AnsibleActionFail(f"another run is at work on this host: {described(held_by)}")
-        return result
+        # Mitogen's connection ends with the run.
+        lingers = type(self._connection).__module__ == "ansible.plugins.connection.ssh"
+        arguments = {**self._task.args, "run": {**this_run(), "lingers": lingers}}
+        until = time.monotonic() + LINGER_SECONDS
+        while held_by := self._held_by(arguments, task_vars):
+            if held_by["computer"] == computer() or not held_by["lingers"] or time.monotonic() > until:
+                words = f"{held_by['what']}, since {held_by['since']}"
+                raise AnsibleActionFail(f"another run is at work on this host: {words}")
+            time.sleep(2)
+        return {"changed": False}
 
-    def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(self._execute_module(module_name="site_run", module_args=arguments, task_vars=task_vars))
+    def _held_by(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Claim the host, also over a run of this computer that has ended; return who has it instead."""
+        found: dict[str, Any] | None = self._claim(arguments, task_vars)
+        if found and found["computer"] == computer() and not lives(found["process"]):
+            found = self._claim({**arguments, "over": found}, task_vars)
+        return found
 
-
-def described(note: dict[str, Any]) -> str:
-    """Return who is at work, and how it can be seen on the host."""
-    words = f"{note['what']}, since {note['since']}"
-    if note["computer"] == computer() or not note["connection"]:
-        return words
-    # `strategy = linear` keeps it for a minute, for a next run (ControlPersist, ssh_config(5)).
-    pid = note["connection"][0]
-    return f"{words}. Its connection to the host is process {pid} there, and may outlive it by a minute"
+    def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
+        result = self._execute_module(module_name="site_run", module_args=arguments, task_vars=task_vars)
+        if result.get("failed"):
+            raise AnsibleActionFail(result.get("msg", "the host could not be claimed"), result=result)
+        held_by: dict[str, Any] | None = result.get("held_by")
+        return held_by
 
 
 def this_run() -> dict[str, Any]:
