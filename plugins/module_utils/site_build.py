@@ -321,8 +321,12 @@ class Build:
         return digest.hexdigest()
 
     def _make_uv(self) -> None:
-        if self._uv.exists():
-            return
+        if not self._uv.exists():
+            self._install_uv()
+        # The owner of the releases runs it, whatever umask it was made with.
+        self._releases.call("chmod", "--recursive", "u=rwX,go=rX", str(self._uv.parents[2]))
+
+    def _install_uv(self) -> None:
         folder = self._uv.parent.parent
         building = folder.with_name(f".{folder.name}")
         shutil.rmtree(building, ignore_errors=True)
@@ -344,6 +348,9 @@ class Build:
                 "virtualenv": self._virtualenv_digest(),
                 **self._parameters["origin"],
             }
+            # What is made is never looked at again. Without this the note could outlive a power cut that leaves
+            # the files as names without contents.
+            self._releases.call("sync", "--file-system", str(self._path))
             write_atomically(self._path / "release.json", (json.dumps(note, indent=2) + "\n").encode())
 
 

@@ -135,6 +135,21 @@ class Process:
                 return unit
         return ""
 
+    def serves(self, release: str) -> bool:
+        """Say whether this release runs it as it is described now, for good, and nothing else does.
+
+        Not while it is starting: so is one that ends again and again.
+        """
+        unit = self.recorded()
+        return (
+            bool(unit)
+            and self.current(release) == unit
+            and not self.on_trial()
+            # Of an interrupted run: nothing else may take tasks or requests.
+            and self.running() == [unit]
+            and self._systemd.state(unit) != "activating"
+        )
+
     # Changes. None of them is seen by systemd before a daemon-reload.
 
     def add(self, release: str) -> str:

@@ -89,14 +89,7 @@ class Transaction:
             # A host that lost its power after `switch` has those of the release that was on trial.
             and self.releases.shows(self.release)
             and not forgotten(self._systemd, self._site["processes"])
-            and all(
-                process.recorded()
-                and process.current(self.release) == process.recorded()
-                and not process.on_trial()
-                # Of an interrupted run: nothing else may take tasks or requests.
-                and process.running() == [process.recorded()]
-                for process in self._processes
-            )
+            and all(process.serves(self.release) for process in self._processes)
         )
 
     def run(self) -> None:
@@ -106,6 +99,8 @@ class Transaction:
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
+        # Whatever root's is on this host: a mode that is not said would be another one elsewhere.
+        os.umask(0o022)
         self.releases.make_folders()
         try:
             what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"

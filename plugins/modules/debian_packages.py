@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -40,8 +42,10 @@ missing:
   elements: str
 """
 
-# An apt of cloud-init or unattended-upgrades may be at work just after a host was made.
+# An apt of cloud-init or unattended-upgrades may be at work just after a host was made. apt-get waits for the
+# lock of dpkg by itself, and for those of its lists and of its archive not at all.
 LOCK_SECONDS = 300
+HELD = re.compile("Could not get lock")
 APT_GET = [
     "apt-get",
     f"--option=DPkg::Lock::Timeout={LOCK_SECONDS}",
@@ -76,12 +80,32 @@ def lists_are_fresh() -> bool:
     return fetched.exists() and time.time() - fetched.stat().st_mtime < FRESH_SECONDS
 
 
+def patiently(attempt: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """Try again while another apt has a lock that is needed.
+
+    Args:
+        attempt: runs a command; returns its status and what it said, in English.
+
+    Returns:
+        The last status, and what was said then.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        code, said = attempt()
+        if code == 0 or not HELD.search(said) or time.monotonic() > deadline:
+            return code, said
+        time.sleep(1)
+
+
 def install(module: AnsibleModule, names: list[str]) -> None:
     """Install packages, after finishing what an interrupted run left behind."""
 
     def run(*command: str) -> tuple[int, str]:
-        code, output, error = module.run_command(list(command), environ_update=ENVIRONMENT)
-        return int(code), str(error or output).strip()
+        def attempt() -> tuple[int, str]:
+            code, output, error = module.run_command(list(command), environ_update=ENVIRONMENT)
+            return int(code), str(error or output).strip()
+
+        return patiently(attempt)
 
     run("dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
     code, said = 1, ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import re
 import socket
 import struct
@@ -40,6 +41,15 @@ options:
     type: list
     elements: str
     default: []
+  accounts:
+    description: Accounts that the run makes; who has one of them already must not be somebody else.
+    type: list
+    elements: str
+    default: []
+  home:
+    description: The home of these accounts, which they have when an earlier run has made them.
+    type: str
+    default: /srv/site
   ports:
     description: Ports that must be free, or held by the program that is meant to have them.
     type: list
@@ -99,7 +109,9 @@ SUPPORTED_PYTHON = (3, 11)
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
 DISK_FOLDERS = ("/srv", "/var")
-DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
+APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+# What a run gives its accounts, so that nobody logs in with them.
+NO_LOGIN = ("/usr/sbin/nologin",)
 ANY_ADDRESS = ("*", "0.0.0.0", "::")
 TCP_LISTEN = "0A"
 
@@ -185,6 +197,21 @@ def memory_fault(memory_mb: int, wanted_mb: int) -> Fault | None:
         f"The host has {memory_mb} MB of memory; {wanted_mb} MB are wanted.",
         f"preflight_host_memory_mb: {memory_mb}        (or a larger host)",
     )
+
+
+def account_faults(accounts: Iterable[str], home: str) -> Iterator[Fault]:
+    """Refuse accounts that are somebody's: a run would take their home and their log-in."""
+    for name in accounts:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if found.pw_dir != home or found.pw_shell not in NO_LOGIN:
+            yield Fault(
+                f"The account {name}, which the site would run as, exists already and is somebody's "
+                f"(uid {found.pw_uid}, home {found.pw_dir}, shell {found.pw_shell or '/bin/sh'}).",
+                "site_user: mysite        (another name, in the inventory; or remove the account)",
+            )
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -320,13 +347,11 @@ def read(path: Path) -> str:
 
 def apt_warning() -> str | None:
     """A sentence about another apt at work, for which the run will wait."""
-    try:
-        pid = lock_holder(read(Path("/proc/locks")), Path(DPKG_LOCK).stat().st_ino)
-    except OSError:
-        return None
-    return (
-        f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it." if pid else None
-    )
+    locks = read(Path("/proc/locks"))
+    for lock in filter(os.path.exists, APT_LOCKS):
+        if pid := lock_holder(locks, Path(lock).stat().st_ino):
+            return f"apt is at work on the host: {describe(pid, Path('/proc'))}. The installation waits for it."
+    return None
 
 
 def host_facts() -> dict[str, Any]:
@@ -352,6 +377,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
     ]
     yield from (fault for fault in found if fault)
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
+    yield from account_faults(params["accounts"], params["home"])
     listeners = [item for table in ("tcp", "tcp6") for item in parse_listeners(read(Path("/proc/net") / table))]
     mine = [port for port in params["ports"] if port["group"] in params["groups"]]
     yield from port_faults(mine, listeners, Path("/proc"))
@@ -370,6 +396,8 @@ def main() -> None:
             "free_disk_mb": {"type": "int", "default": 2048},
             "memory_mb": {"type": "int", "default": 450},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "accounts": {"type": "list", "elements": "str", "default": []},
+            "home": {"type": "str", "default": "/srv/site"},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
         },
         supports_check_mode=True,

@@ -42,6 +42,9 @@ _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _MODULE = re.compile(rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*$")
 
+# With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
+_ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
 # What the last word of a name promises about its number: the least and the greatest value.
 RANGES = {
     "port": (1, 65535),
@@ -279,6 +282,19 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             yield Problem(fault, site.place(host, name), f"{name}: {example}")
 
 
+def user_is_a_name(site: Site) -> Iterator[Problem]:
+    """The account has a name that Debian, systemd and PostgreSQL take without quotes, and is not root."""
+    for host in site.hosts:
+        name = _text(site, host, "site_user")
+        if name is not None and (name == "root" or not _ACCOUNT.fullmatch(name)):
+            yield Problem(
+                f"`site_user` is `{name}`; it must be a name of an account: 1 to 24 lower-case letters, digits and "
+                "underscores, a letter first, and not root.",
+                site.place(host, "site_user"),
+                "site_user: mysite",
+            )
+
+
 def pairs_are_in_order(site: Site) -> Iterator[Problem]:
     """Of two settings that belong together, the one that must be less is less."""
     for host in site.hosts:
@@ -478,6 +494,7 @@ RULES: tuple[Rule, ...] = (
     source_is_a_project,
     source_can_be_shipped,
     modules_exist,
+    user_is_a_name,
     pairs_are_in_order,
     time_zone_exists,
     datastores_are_reachable,

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from stack.machine import Machine
+from stack.play import Play
 from stack.playbook import REPOSITORY, Run
+from stack.waiting import eventually
 from testinfra.host import Host
 
 pytestmark = pytest.mark.once
@@ -47,6 +49,25 @@ def test_run_on_the_host_itself_changes_nothing(admin: Host, bundle: str) -> Non
     assert done.status == 0, run.stdout + run.stderr
     assert (done.changed, done.trouble) == (0, 0), run.stdout
     assert done.ran("site_health : The site works"), run.stdout
+
+
+def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inventory: Path, tmp_path: Path) -> None:
+    def start(playbook: str) -> Play:
+        return Play(playbook, inventory, log=tmp_path / f"{Path(playbook).name}.log")
+
+    first = start("site.yml")
+    try:
+        note = "cat /run/site-run.json"
+        eventually(lambda: f"pid {first.pid}" in machine.root.run(note).stdout or not first.running(), 120)
+        refused = start("playbooks/edge.yml").wait()
+        assert first.running(), first.output
+    finally:
+        first.kill()
+    assert refused.status != 0
+    assert "another run is at work on this host: site.yml by" in refused.output, refused.output
+
+    allowed = start("playbooks/edge.yml").wait()
+    assert allowed.status == 0, allowed.output
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ast
 import fcntl
 import importlib.util
 import os
+import pwd
 import re
 import socket
 import sys
@@ -84,6 +85,23 @@ def test_the_example_for_too_little_memory_lets_the_host_pass() -> None:
     fault = host.memory_fault(300, 450)
     suggested = int(re.findall(r"\d+", fault.example)[0])
     assert host.memory_fault(300, suggested) is None
+
+
+def test_an_account_of_somebody_is_refused_by_name() -> None:
+    (fault,) = host.account_faults(["root", "no_such_account"], "/srv/site")
+    root = pwd.getpwnam("root")
+    assert "account root" in fault.what
+    assert f"home {root.pw_dir}, shell {root.pw_shell}" in fault.what
+    assert "site_user: " in fault.example
+
+
+def test_an_account_that_a_run_has_made_is_not_refused() -> None:
+    nobody = pwd.getpwnam("nobody")
+    assert nobody.pw_shell == "/usr/sbin/nologin"
+    assert list(host.account_faults(["nobody"], nobody.pw_dir)) == []
+    assert len(list(host.account_faults(["nobody"], "/srv/site"))) == 1
+    # Its home alone does not make it one: somebody may log in with it.
+    assert len(list(host.account_faults(["root"], pwd.getpwnam("root").pw_dir))) == 1
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "site_domain: www.mysite.org",
     ),
     "constant": (
-        choose("site_user: www-data\n"),
+        choose("site_database: www\n"),
         f"{CHOICES_FILE}:3",
-        "`site_user` is no choice",
+        "`site_database` is no choice",
         "always site",
     ),
     "inside of a helper role": (
@@ -125,6 +125,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`nginx_tls` is set to nothing",
         "nginx_tls: self_signed",
+    ),
+    "account that is no name": (
+        choose("site_user: My-Site\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_user` is `My-Site`",
+        "site_user: mysite",
+    ),
+    "account that may do everything": (
+        choose("site_user: root\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_user` is `root`",
+        "site_user: mysite",
     ),
     "none of the choices": (
         choose("site_result_backend: mysql\n"),

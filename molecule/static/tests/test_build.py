@@ -1,0 +1,102 @@
+"""What a release is built with can be used by its owner, and what is made is on the disk and works."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible import module_utils
+
+# Where Ansible finds our part of its name space when it runs.
+module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
+from ansible.module_utils import site_processes, systemd  # noqa: E402
+from ansible.module_utils.site_build import Build, Releases  # noqa: E402
+
+
+class Module:
+    """What `Build` asks of Ansible's module: its parameters, and to run commands.
+
+    Attributes:
+        run: the commands, each with the files that the release had then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run: list[tuple[str, list[str]]] = []
+        self.params = {
+            "release": "0123456789ab",
+            "lock_file": "requirements.txt",
+            "uv_requirements": "uv==1.0",
+            "origin": {},
+        }
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        """Run a command on this computer."""
+        self.run.append((command[0], sorted(path.name for path in self.folder.glob("releases/*/*"))))
+        if command[0] == "systemd-run":
+            return 0, "", ""  # the steps of a release: not what is tested here
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Module:
+    """The module of a deploy into a folder."""
+    return Module(tmp_path)
+
+
+@pytest.fixture
+def build(tmp_path: Path, module: Module) -> Any:
+    """A release that is about to be built below the folder."""
+    site = {"root": str(tmp_path), "owner": "site_deploy", "group": "site", "environment_files": []}
+    return Build(module, Releases(module, site))
+
+
+def test_a_uv_that_others_could_not_run_is_mended(tmp_path: Path, build: Any) -> None:
+    uv = tmp_path / "tools/uv-1.0/bin/uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text("#!/bin/sh\n")
+    uv.chmod(0o750)
+    for folder in (uv.parent, uv.parents[1], uv.parents[2]):
+        folder.chmod(0o750)
+
+    build._make_uv()
+
+    for path in (uv, uv.parent, uv.parents[1], uv.parents[2]):
+        assert path.stat().st_mode & 0o777 == 0o755, path
+
+
+def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, module: Module, build: Any) -> None:
+    release = tmp_path / "releases/0123456789ab"
+    (release / "app").mkdir(parents=True)
+    build.prepare()
+    command, files = module.run[-1]
+    assert command == "sync"
+    assert files == ["app"]
+    assert (release / "release.json").exists()
+
+
+@pytest.mark.parametrize(("state", "serves"), [("active", True), ("activating", False), ("failed", False)])
+def test_a_process_that_ends_again_and_again_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, serves: bool
+) -> None:
+    name, unit = "celery-worker.service", "celery-worker-0123456789ab.service"
+    for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setattr(site_processes, folder, tmp_path / folder)
+    (tmp_path / "DESCRIPTIONS" / name).write_text("[Service]\n")
+    (tmp_path / "UNIT_DIRECTORY" / unit).write_text("[Service]\n")
+    (tmp_path / "UNIT_DIRECTORY" / name).symlink_to(unit)
+
+    def systemctl(command: list[str]) -> tuple[int, str, str]:
+        return 0, f"ActiveState={state}\nExecMainStartTimestamp=Fri 2100-01-01 00:00:00.000000 UTC\n", ""
+
+    class Systemd(systemd.Systemd):  # type: ignore[misc]
+        """Of a host whose units are all in one state."""
+
+        def states(self, units: list[str]) -> dict[str, str]:
+            return dict.fromkeys(units, state)
+
+    assert site_processes.Process(Systemd(systemctl), "celery-worker").serves("0123456789ab") is serves

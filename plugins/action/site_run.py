@@ -1,0 +1,74 @@
+"""Keep two runs from changing a host at the same time."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+_PLUGINS = Path(__file__).resolve().parents[1]
+# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
+if str(_PLUGINS) not in sys.path:
+    sys.path.append(str(_PLUGINS))
+
+from module_utils.site_lock import computer, lives, process  # noqa: E402
+
+# OpenSSH keeps a connection for 60 seconds, for a next run (ControlPersist, ssh_config(5); Ansible's default).
+LINGER_SECONDS = 70
+
+
+class ActionModule(ActionBase):
+    """`site_run:`, at the beginning of every play that writes."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Claim the host for this run.
+
+        Returns:
+            A result that changed nothing.
+
+        Raises:
+            AnsibleActionFail: another run is at work there.
+        """
+        super().run(tmp, task_vars)
+        # Mitogen's connection ends with the run.
+        lingers = type(self._connection).__module__ == "ansible.plugins.connection.ssh"
+        arguments = {**self._task.args, "run": {**this_run(), "lingers": lingers}}
+        until = time.monotonic() + LINGER_SECONDS
+        while held_by := self._held_by(arguments, task_vars):
+            if held_by["computer"] == computer() or not held_by["lingers"] or time.monotonic() > until:
+                words = f"{held_by['what']}, since {held_by['since']}"
+                raise AnsibleActionFail(f"another run is at work on this host: {words}")
+            time.sleep(2)
+        return {"changed": False}
+
+    def _held_by(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Claim the host, also over a run of this computer that has ended; return who has it instead."""
+        found: dict[str, Any] | None = self._claim(arguments, task_vars)
+        if found and found["computer"] == computer() and not lives(found["process"]):
+            found = self._claim({**arguments, "over": found}, task_vars)
+        return found
+
+    def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
+        result = self._execute_module(module_name="site_run", module_args=arguments, task_vars=task_vars)
+        if result.get("failed"):
+            raise AnsibleActionFail(result.get("msg", "the host could not be claimed"), result=result)
+        held_by: dict[str, Any] | None = result.get("held_by")
+        return held_by
+
+
+def this_run() -> dict[str, Any]:
+    """Return what is said about this run on its hosts."""
+    pid = os.getppid()  # this is one of its workers
+    playbook = Path(context.CLIARGS["args"][0]).name
+    what = f"{playbook} by {getpass.getuser()} on {socket.gethostname()}, pid {pid}"
+    return {"what": what, "computer": computer(), "process": process(pid)}

@@ -1,0 +1,62 @@
+#!/usr/bin/python
+"""Write down on a host which run is at work there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_lock import NOTE, claim
+
+DOCUMENTATION = r"""
+module: site_run
+short_description: No other run is at work on a host
+description:
+  - Holds from the first call in a run until the run ends, however it ends.
+  - The action plugin of the same name says which run it is, and fails where another one is at work.
+options:
+  run:
+    description: The run, for people and for those that ask whether it lives.
+    type: dict
+    required: true
+  over:
+    description: The note of a run that has ended.
+    type: dict
+  path:
+    description: Where the note is kept.
+    type: path
+    default: /run/site-run.json
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: No other run is at work on this host
+  site_run:
+"""
+
+RETURN = r"""
+held_by:
+  description: The note of another run, none where this one may go on.
+  returned: always
+  type: dict
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "run": {"type": "dict", "required": True},
+            "over": {"type": "dict"},
+            "path": {"type": "path", "default": NOTE},
+        },
+        supports_check_mode=True,
+    )
+    held_by = None
+    if not module.check_mode:
+        held_by = claim(Path(module.params["path"]), module.params["run"], module.params["over"])
+    module.exit_json(changed=False, held_by=held_by)
+
+
+if __name__ == "__main__":
+    main()
