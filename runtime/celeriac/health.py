@@ -114,8 +114,9 @@ def _guarded(handler: Callable[[], Answer]) -> Answer:
 
 
 def _send_ping(app: Celery) -> Answer:
-    """Put a ping task into the queue, over a connection of its own that is closed afterwards.
+    """Put a ping task into a queue of the workers, over a connection of its own, closed then.
 
+    ``CELERIAC_PING_QUEUE`` names it where they do not consume the project's default one.
     The project's policy may retry a publish for minutes; here one attempt must do.
     """
     with connect(app) as broker:
@@ -124,6 +125,7 @@ def _send_ping(app: Celery) -> Answer:
             connection=broker,
             retry=False,
             expires=app.tasks[PING].expires,
+            queue=os.environ.get("CELERIAC_PING_QUEUE") or None,
             # With a result backend on Redis, a publisher subscribes to the result and keeps that
             # for ever; not so when it ignores the result. The worker obeys the header and stores.
             ignore_result=True,

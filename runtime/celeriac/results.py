@@ -9,6 +9,11 @@ PostgreSQL's text has no NUL, and nothing encodes a lone surrogate: an error wit
 its words was stored as that of the database, without its traceback. Here they are written as Python
 would, ``\x00`` and ``\udce9``.
 
+A task of a chord's header that ran twice was counted twice: the counter came to its end and was
+deleted while another one still ran, and the body was never sent. Here it is looked at then which
+have not ended, and these are waited for. The body is sent before the counter goes, in one
+transaction: who dies in between has its task run again, and with it sends the body again.
+
 It can be named in settings, ``CELERY_RESULT_BACKEND = "celeriac.results:DatabaseBackend"``, but
 need not: `celeriac.adopt` puts it in the place of ``django-db``. It tries again only where
 ``result_backend_always_retry`` is on.
@@ -16,9 +21,12 @@ need not: `celeriac.adopt` puts it in the place of ``django-db``. It tries again
 
 from typing import Any
 
-from django.db import connections
+from celery import maybe_signature
+from django.db import connections, router, transaction
 from django.db.utils import InterfaceError, OperationalError
 from django_celery_results.backends.database import DatabaseBackend as StockBackend
+from django_celery_results.backends.database import trigger_callback
+from django_celery_results.models import ChordCounter
 
 
 class DatabaseBackend(StockBackend):
@@ -48,6 +56,32 @@ class DatabaseBackend(StockBackend):
         for connection in opened:
             connection.close()
         return True
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
+        """Count an end of a task in a chord's header; after the last one, send the body.
+
+        Args:
+            request: of the task that has ended; its result is stored already.
+            state: in which it ended.
+            result: what it returned or raised.
+        """
+        if not (request.id and request.group):
+            return
+        with transaction.atomic(using=router.db_for_write(ChordCounter)):
+            counters = ChordCounter.objects.select_for_update()
+            counter = counters.filter(group_id=request.group).first()
+            if counter is None:
+                return  # the body was sent
+            counter.count -= 1
+            if counter.count <= 0:
+                header = counter.group_result(app=self.app)
+                counter.count = sum(not each.ready() for each in header.results)
+                if not counter.count:
+                    body = maybe_signature(request.chord, app=self.app)
+                    trigger_callback(app=self.app, callback=body, group_result=header)
+                    counter.delete()
+                    return
+            counter.save(update_fields=["count"])
 
 
 def storable(text: Any) -> Any:

@@ -30,6 +30,7 @@ rows = {
     "no zone": {"crontab": elsewhere},
     "without a pause": {"interval": IntervalSchedule.objects.create(every=0, period="seconds")},
     "past the calendar": {"interval": IntervalSchedule.objects.create(every=10**9, period="days")},
+    "past the year 9999": {"interval": IntervalSchedule.objects.create(every=10**8, period="days")},
     "no period": {"interval": IntervalSchedule.objects.create(every=1, period="moons")},
     "no schedule": {},
     "two schedules": {"interval": hourly, "crontab": CrontabSchedule.objects.create(minute="2")},

@@ -36,6 +36,17 @@ def test_ready_means_that_it_consumes(environment: dict[str, str], redis: Redis)
         running.waits(lambda: "ended a" in record(environment), "executed task", within=10)
 
 
+@pytest.mark.parametrize("choice", ["", "no", "yes"])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_a_task_returned_is_in_the_log_only_where_that_is_chosen(
+    choice: str, pool: str, environment: dict[str, str], redis: Redis
+) -> None:
+    with worker({**environment, "CELERIAC_LOG_RESULTS": choice}, f"--pool={pool}") as running:
+        sent = send(redis, "a-secret", 0)
+        running.waits(lambda: f"[{sent}] succeeded in" in running.log.read_text(), "success")
+        assert ("a-secret" in running.log.read_text()) is (choice == "yes")
+
+
 def test_the_status_follows_the_broker(environment: dict[str, str], redis: Redis) -> None:
     with worker(environment) as running:
         running.told("READY=1")

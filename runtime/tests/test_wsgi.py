@@ -132,6 +132,21 @@ def test_a_ping_is_executed_by_a_worker(site: Site) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
+def test_a_ping_goes_where_the_workers_consume(site: Site) -> None:
+    """The worker of the other tests consumes the default queue, where nobody else is to answer."""
+    elsewhere = Site({**site.environment, "CELERIAC_PING_QUEUE": "mail"}, site.redis)
+    command = ["-A", "celeriac.app", "worker", "--hostname=mail@%h", "--queues=mail,letters"]
+    with (
+        gunicorn(elsewhere),
+        supervised("celery", *command, environment=elsewhere.environment) as worker,
+    ):
+        worker.told("READY=1")
+        path = f"{PING}/{elsewhere.request('POST', PING)[2]['id']}"
+        assert comes_true(lambda: elsewhere.request("GET", path)[2]["state"] == "SUCCESS", 30)
+        answer = elsewhere.request("GET", path)[2]["result"]
+    assert answer["hostname"] == f"mail@{socket.gethostname()}"
+
+
 def test_a_ping_sent_in_any_other_way_stores_its_result_too(site: Site) -> None:
     with Celery(broker=site.redis.url, set_as_current=False) as sender:
         path = f"{PING}/{sender.send_task('celeriac.ping').id}"

@@ -17,7 +17,7 @@ from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, Pe
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from kombu.utils import json
 
-from app import catalogue, runs, schedules
+from app import catalogue, permissions, runs, schedules
 from app.enqueue import BrokerAwayError, send
 from app.models import ApiToken, DailyReport, Post, ScheduleDefault
 
@@ -174,7 +174,19 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
         super().save_model(request, obj, form, change)
         _warn(request, obj.crontab)
 
-    @admin.action(description=_("Run now"))
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out those that somebody may not do who only looks; the library offers them to everybody."""
+        actions: dict[str, Any] = super().get_actions(request)
+        for name in ("enable_tasks", "disable_tasks", "toggle_tasks"):
+            if not self.has_change_permission(request):
+                actions.pop(name, None)
+        return actions
+
+    def has_start_permission(self, request: HttpRequest) -> bool:
+        """Say whether somebody may send a task at once."""
+        return permissions.may(request, permissions.START)
+
+    @admin.action(description=_("Run now"), permissions=["start"])
     def run_tasks(self, request: HttpRequest, queryset: "QuerySet[Any]") -> None:
         """Send the chosen entries' tasks at once, in the name of who asks; their schedules stay as they are."""
         for entry in queryset:

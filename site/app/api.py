@@ -1,7 +1,8 @@
 """The API under /api/: start tasks, see what became of them, revoke them, run them again, release what is parked.
 
-Whoever asks is a member of staff: a program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a
-page by the session of its user, and then with the CSRF token (`X-CSRFToken`).
+Whoever asks is a member of staff, with Django's permission to view, add or change what was sent (`app.permissions`): a
+program by a token (`Authorization: Bearer …`) that `manage.py api_token` made, a page by the session of its user, and
+then with the CSRF token (`X-CSRFToken`).
 
 An answer that is no success is `{"error": "…"}`, where arguments are wrong with `"problems"`, by parameter. It is in
 English, whatever language is asked for.
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, cast
 
-from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
@@ -26,7 +26,8 @@ from ninja.security import HttpBearer, SessionAuth
 from ninja.types import DictStrAny
 from pydantic import ConfigDict, StringConstraints
 
-from app import broker, catalogue, history, runs, tokens
+from app import broker, catalogue, history, permissions, runs, tokens
+from app.console import staff_page
 from app.english import in_english
 from app.enqueue import BrokerAwayError
 
@@ -42,7 +43,11 @@ class AuthenticatedRequest(HttpRequest):
 
 
 class Token(HttpBearer):
-    """Logs a program in by its token."""
+    """Logs a program in by its token, if its user has a permission."""
+
+    def __init__(self, permission: str) -> None:
+        super().__init__()
+        self._permission = permission
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return the user, None for no token or a wrong one. The library's own would log what it does not know."""
@@ -51,28 +56,39 @@ class Token(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:
         """Return the user, None for a wrong token."""
-        return _staff(tokens.user_of(token))
+        return _allowed(tokens.user_of(token), self._permission)
 
 
 class Session(SessionAuth):
-    """Logs a page in by the session of its user."""
+    """Logs a page in by the session of its user, if that has a permission."""
+
+    def __init__(self, permission: str) -> None:
+        super().__init__()
+        self._permission = permission
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return the user, None for nobody. Who sends a token means that, not a session beside it."""
         if "Authorization" in request.headers or not request.user.is_authenticated:
             return None
-        return _staff(super().__call__(request))  # which asks for the CSRF token
+        return _allowed(super().__call__(request), self._permission)  # which asks for the CSRF token
 
 
-def _staff(user: Any) -> Any:
+def _allowed(user: Any, permission: str) -> Any:
     """Return the user as is, None for nobody.
 
     Raises:
-        AuthorizationError: somebody, but not a member of staff.
+        AuthorizationError: somebody, but not a member of staff, or without the permission.
     """
     if user is not None and not user.is_staff:
         raise AuthorizationError(message="Only members of staff may use this.")
+    if user is not None and (missing := permissions.missing(user, permission)):
+        raise AuthorizationError(message=missing)
     return user
+
+
+def _may(permission: str) -> list[Any]:
+    """Return the ways in to an address, for those who have a permission."""
+    return [Token(permission), Session(permission)]
 
 
 # ==================================================================================================
@@ -196,9 +212,9 @@ api = NinjaAPI(
     description=__doc__.partition("\n\n")[2],
     urls_namespace="api",
     docs_url="/",
-    docs_decorator=cast("Callable[[Any], Any]", staff_member_required),
+    docs_decorator=cast("Callable[[Any], Any]", staff_page(permissions.VIEW)),
     parser=StrictParser(),
-    auth=[Token(), Session()],
+    auth=_may(permissions.VIEW),  # unless the address says otherwise
 )
 api.add_decorator(in_english, mode="view")
 
@@ -228,7 +244,12 @@ def list_runs(
     return Status(200, {"runs": [_shown(run) for run in page.runs], "newer": page.newer, "older": page.older})
 
 
-@api.post("/runs", response={202: Sent, 404: Problem, 413: Problem, 422: Problem, 503: Problem}, summary="Start a task")
+@api.post(
+    "/runs",
+    auth=_may(permissions.START),
+    response={202: Sent, 404: Problem, 413: Problem, 422: Problem, 503: Problem},
+    summary="Start a task",
+)
 def start(request: AuthenticatedRequest, response: HttpResponse, body: Start) -> Status[dict[str, str]]:
     """Send a task to the workers, and answer at once. Its address is in the header Location too."""
     run_id = runs.start(
@@ -242,7 +263,12 @@ def start(request: AuthenticatedRequest, response: HttpResponse, body: Start) ->
     return _sent(request, response, run_id, history.STARTED)
 
 
-@api.post("/runs/{path:run_id}/revoke", response={200: Revoked, 404: Problem, 503: Problem}, summary="Revoke a run")
+@api.post(
+    "/runs/{path:run_id}/revoke",
+    auth=_may(permissions.CHANGE),
+    response={200: Revoked, 404: Problem, 503: Problem},
+    summary="Revoke a run",
+)
 def revoke(request: AuthenticatedRequest, run_id: Text, body: Revoke | None = None) -> Status[dict[str, str]]:
     """Keep a run from starting; with terminate, stop it when it runs already."""
     terminate = body is not None and body.terminate
@@ -256,6 +282,7 @@ def revoke(request: AuthenticatedRequest, run_id: Text, body: Revoke | None = No
 
 @api.post(
     "/runs/{path:run_id}/rerun",
+    auth=_may(permissions.START),
     response={202: Sent, 404: Problem, 409: Problem, 503: Problem},
     summary="Run again with the same arguments",
 )
@@ -266,6 +293,7 @@ def rerun(request: AuthenticatedRequest, response: HttpResponse, run_id: Text) -
 
 @api.post(
     "/runs/{path:run_id}/release",
+    auth=_may(permissions.CHANGE),
     response={202: Sent, 404: Problem, 503: Problem},
     summary="Let a run that is parked run again",
 )

@@ -18,7 +18,7 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
-from app import broker, catalogue, graphs, history, mail, runs, samples, states
+from app import broker, catalogue, graphs, history, mail, permissions, runs, samples, states
 from app.delivery import delivery
 from app.english import in_english
 from app.enqueue import BrokerAwayError
@@ -50,24 +50,32 @@ REVOKED = {
 }
 
 
-def is_staff(request: HttpRequest) -> bool:
-    """Whether whoever asks may use the console."""
-    user = request.user
-    return bool(user.is_active and user.is_authenticated and user.is_staff)
+def staff_page(permission: str) -> Callable[[View], View]:
+    """Show the log-in page to strangers, and come back here after it; to staff who may not, say what is missing.
 
+    Args:
+        permission: of `app.permissions`.
+    """
 
-def staff_page(view: View) -> View:
-    """Show the log-in page to everybody else, and come back here after it."""
-    guarded = staff_member_required(never_cache(view), login_url="admin:login")
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def allowed(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if missing := permissions.missing(request.user, permission):
+                return render(request, "app/forbidden.html", {"missing": missing}, status=403)
+            return view(request, *args, **kwargs)
 
-    @wraps(view)
-    def wrapper(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # A page that stays live while its log-in ends: the whole page is loaded again, not a form put into it.
-        if request.htmx and not is_staff(request):
-            return HttpResponseClientRefresh()
-        return guarded(request, *args, **kwargs)
+        guarded = staff_member_required(never_cache(allowed), login_url="admin:login")
 
-    return wrapper
+        @wraps(view)
+        def wrapper(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            # A page that stays live while its log-in ends: the whole page is loaded again, not a form put into it.
+            if request.htmx and not permissions.may(request, permission):
+                return HttpResponseClientRefresh()
+            return guarded(request, *args, **kwargs)
+
+        return wrapper
+
+    return decorate
 
 
 # ==================================================================================================
@@ -75,7 +83,7 @@ def staff_page(view: View) -> View:
 # ==================================================================================================
 
 
-@staff_page
+@staff_page(permissions.VIEW)
 @require_safe
 @vary_on_headers("HX-Request")
 def run_list(request: Request) -> HttpResponse:
@@ -103,7 +111,7 @@ def run(request: Request, run_id: str) -> HttpResponseBase:
     return _run_json(request, run_id)
 
 
-@staff_page
+@staff_page(permissions.VIEW)
 @require_safe
 @vary_on_headers("HX-Request", "Accept")
 def _run_page(request: Request, run_id: str) -> HttpResponse:
@@ -120,6 +128,14 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
     return live(request, "app/run.html", "app/_run.html", (found, reruns, len(done), parked), context)
 
 
+def not_allowed(request: HttpRequest, permission: str) -> JsonResponse | None:
+    """Return the answer to a program that may not do this, None for one that may."""
+    if not permissions.is_staff(request):
+        return JsonResponse({"error": "Log in as a member of staff."}, status=403)
+    missing = permissions.missing(request.user, permission)
+    return JsonResponse({"error": missing}, status=403) if missing else None
+
+
 @never_cache
 @require_safe
 @vary_on_headers("Accept")
@@ -129,8 +145,8 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
 
     A task that Celery never heard of is PENDING here too. More than this is under `/api/`.
     """
-    if not is_staff(request):
-        return JsonResponse({"error": "Log in as a member of staff."}, status=403)
+    if refused := not_allowed(request, permissions.VIEW):
+        return refused
     try:
         found = runs.find(run_id)
     except runs.UnknownRunError:
@@ -150,7 +166,7 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
     )
 
 
-@staff_page
+@staff_page(permissions.VIEW)
 @require_safe
 @vary_on_headers("HX-Request")
 def graph_page(request: Request) -> HttpResponse:
@@ -199,14 +215,14 @@ def _query(request: Request, *names: str) -> str:
 # ==================================================================================================
 
 
-@staff_page
+@staff_page(permissions.START)
 @require_safe
 def choose_task(request: Request) -> HttpResponse:
     """List the registered tasks, each with a link to the form that starts it."""
     return render(request, "app/choose.html", {"tasks": catalogue.registered()})
 
 
-@staff_page
+@staff_page(permissions.START)
 @require_http_methods(["GET", "HEAD", "POST"])
 def start_task(request: Request, name: str) -> HttpResponse:
     """Show the form that starts a task; take it, and go to the page of the run."""
@@ -247,7 +263,7 @@ def _start(request: Request, form: StartForm) -> tuple[str, int]:
     return run_id, 302
 
 
-@staff_page
+@staff_page(permissions.START)
 @require_http_methods(["GET", "HEAD", "POST"])
 def send_emails(request: Request) -> HttpResponse:
     """Show the form with ten addresses; take it, and answer before the first e-mail is sent."""
@@ -273,7 +289,7 @@ def send_emails(request: Request) -> HttpResponse:
 # ==================================================================================================
 
 
-@staff_page
+@staff_page(permissions.CHANGE)
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
     """Ask first; then keep a run from starting or, with terminate, stop it at once."""
@@ -296,7 +312,7 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
     return redirect("run", run_id)
 
 
-@staff_page
+@staff_page(permissions.START)
 @require_POST
 def rerun(request: Request, run_id: str) -> HttpResponse:
     """Send the same task with the same arguments again, and go to the page of the new run."""
@@ -314,7 +330,7 @@ def rerun(request: Request, run_id: str) -> HttpResponse:
     return redirect("run", new_id)
 
 
-@staff_page
+@staff_page(permissions.CHANGE)
 @require_POST
 def release(request: Request, run_id: str) -> HttpResponse:
     """Put a task that is parked back into its queue."""

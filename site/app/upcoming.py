@@ -27,7 +27,8 @@ class Due:
 def upcoming(count: int = 5) -> list[Due]:
     """Return the periodic tasks that are due next, the first one first."""
     due = []
-    for entry in enabled(PeriodicTask.objects.enabled):
+    rows = PeriodicTask.objects.filter(enabled=True).select_related("interval", "crontab", "solar", "clocked")
+    for entry in enabled(lambda: rows):
         if fault(entry):
             continue  # beat names it, and the admin
         at = next_due(entry)

@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import reverse
@@ -15,8 +14,9 @@ from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from app import health as site_health
-from app import runs
-from app.console import Request, is_staff, live
+from app import permissions, runs
+from app.console import Request, live, not_allowed
+from app.english import in_english
 from app.enqueue import BrokerAwayError, enqueue
 from app.models import Post
 from app.pages import render
@@ -26,23 +26,6 @@ from app.upcoming import upcoming
 
 class BadInputError(ValueError):
     """What was sent cannot be used; the text says why, to whoever sent it."""
-
-
-def staff_only(
-    view: Callable[..., HttpResponseBase],
-) -> Callable[..., HttpResponseBase]:
-    """Answer 403 as JSON, unless a member of staff is logged in.
-
-    Programs read these addresses, so they get an answer and not the log-in page.
-    """
-
-    @wraps(view)
-    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not is_staff(request):
-            return JsonResponse({"error": "Log in as a member of staff."}, status=403)
-        return view(request, *args, **kwargs)
-
-    return wrapper
 
 
 @require_safe
@@ -55,8 +38,8 @@ def home(request: Request) -> HttpResponse:
     except runs.ResultsAwayError:
         running = None
     context = {"posts": Post.objects.all(), "upcoming": upcoming(), "running": running}
-    if not is_staff(request):
-        # Only for staff is the page kept live: it is open to everybody, and each look at the tasks is a query.
+    if not permissions.may(request, permissions.VIEW):
+        # Only for those is the page kept live: it is open to everybody, and each look at the tasks is a query.
         return render(request, "app/home.html", context)
     return live(request, "app/home.html", "app/_running.html", running, context)
 
@@ -79,13 +62,17 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-@staff_only
+@in_english
 def enqueue_add(request: HttpRequest) -> JsonResponse:
     """Send `add` to a worker and return at once.
+
+    Programs read this address, so they get an answer and not the log-in page.
 
     Takes numbers `x` and `y`, as a form or as a JSON object. Answers 202 with the task's id and the
     address of its state, 400 when they are not numbers, 503 when the broker is away.
     """
+    if refused := not_allowed(request, permissions.START):
+        return refused
     try:
         data = _object(request)
         numbers = [_number(data, name) for name in ("x", "y")]

@@ -22,6 +22,7 @@ from django_celery_results.models import TaskResult
 from app import history, tokens
 from app.models import ApiToken
 from messages import Queue
+from people import member
 from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def token() -> str:
     """A token of a member of staff, `anna`."""
-    return tokens.create(User.objects.create_user("anna", is_staff=True), "tests")
+    return tokens.create(member("anna"), "tests")
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ ADD = {"task": "app.tasks.add", "args": [2, 3]}
 )
 def test_a_stranger_may_nothing(method: str, path: str, client: Client, queue: Queue) -> None:
     """Neither without a token, nor with a wrong one."""
-    token = tokens.create(User.objects.create_user("anna", is_staff=True), "tests")
+    token = tokens.create(member("anna"), "tests")
     number = token.partition(".")[0]
     wrong = ["", "Bearer", "Bearer x", f"Bearer {number}.wrong", f"Bearer {token}x", "Bearer 99.x", "Basic YTpi"]
     for header in [*wrong, f"Token {token}", f"Bearer {'9' * 30}.x", "Bearer ².x"]:
@@ -96,7 +97,7 @@ def test_a_deleted_token_is_no_token(token: str) -> None:
 
 def test_a_token_that_is_over_is_no_token(queue: Queue) -> None:
     """With the same answer as one that there never was; without an end it is good for as long as it is there."""
-    anna = User.objects.create_user("anna", is_staff=True)
+    anna = member("anna")
     unknown = Client(headers={"Authorization": "Bearer 99.x"}).get("/api/tasks")
     for days, later, status in ((30, 29, 200), (30, 31, 401), (None, 10_000, 200)):
         client = Client(headers={"Authorization": f"Bearer {tokens.create(anna, 'tests', days=days)}"})
@@ -112,7 +113,7 @@ def test_a_token_that_is_over_is_no_token(queue: Queue) -> None:
 def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> None:
     """A page of somebody else, open in the same browser, has none."""
     client = Client(enforce_csrf_checks=True)
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     assert client.get("/api/tasks").status_code == 200
     assert post(client, "/api/runs", ADD).status_code == 403
     assert queue.take() == []
@@ -130,7 +131,7 @@ def test_a_session_of_somebody_who_is_no_member_of_staff_may_nothing(client: Cli
 
 def test_a_wrong_token_beside_a_session_is_a_wrong_token(client: Client) -> None:
     """A program that sends one does not want to be taken for somebody else."""
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     assert client.get("/api/tasks", headers={"Authorization": "Bearer 1.x"}).status_code == 401
 
 
@@ -149,7 +150,7 @@ def test_only_a_hash_of_the_token_is_kept_and_nothing_of_it_is_logged(
 
 def test_the_command_makes_a_token_of_a_member_of_staff_only(capsys: pytest.CaptureFixture[str]) -> None:
     """It prints the token and nothing else."""
-    User.objects.create_user("anna", is_staff=True)
+    member("anna")
     User.objects.create_user("ben")
     call_command("api_token", "anna", "backup")
     printed = capsys.readouterr().out
@@ -162,7 +163,7 @@ def test_the_command_makes_a_token_of_a_member_of_staff_only(capsys: pytest.Capt
 
 def test_the_command_makes_a_token_for_so_many_days(capsys: pytest.CaptureFixture[str]) -> None:
     """It is good now, and has an end."""
-    anna = User.objects.create_user("anna", is_staff=True)
+    anna = member("anna")
     call_command("api_token", "anna", "backup", "--days=30")
     assert tokens.user_of(capsys.readouterr().out.strip()) == anna
     end = ApiToken.objects.get().expires_at
@@ -173,7 +174,7 @@ def test_the_command_makes_a_token_for_so_many_days(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("days", ["0", "-1", "x", "²", "1.5", "36501", "9" * 30])
 def test_the_command_makes_no_token_for_what_is_no_number_of_days(days: str) -> None:
     """And says which ones are."""
-    User.objects.create_user("anna", is_staff=True)
+    member("anna")
     with pytest.raises(CommandError, match="from 1 to 36500"):
         call_command("api_token", "anna", "backup", f"--days={days}")
     assert not ApiToken.objects.exists()

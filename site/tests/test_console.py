@@ -15,6 +15,7 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 
 from app import catalogue, runs, states
+from people import member
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +26,7 @@ HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
 @pytest.fixture
 def staff(client: Client) -> Client:
     """A browser in which a member of staff is logged in."""
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     client.defaults["HTTP_ACCEPT"] = HTML
     return client
 
@@ -85,7 +86,7 @@ def test_a_stranger_changes_nothing(client: Client, action: str) -> None:
 def test_a_form_on_another_site_changes_nothing(path: str) -> None:
     """The log-in alone is not enough, the CSRF token is asked for."""
     client = Client(enforce_csrf_checks=True)
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     assert client.post(path.replace("ID", a_run())).status_code == 403
     assert client.post("/tasks/start/app.tasks.add/", {"arg-x": "1", "arg-y": "2"}).status_code == 403
     assert Dispatch.objects.count() == 1  # the run of this test

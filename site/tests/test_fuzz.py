@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import catalogue, forms
 from messages import Queue
+from people import member
 
 pytestmark = pytest.mark.django_db
 
@@ -88,7 +88,7 @@ def bodies(draw: st.DrawFn) -> Any:
 @pytest.fixture
 def anna(client: Client) -> Client:
     """A member of staff, logged in. An error in the site is a 500, as it is for everybody else."""
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     client.raise_request_exception = False
     return client
 

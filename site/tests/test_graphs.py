@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from celeriac.ledger.models import Counter, Dispatch
-from django.contrib.auth.models import User
 from django.test import Client
 from django_celery_results.models import TaskResult
 
 from app import graphs, samples
 from app.models import Sample
+from people import member
 from processes import Stack
 
 pytestmark = pytest.mark.django_db
@@ -137,7 +137,7 @@ def test_the_scale_ends_at_a_round_number(greatest: float, top: float) -> None:
 def test_the_page_has_each_graph_as_a_drawing_and_as_a_table(client: Client, language: str) -> None:
     """Named and described for those who do not see it, and well-formed where numbers have a comma."""
     Sample.objects.create(minute=datetime.now(UTC).replace(second=0, microsecond=0), series="seconds-max", value=1.26)
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     page = client.get("/tasks/graphs/", headers={"accept-language": language}).content.decode()
     assert ("1,3" if language == "ru" else "1.3") in page
     (drawing,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
@@ -158,7 +158,7 @@ def test_the_page_says_what_the_journal_has_counted(client: Client) -> None:
     hour = timedelta(hours=1)
     Counter.add("not_noted", 7)
     Dispatch.objects.create(task_id="hangs", name="app.tasks.add", started_at=NOW - 2 * hour, overdue_at=NOW - hour)
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     page = client.get("/tasks/graphs/").content.decode()
     assert "<dt>Sent without a row in the journal</dt><dd>7</dd>" in page
     assert "<dt>Started and never ended</dt><dd>1</dd>" in page

@@ -15,6 +15,7 @@ from django_celery_results.models import TaskResult
 
 from app.admin import PostAdmin
 from app.models import Post
+from people import member
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def staff(client: Client) -> Client:
     """A browser in which a member of staff is logged in."""
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     return client
 
 
@@ -110,7 +111,7 @@ def test_a_stranger_starts_no_task_and_sees_none(client: Client) -> None:
 def test_a_form_on_another_site_starts_no_task() -> None:
     """The log-in alone is not enough, the CSRF token is asked for."""
     client = Client(enforce_csrf_checks=True)
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     assert client.post("/tasks/add/", {"x": 1, "y": 2}).status_code == 403
     answer = client.post("/tasks/add/", '{"x": 1, "y": 2}', content_type="application/json")
     assert answer.status_code == 403

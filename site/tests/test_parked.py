@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from celeriac.transport.parking import PARKED, unreadable
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from django_celery_results.models import TaskResult
@@ -18,6 +17,7 @@ from redis import Redis
 from app import broker, runs, tokens
 from conftest import BROKER_DATABASE
 from messages import Queue
+from people import member
 from processes import RedisServer, Stack, Visitor, wait_for
 
 pytestmark = pytest.mark.django_db
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def staff(client: Client) -> Client:
     """A browser in which a member of staff is logged in."""
-    client.force_login(User.objects.create_user("anna", is_staff=True))
+    client.force_login(member("anna"))
     client.defaults["HTTP_ACCEPT"] = "text/html"
     return client
 
@@ -136,7 +136,7 @@ def test_without_an_answer_of_the_broker_the_pages_are_there(
 
 def test_a_program_releases_a_run_by_the_api(client: Client, parked: str, queue: Queue) -> None:
     """Once, and it is in the log."""
-    token = tokens.create(User.objects.create_user("anna", is_staff=True), "tests")
+    token = tokens.create(member("anna"), "tests")
     answers = [
         client.post(f"/api/runs/{parked}/release", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)
     ]

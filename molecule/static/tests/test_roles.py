@@ -422,6 +422,16 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
     assert given["REDIS_RESULTS_PORT"] == "7000"
 
 
+@pytest.mark.parametrize(("queues", "asked"), [([], ""), (["mail", "letters"], "mail")])
+def test_workers_are_asked_where_they_consume(
+    loader: DataLoader, tmp_path: Path, queues: list[str], asked: str
+) -> None:
+    """A deploy would be undone for want of an answer."""
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", celery_worker_queues=queues)
+
+    assert given["CELERIAC_PING_QUEUE"] == asked
+
+
 # ── Nginx ────────────────────────────────────────────────────────────────────────────────────────
 
 

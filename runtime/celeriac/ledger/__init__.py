@@ -26,7 +26,8 @@ setting                             what it is
 ==================================  ===============================================================
 
 Options of a task: ``ledger=False`` leaves it out; ``keep_arguments=False`` notes it without its
-arguments.
+arguments. What it returned is never in here: that is the result backend's, and Celery's
+``ignore_result=True`` keeps it from there, with the state.
 
 **What is promised.** Nothing is decided here: no task is sent, started or dropped because of what
 the journal has, or has not. A row is of the last publication under its task id, be it a retry, a
