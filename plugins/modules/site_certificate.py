@@ -148,7 +148,8 @@ def keep(folder: Path, pair: str, *, check_mode: bool) -> bool:
     files = {folder / "site.pem": (pair, 0o600), folder / "site.crt": (certificate, 0o644)}
     old = {path for path, (text, _) in files.items() if not path.exists() or path.read_text() != text}
     for path in old if not check_mode else ():
-        write_atomically(path, *files[path])
+        text, mode = files[path]
+        write_atomically(path, text.encode(), mode)
     if not check_mode:
         (folder / "site.key").unlink(missing_ok=True)
     return bool(old)
