@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_choices import Choices
 from ansible.module_utils.site_files import link_atomically, write_atomically
 
 # A fixed name: a build left behind by a run that was killed is found by it, and ended before the
@@ -69,6 +70,7 @@ class Releases:
         self.static = self.root / "static"
         self.cache = self.root / "cache"
         self.current = self.root / "current"
+        self.choices = Choices(site["environment_files"], self.root / "prepared")
         self.owner = f"{site['owner']}:{site['group']}"  # as chown(1) has it
 
     def path(self, release: str) -> Path:
@@ -113,8 +115,13 @@ class Releases:
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
-    def prepare(self, release: str, steps: list[str]) -> None:
+    def prepare(self, release: str, steps: list[str], more: dict[str, str] | None = None) -> None:
         """Run steps of `celeriac.prepare` in a release.
+
+        Args:
+            release: which.
+            steps: which.
+            more: environment beside that of the site.
 
         Raises:
             ReleaseError: a step failed.
@@ -124,6 +131,7 @@ class Releases:
             "STATIC_ROOT": f"{self.path(release)}/static",
             "CELERIAC_RELEASE": release,
             "CELERIAC_MIGRATIONS_FILE": f"{self.path(release)}/{MIGRATIONS}",
+            **(more or {}),
         }
         files = [f"EnvironmentFile={path}" for path in self._site["environment_files"]]
         python = f"{self.path(release)}/venv/bin/python"
@@ -340,7 +348,10 @@ class Build:
 
     def prepare(self) -> None:
         """Check, import, migrate, collect; what is complete after that says so."""
-        self._releases.prepare(self._name, PREPARE_STEPS)
+        choices = self._releases.choices
+        new_password = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
+        self._releases.prepare(self._name, PREPARE_STEPS, new_password)
+        choices.note()
         if not self._made:
             note = {
                 "release": self._name,

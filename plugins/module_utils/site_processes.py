@@ -81,6 +81,11 @@ class Process:
         paths = [Path(path) for path in ENVIRONMENT_FILE.findall(self._description.read_text())]
         return {path.name: path.read_bytes() for path in paths}
 
+    def environments(self) -> list[bytes]:
+        """Return what units that run, or may run again, read as their environment."""
+        ended = self._ended()
+        return [content for unit in self.units() if unit not in ended for content in _environment_of(unit).values()]
+
     @property
     def overlaps(self) -> bool:
         """Whether the processes of two releases may run at the same time."""
@@ -217,13 +222,17 @@ class Process:
         with contextlib.suppress(OSError):  # it is not there, or has somebody else's drop-in
             settings.parent.rmdir()
 
-    def forget_ended(self) -> None:
-        """Remove units that have ended and that no plain name stands for."""
+    def _ended(self) -> dict[str, str]:
+        """Return the units that have ended and that no plain name stands for, with their states."""
         named = {self.recorded(), self.on_trial()}
         states = self._systemd.states([unit for unit in self.units() if unit not in named])
-        for unit in (unit for unit, state in states.items() if state in ENDED):
+        return {unit: state for unit, state in states.items() if state in ENDED}
+
+    def forget_ended(self) -> None:
+        """Remove units that have ended and that no plain name stands for."""
+        for unit, state in self._ended().items():
             self.trust(unit)
-            if states[unit] == "failed":
+            if state == "failed":
                 # It would be listed as failed for ever, under a name that nobody knows any more.
                 self._systemd.call("reset-failed", unit)
             (UNIT_DIRECTORY / unit).unlink()

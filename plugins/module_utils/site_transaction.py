@@ -88,6 +88,7 @@ class Transaction:
             and self.releases.is_made(self.release)
             # A host that lost its power after `switch` has those of the release that was on trial.
             and self.releases.shows(self.release)
+            and not self.releases.choices.are_new()
             and not forgotten(self._systemd, self._site["processes"])
             and all(process.serves(self.release) for process in self._processes)
         )

@@ -12,8 +12,8 @@ One process, so Django is set up once. The steps, in the order given on the comm
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles
-``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``, unless there
-             is a user of that name: a password is never changed
+``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
+             there it is given only with ``CELERIAC_ADMIN_PASSWORD_IS_NEW``
 
 A step prints one line. The first that fails prints why, and the exit code is 1.
 """

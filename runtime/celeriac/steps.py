@@ -48,18 +48,27 @@ def static() -> str:
 
 
 def admin() -> str:
-    """Create the first superuser, if one is asked for and there is no user of that name."""
+    """Create the first superuser, if one is asked for; give one that is there a new password.
+
+    Whoever gives the password says whether it is new (`CELERIAC_ADMIN_PASSWORD_IS_NEW`): only then
+    it is set, for a person may have changed it since.
+    """
     name = os.environ.get("CELERIAC_ADMIN_USERNAME", "")
     if not name:
         return "CELERIAC_ADMIN_USERNAME is not set, nothing to do"
     if not apps.is_installed("django.contrib.auth"):
         return "the project does not use django.contrib.auth"
     model: Any = get_user_model()  # with whatever fields the project gave it
-    if model._default_manager.filter(**{model.USERNAME_FIELD: name}).exists():
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
+    if user and "CELERIAC_ADMIN_PASSWORD_IS_NEW" not in os.environ:
         return f"{name} is there already"
     password = os.environ.get("CELERIAC_ADMIN_PASSWORD", "")
     if not password:
         raise CommandError("CELERIAC_ADMIN_USERNAME is set, CELERIAC_ADMIN_PASSWORD is not")
+    if user:
+        user.set_password(password)
+        user.save()
+        return f"{name} has the new password"
     required = {field: _admin_field(field) for field in model.REQUIRED_FIELDS}
     model._default_manager.create_superuser(
         **{model.USERNAME_FIELD: name, "password": password, **required}

@@ -63,6 +63,25 @@ def test_a_good_release_passes_every_step(bare_environment: dict[str, str]) -> N
         assert database.execute(query).fetchall() == [("ada", 1, password)]
 
 
+def test_a_password_is_changed_only_where_it_is_said_to_be_new(
+    bare_environment: dict[str, str],
+) -> None:
+    def hash_after(**given: str) -> str:
+        result = prepare(
+            bare_environment, "migrate", "admin", CELERIAC_ADMIN_USERNAME="ada", **given
+        )
+        assert result.returncode == 0, result.stderr
+        with sqlite3.connect(bare_environment["SQLITE"]) as database:
+            [(password,)] = database.execute("SELECT password FROM auth_user")
+        return str(password)
+
+    first = hash_after(CELERIAC_ADMIN_PASSWORD="first")
+    assert hash_after(CELERIAC_ADMIN_PASSWORD="other") == first
+    assert (
+        hash_after(CELERIAC_ADMIN_PASSWORD="other", CELERIAC_ADMIN_PASSWORD_IS_NEW="yes") != first
+    )
+
+
 @pytest.mark.parametrize("steps", [[], ["build"], ["check", "statics"]])
 def test_an_unknown_step_is_refused_before_anything_is_done(
     bare_environment: dict[str, str], steps: list[str]

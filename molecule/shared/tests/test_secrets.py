@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 from stack import watch
-from stack.machine import Machine
+from stack.machine import PROCESSES, Machine
+from stack.playbook import Run
+from stack.waiting import eventually
+from stack.web import Website
+from testinfra.host import Host
 
 # Looks for the secrets on its standard input; a match names the file. Root runs it, who may read all that has a name.
 SEARCH = """
@@ -68,3 +75,70 @@ def test_no_secret_in_what_ansible_prints(secrets: dict[str, str]) -> None:
 
     assert "PLAY RECAP" in log
     assert names_of_secrets_in(log, secrets) == []
+
+
+def reversed_in(name: str, choices: dict[str, object]) -> dict[str, str]:
+    """Return another password, as an inventory has it."""
+    return {name: str(choices[name])[::-1]}
+
+
+@pytest.mark.once
+@pytest.mark.last
+def test_admin_has_the_password_that_the_inventory_gives(
+    machine: Machine, ansible: partial[Run], choices: dict[str, object], stranger: Website
+) -> None:
+    """Nothing else changes, and no process is replaced for it."""
+
+    def opens(password: object) -> bool:
+        browser = Website(stranger.domain, stranger.address, stranger.certificate)
+        return browser.log_in("admin", str(password)).status == 302
+
+    name = "vault_site_admin_password"
+    new = reversed_in(name, choices)
+    before = [machine.show(process, "MainPID") for process in PROCESSES]
+    try:
+        run = ansible("--extra-vars", json.dumps(new))
+        assert run.status == 0, run.output
+        assert opens(new[name])
+        assert not opens(choices[name])
+        assert [machine.show(process, "MainPID") for process in PROCESSES] == before
+    finally:
+        run = ansible()
+    assert opens(choices[name]), run.output
+
+
+@pytest.mark.once
+@pytest.mark.last
+def test_password_of_redis_changes_while_everything_goes_on(
+    machine: Machine, host: Host, ansible: partial[Run], choices: dict[str, object]
+) -> None:
+    """Old and new hold until nothing has the old one any more; the run after that takes it away."""
+
+    def lets_in(password: object) -> bool:
+        script = f"REDISCLI_AUTH={shlex.quote(str(password))} redis-cli --user site PING 2>&1"
+        return machine.feed(script) == "PONG\n"
+
+    name = "vault_redis_password"
+    new = reversed_in(name, choices)
+    began = host.check_output("date +%s")
+    try:
+        run = ansible("--extra-vars", json.dumps(new))
+        assert run.status == 0, run.output
+        assert lets_in(new[name])
+
+        eventually(
+            lambda: not host.check_output("systemctl list-units --state=deactivating --no-legend 'celery-*'"), 120
+        )
+        run = ansible("--extra-vars", json.dumps(new))
+        assert run.status == 0, run.output
+        assert lets_in(new[name])
+        assert not lets_in(choices[name])
+    finally:
+        run = ansible()
+    assert lets_in(choices[name]), run.output
+    # No process was ever refused, also none that was on its way out.
+    names = " ".join(f"--identifier={process}" for process in PROCESSES)
+    refused = (
+        f"journalctl --since=@{began} {names} | grep --extended-regexp 'invalid username-password|WRONGPASS|NOAUTH'"
+    )
+    assert host.run(refused).stdout == ""

@@ -1,0 +1,57 @@
+#!/usr/bin/python
+"""Say what the site's processes on a host log in to Redis with."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_processes import forgotten
+from ansible.module_utils.systemd import Systemd, SystemdError
+
+DOCUMENTATION = r"""
+module: redis_passwords
+short_description: What the site's processes log in to Redis with
+description:
+  - A unit has its environment for itself, and logs in with the password that is there until it has ended; on and on
+    where the release that should replace it is undone. So Redis has to let in more than who has the newest.
+  - Of each password the SHA-256, which is what an ACL file of Redis holds.
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The passwords that hold are known
+  redis_passwords:
+  register: found
+"""
+
+RETURN = r"""
+hashes:
+  description: The SHA-256 of each password, in hexadecimal digits.
+  returned: always
+  type: list
+"""
+
+# As templates/systemd/environment.j2 writes it.
+PASSWORD = re.compile(rb'(?m)^REDIS_PASSWORD="(.*)"$')
+ESCAPED = re.compile(rb"\\(.)")
+
+
+def hashes_in(environment: bytes) -> set[str]:
+    """Return the SHA-256 of the passwords in an environment file."""
+    return {hashlib.sha256(ESCAPED.sub(rb"\1", value)).hexdigest() for value in PASSWORD.findall(environment)}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    try:
+        files = [file for process in forgotten(Systemd(module.run_command), []) for file in process.environments()]
+    except SystemdError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, hashes=sorted({found for file in files for found in hashes_in(file)}))
+
+
+if __name__ == "__main__":
+    main()
