@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ UV_SYNC = ["sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", CO
 UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
 UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE]
 
+
+# Where the Python of the host, which runs this too, has its packages.
+OWN = "python{}.{}".format(*sys.version_info)
 
 # How long static files outlive their release.
 STATIC_GRACE_SECONDS = 24 * 3600
@@ -78,8 +82,13 @@ class Releases:
         return self.folder / release
 
     def is_made(self, release: str) -> bool:
-        """Say whether the release is complete: its note is the last thing that is written."""
-        return (self.path(release) / "release.json").exists()
+        """Say whether the release is complete, for the Python that the host has now.
+
+        Its note is the last thing that is written. An upgrade of the host to the next Debian leaves its packages
+        behind, in the folder of a Python that is gone.
+        """
+        pythons = (self.path(release) / "venv/lib").glob("python*")
+        return (self.path(release) / "release.json").exists() and all(python.name == OWN for python in pythons)
 
     def note(self, release: str) -> dict[str, Any]:
         """Return what a release says of itself, nothing where it is not made."""
@@ -280,6 +289,7 @@ class Build:
         """Unpack the archive."""
         if self._made:
             return
+        shutil.rmtree(self._path, ignore_errors=True)  # there may be one for another Python
         self._path.mkdir()
         folder, archive = str(self._path), self._parameters["archive"]
         owner = self._releases.owner

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
 
 DOCUMENTATION = r"""
 module: site_host_preflight
@@ -41,6 +42,10 @@ options:
     type: list
     elements: str
     default: []
+  untested:
+    description: Whether a relative of Debian will do, on which nothing was tested.
+    type: bool
+    default: false
   accounts:
     description: Accounts that the run makes; who has one of them already must not be somebody else.
     type: list
@@ -96,7 +101,6 @@ ansible_facts:
   type: dict
   sample:
     site_host:
-      debian: "13"
       python: 3.13.5
       cpus: 2
       memory_mb: 3913
@@ -104,8 +108,8 @@ ansible_facts:
       architecture: x86_64
 """
 
-SUPPORTED_DEBIAN = ("12", "13")
 SUPPORTED_PYTHON = (3, 11)
+OS_RELEASE = Path("/etc/os-release")
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
 DISK_FOLDERS = ("/srv", "/var")
@@ -149,15 +153,33 @@ def os_release(text: str) -> dict[str, str]:
     return {name: value.strip("\"'") for name, _, value in pairs}
 
 
-def distribution_fault(release: dict[str, str]) -> Fault | None:
-    """Refuse everything but the supported releases of Debian."""
-    if release.get("ID") == "debian" and release.get("VERSION_ID") in SUPPORTED_DEBIAN:
+def is_tested(release: dict[str, str]) -> bool:
+    """Whether the bundle is tested on a system."""
+    return release.get("ID") == "debian" and release.get("VERSION_ID") in TESTED
+
+
+def system_name(release: dict[str, str]) -> str:
+    """What a system calls itself."""
+    return release.get("PRETTY_NAME") or "an unknown system"
+
+
+def distribution_fault(release: dict[str, str], *, untested: bool) -> Fault | None:
+    """Refuse what the bundle is not tested on; of Debian's relatives only who has not asked for one."""
+    related = "debian" in [release.get("ID"), *release.get("ID_LIKE", "").split()]
+    if is_tested(release) or (related and untested):
         return None
-    name = release.get("PRETTY_NAME") or "an unknown system"
+    choice = "site_untested_host: true        (at your own risk; or " if related else ""
     return Fault(
-        f"The host runs {name}; supported are Debian 12 (bookworm) and 13 (trixie).",
-        "a fresh machine with Debian 13",
+        f"The host runs {system_name(release)}; tested are {IN_WORDS}.",
+        f"{choice}{NEWEST}{')' if choice else ''}",
     )
+
+
+def distribution_warning(release: dict[str, str]) -> str | None:
+    """A sentence about a system that was let through."""
+    if is_tested(release):
+        return None
+    return f"Nothing was tested on {system_name(release)}: packages, units, sandbox. Tested are {IN_WORDS}."
 
 
 def init_fault(first_process: str) -> Fault | None:
@@ -175,7 +197,7 @@ def python_fault(version: tuple[int, ...]) -> Fault | None:
     if version[:2] >= SUPPORTED_PYTHON:
         return None
     shown = ".".join(map(str, version)) if version else "missing"
-    return Fault(f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", "a host with Debian 12 or 13")
+    return Fault(f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", NEWEST)
 
 
 def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
@@ -357,7 +379,6 @@ def apt_warning() -> str | None:
 def host_facts() -> dict[str, Any]:
     """What the host is."""
     return {
-        "debian": os_release(read(Path("/etc/os-release"))).get("VERSION_ID", ""),
         "python": ".".join(map(str, distribution_python())),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_mb": meminfo_mb(read(Path("/proc/meminfo"))),
@@ -370,7 +391,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
     """Everything that is wrong with the host."""
     version = tuple(int(part) for part in facts["python"].split(".") if part)
     found = [
-        distribution_fault(os_release(read(Path("/etc/os-release")))),
+        distribution_fault(os_release(read(OS_RELEASE)), untested=params["untested"]),
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
         memory_fault(facts["memory_mb"], params["memory_mb"]),
@@ -396,15 +417,16 @@ def main() -> None:
             "free_disk_mb": {"type": "int", "default": 2048},
             "memory_mb": {"type": "int", "default": 450},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "untested": {"type": "bool", "default": False},
             "accounts": {"type": "list", "elements": "str", "default": []},
             "home": {"type": "str", "default": "/srv/site"},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
         },
         supports_check_mode=True,
     )
-    warning = apt_warning()
-    if warning:
-        module.warn(warning)
+    for warning in (apt_warning(), distribution_warning(os_release(read(OS_RELEASE)))):
+        if warning:
+            module.warn(warning)
     facts = host_facts()
     problems = [fault._asdict() for fault in faults(module.params, facts)]
     module.exit_json(changed=False, problems=problems, ansible_facts={"site_host": facts})

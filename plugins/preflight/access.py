@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from module_utils.site_systems import IN_WORDS, NEWEST
+
 from .problem import Place, Problem
 
 # What sudo, su and ansible-core print, and what a person can do about it.
@@ -37,8 +39,8 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"requires a minimum of Python|SyntaxError: invalid syntax",
-        "Python on the host is too old, and so is its system; supported are Debian 12 (bookworm) and 13 (trixie).",
-        "a fresh machine with Debian 13",
+        f"Python on the host is too old, and so is its system; tested are {IN_WORDS}.",
+        NEWEST,
     ),
 )
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible import module_utils
-
-# Where Ansible finds our part of its name space when it runs.
-module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
-from ansible.module_utils import site_processes, systemd  # noqa: E402
-from ansible.module_utils.site_build import Build, Releases  # noqa: E402
+from ansible.module_utils import site_processes, systemd
+from ansible.module_utils.site_build import OWN, Build, Releases
 
 
 class Module:
@@ -50,7 +47,7 @@ def module(tmp_path: Path) -> Module:
 @pytest.fixture
 def build(tmp_path: Path, module: Module) -> Any:
     """A release that is about to be built below the folder."""
-    site = {"root": str(tmp_path), "owner": "site_deploy", "group": "site", "environment_files": []}
+    site = {"root": str(tmp_path), "owner": os.getuid(), "group": os.getgid(), "environment_files": []}
     return Build(module, Releases(module, site))
 
 
@@ -76,6 +73,23 @@ def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, modul
     assert command == "sync"
     assert files == ["app"]
     assert (release / "release.json").exists()
+
+
+def test_a_release_for_another_python_is_made_anew(tmp_path: Path, module: Module, build: Any) -> None:
+    """As after an upgrade of the host to the next Debian."""
+    releases = build._releases
+    release = tmp_path / "releases/0123456789ab"
+    (release / "venv/lib" / OWN).mkdir(parents=True)
+    (release / "release.json").write_text("{}")
+    assert releases.is_made(release.name)
+
+    (release / "venv/lib" / OWN).rename(release / "venv/lib/python3.5")
+    assert not releases.is_made(release.name)
+    archive = tmp_path / "archive.tar"
+    subprocess.run(["tar", "--create", f"--file={archive}", "--files-from=/dev/null"], check=True)
+    module.params["archive"] = str(archive)
+    Build(module, releases).fetch()
+    assert not (release / "venv").exists()
 
 
 @pytest.mark.parametrize(("state", "serves"), [("active", True), ("activating", False), ("failed", False)])

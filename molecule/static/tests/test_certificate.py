@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible import module_utils
+from ansible.module_utils.site_report import _of_the_certificate, certificate_end
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,11 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
-
-# Where Ansible puts the modules' own code, on a host.
-module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
-from ansible.module_utils.site_report import _of_the_certificate, certificate_end  # noqa: E402
-from modules.site_certificate import keep, made, present, wanted  # noqa: E402
+from modules.site_certificate import keep, made, present, wanted
 
 NAME, ALIAS, ADDRESS = "www.mysite.test", "mysite.test", "10.1.2.3"
 LONG_NAME = ".".join(["x" * 63, "y" * 63, "z" * 63, "s" * 56, "test"])

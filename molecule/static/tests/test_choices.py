@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible import module_utils
-
-# Where Ansible puts the modules' own code, on a host.
-module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
-from ansible.module_utils.site_choices import Choices  # noqa: E402
+from ansible.module_utils.site_choices import Choices
 
 
 class Host:

@@ -37,6 +37,7 @@ host = load()
 
 DEBIAN_13 = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
+FEDORA = 'PRETTY_NAME="Fedora Linux 42"\nVERSION_ID="42"\nID=fedora\n'
 DEBIAN_11 = 'PRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\nVERSION_ID="11"\nID=debian\n'
 
 
@@ -52,15 +53,28 @@ def test_the_python_of_an_old_debian_can_read_the_module() -> None:
 
 
 def test_supported_debians_pass() -> None:
-    assert host.distribution_fault(host.os_release(DEBIAN_13)) is None
-    assert host.distribution_fault(host.os_release(DEBIAN_13.replace("13", "12"))) is None
+    for text in (DEBIAN_13, DEBIAN_13.replace("13", "12")):
+        assert host.distribution_fault(host.os_release(text), untested=False) is None
+        assert host.distribution_warning(host.os_release(text)) is None
 
 
-@pytest.mark.parametrize("text", [UBUNTU, DEBIAN_11, "ID=debian\n", ""])
+@pytest.mark.parametrize("text", [UBUNTU, DEBIAN_11, "ID=debian\n", "", FEDORA])
 def test_other_systems_are_refused_by_name(text: str) -> None:
-    fault = host.distribution_fault(host.os_release(text))
+    fault = host.distribution_fault(host.os_release(text), untested=False)
     assert host.os_release(text).get("PRETTY_NAME", "an unknown system") in fault.what
     assert "Debian 13" in fault.example
+
+
+def test_a_relative_of_debian_is_let_through_with_a_warning_where_that_is_chosen() -> None:
+    release = host.os_release(UBUNTU)
+    assert "site_untested_host: true" in host.distribution_fault(release, untested=False).example
+    assert host.distribution_fault(release, untested=True) is None
+    assert "Ubuntu 24.04 LTS" in host.distribution_warning(release)
+
+
+def test_what_is_no_relative_of_debian_is_refused_whatever_is_chosen() -> None:
+    for text in (FEDORA, ""):
+        assert "site_untested_host" not in host.distribution_fault(host.os_release(text), untested=True).example
 
 
 def test_only_systemd_may_be_process_1() -> None:

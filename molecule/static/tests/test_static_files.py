@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible import module_utils
-
-# Where Ansible puts the modules' own code, on a host.
-module_utils.__path__.append(str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
-from ansible.module_utils import site_build  # noqa: E402
-from ansible.module_utils.site_build import Releases  # noqa: E402
+from ansible.module_utils import site_build
+from ansible.module_utils.site_build import Releases
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 
