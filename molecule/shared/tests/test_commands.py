@@ -42,6 +42,12 @@ def test_site_manage_migrates(person: Host) -> None:
     assert "No migrations to apply" in person.check_output("site-manage migrate")
 
 
+def test_site_manage_makes_a_table_for_a_cache(host: Host) -> None:
+    """It changes the schema, as the processes may not."""
+    host.check_output("site-manage createcachetable molecule_cache")
+    host.check_output("echo 'DROP TABLE molecule_cache' | site-manage dbshell")
+
+
 def test_deployed_settings_are_safe(host: Host) -> None:
     assert "no issues" in host.check_output("site-manage check --deploy --fail-level WARNING")
 
