@@ -212,11 +212,22 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
         assert variables["CHOSEN_WITH"] == bad.name
 
 
+def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) -> None:
+    answered = {answer.release for answer in light_load.answers() if answer.release}
+
+    assert answered
+    # Every release that was deployed for good, by what the host noted of it.
+    assert answered <= site.passed()
+
+
 @pytest.mark.parametrize(("step", "is_new"), [("judge", False), ("switch", True), ("health", False)])
 def test_style_sheet_without_a_hash_changes_with_the_switch(
     site: Site, serving: Release, step: str, is_new: bool
 ) -> None:
-    """Killed after a step, a run leaves what is served then; failed after one, it leaves what was."""
+    """Killed after a step, a run leaves what is served then; failed after one, it leaves what was.
+
+    Behind the test of all answers: who is killed behind `judge` leaves a release that answers.
+    """
     new = site.make()
     how = ":kill" if step != "health" else ""
     assert site.deploy(new, "--extra-vars", f"site_release_drill={step}{how}").status != 0
@@ -228,11 +239,3 @@ def test_style_sheet_without_a_hash_changes_with_the_switch(
     assert answer.headers["Cache-Control"] == "no-cache"
     assert answer.headers["ETag"]
     assert site.deploy(serving).status == 0  # as it was
-
-
-def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) -> None:
-    answered = {answer.release for answer in light_load.answers() if answer.release}
-
-    assert answered
-    # Every release that was deployed for good, by what the host noted of it.
-    assert answered <= site.passed()
