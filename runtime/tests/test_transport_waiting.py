@@ -182,28 +182,43 @@ def sleepers(redis: Redis) -> int:
         return sum(client.zcard(key) for key in client.keys(f"{SLEEPERS}*"))
 
 
+@pytest.mark.parametrize("count", [1, 10], ids=["one queue", "ten queues in turn"])
 def test_of_a_team_one_asks_and_once_for_each_message(
-    environment: dict[str, str], redis: Redis
+    count: int, environment: dict[str, str], redis: Redis
 ) -> None:
-    """Who takes the last message learns with it that there is no more, and the others sleep."""
+    """Who takes the last message learns with it that there is no more, and the others sleep.
+
+    A sleeper that has watched other queues before is told of each once: that is no call.
+    """
+    queues = [f"queue{number}" for number in range(count)]
+    consumes = ONE, f"--queues={','.join(queues)}"
     with (
-        worker(environment, ONE) as one,
-        worker(environment, ONE) as other,
-        worker(environment, ONE) as third,
+        worker(environment, *consumes) as one,
+        worker(environment, *consumes) as other,
+        worker(environment, *consumes) as third,
+        sender(redis.url) as send_one,
     ):
         for each in (one, other, third):
             each.told("READY=1")
 
+        def do(times: int) -> None:
+            for _ in range(times):
+                for queue in queues:
+                    name = f"task {next(_numbers)}"
+                    send_one(name, 0, queue=queue)
+                    one.waits(lambda n=name: f"ended {n}" in record(environment), name, SOON)
+                    one.waits(lambda: messages(redis, queue) == (0, 0), "acknowledgement", SOON)
+
         def settles() -> bool:
-            does(one, environment, redis)
+            do(1)
             return sleepers(redis) == 2
 
         assert comes_true(settles, 60)
+        do(1)  # of each queue the sleepers are told once more
         with inside(redis) as client:
             client.config_resetstat()
             since = client.time()[0]
-            for _ in range(100):
-                does(one, environment, redis)
+            do(100 // count)
             asked = calls(redis, "lmpop")
             seconds = client.time()[0] - since + 1
     # By itself each asks once a second.

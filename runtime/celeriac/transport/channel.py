@@ -27,7 +27,7 @@ from celeriac.transport.holder import LEASE_SECONDS, Holder, clock, holder_of
 from celeriac.transport.qos import QoS
 from celeriac.transport.recovery import DELIVERIES, Keys, Recovery
 from celeriac.transport.scripts import TURN
-from celeriac.transport.waking import WAKE, Waking, call
+from celeriac.transport.waking import CALLED, WAKE, Waking, call
 
 # Of a long queue so many messages are taken in one turn, if there is room for them.
 BATCH = 10
@@ -245,6 +245,9 @@ class _Channel(Full):
         try:
             answer = self._answer(connection, options)
             self.holder.said(list(self._said))
+            if answer == CALLED:
+                self.waking.was_called()
+                raise Empty
             if not answer:
                 self.waking.nothing_found(sleeps=answer is not None)
                 raise Empty
@@ -308,7 +311,7 @@ class _Channel(Full):
         wanted: int,
         *,
         watches: bool = False,
-        sleeps: tuple[str, str, str] | None = None,
+        sleeps: tuple[str, str, str, bool] | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and the arguments of a turn, but for what is acknowledged.
 
@@ -325,8 +328,8 @@ class _Channel(Full):
         ]  # fmt: skip
         if sleeps is None:
             return lists.keys, [*question, "", "", int(watches), 0]
-        name, sleepers, call_key = sleeps
-        return [call_key], [*question, name, sleepers, 0, len(lists.keys), *lists.keys]
+        name, sleepers, call_key, told = sleeps
+        return [call_key], [*question, name, sleepers, int(told), len(lists.keys), *lists.keys]
 
     def _sayable(self) -> tuple[str, ...]:
         """Return what can be acknowledged with a question: what was taken as this holder."""

@@ -11,6 +11,8 @@ Who watched, and takes all that there was, watches on: one question for each mes
 All who watch are told, and one gets the message. So that a host with many idle workers does not ask
 many times for each message, who has lost that race goes to sleep, if there are others of its team
 (who consume the same queues): one that has no room any more calls a sleeper, which watches then.
+A sleeper is still told, once, of each list that it has watched before: it only looks whether it was
+called, for who races with the one that watches would be awake as soon as it wins.
 
 Without news a channel asks each second, as BRPOP does: so the news decide on latency alone.
 (https://redis.io/docs/latest/commands/client-tracking/)
@@ -26,6 +28,8 @@ from typing import Any
 from celeriac.transport.scripts import CALL, TEAM
 
 WAKE = "WAKE"
+# The answer of a turn to a sleeper that was called.
+CALLED = 1
 # Who has no room for so long calls another; when nobody sleeps, it does not ask again for a while.
 CALL_SECONDS = 0.01
 CALL_AGAIN_SECONDS = 0.25
@@ -60,7 +64,7 @@ class Waking:
         self._was_told = False  # and before it
         self.watches = False
         self._raced = False  # it was told while it watched: another one may have the message
-        self._called = False  # it slept, and was told
+        self._called = False  # it slept, and is to watch
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
         self._met_at = 0.0
@@ -113,14 +117,15 @@ class Waking:
         pause = float(self._channel.brpop_timeout or 1)
         return min(pause, max(self._quiet_until - monotonic(), 0.001)) if self._told else pause
 
-    def asks(self, queues: Iterable[str]) -> tuple[str, str, str] | None:
+    def asks(self, queues: Iterable[str]) -> tuple[str, str, str, bool] | None:
         """Note that a question is sent; return what it says of a process that is to sleep then.
 
         Args:
             queues: which are asked for.
 
         Returns:
-            The holder, the key of the sleepers, and that by which it is called; None if it watches.
+            The holder, the key of the sleepers, that by which it is called, and whether it slept
+            and was told; None if it watches.
         """
         called, raced = self._called, self._raced
         self._was_told = self._told
@@ -128,7 +133,8 @@ class Waking:
         if called or not (raced or self._sleeps) or not self._may_sleep:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
-        return name, self._keys(queues)[1], f"{prefix}{CALLS}{name}"
+        told = self._sleeps and self._was_told
+        return name, self._keys(queues)[1], f"{prefix}{CALLS}{name}", told
 
     def nothing_found(self, *, sleeps: bool) -> None:
         """Note that all lists are empty now, and whether this process sleeps.
@@ -139,6 +145,10 @@ class Waking:
         # The event loop turns by itself that often: a little less, or every second turn asks.
         pause = 0.9 * (self._channel.brpop_timeout or 1)
         self._quiet_until = 0.0 if self._told else monotonic() + pause
+
+    def was_called(self) -> None:
+        """Note that this process slept and is to watch: the next question is that of a watcher."""
+        self._called, self._sleeps, self._quiet_until = True, False, 0.0
 
     def found(self, *, all_of_it: bool) -> None:
         """Note that there was a message, and whether that was all, and the lists are watched."""
@@ -155,7 +165,7 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
-        self._raced, self._called = self.watches, self._sleeps
+        self._raced = self.watches
         self._told, self._quiet_until = True, 0.0
         connection = self._client.connection
         try:
@@ -183,8 +193,7 @@ class Waking:
         members, asleep = TEAM(client, team, sleepers, name, TEAM_SECONDS)
         self._may_sleep = asleep - self._sleeps + 1 < members
         if self._sleeps and asleep == members:
-            self._called = True  # by nobody, for nobody watches
-            self.hurry()
+            self.was_called()  # by nobody, for nobody watches
 
     def leave(self, queues: Iterable[str]) -> None:
         """Be no more of the team, and let another one watch.

@@ -3,10 +3,11 @@
 -- KEYS  the lists, in the order in which they are to be looked at; or the key by which a sleeper is called.
 -- ARGV  1 lease  2 unacked  3 index  4 held  5 number of this question  6 messages wanted at most  7 lists that are
 --       not noted, as "1 4 "  8 the time  9 the holder, if it sleeps when there is nothing, or ''  10 the sleepers
---       11 whether the lists are to be watched at once, if that was all  12 how many lists follow, for a sleeper
---       13... these lists, then tags to acknowledge.
+--       11 whether the lists are to be watched at once, if that was all; of a sleeper: whether it was told, and only looks
+--       whether it was called  12 how many lists follow, for a sleeper  13... these lists, then tags to acknowledge.
 -- Returns for each message its list, the message, and its tag (false: not noted); then whether there is no more, and the
--- lists are watched. When all lists were empty: false, and the lists are watched; 0 if it sleeps.
+-- lists are watched. When all lists were empty: false, and the lists are watched; 0 if it sleeps; 1 if it was called, and
+-- is to ask again as one that watches.
 --
 -- What is watched is what a script declares, if it reads anything: hence a sleeper's lists, and all keys that are only
 -- written, are in ARGV. What frees memory comes first: when it is full, Redis refuses the first command that needs some, but
@@ -75,8 +76,10 @@ local function pop()
     end
 end
 
-local list, message = pop()
+local list, message
+if ARGV[9] == '' or ARGV[11] == '0' then list, message = pop() end
 if not list and ARGV[9] ~= '' then
+    if redis.call('DEL', KEYS[1]) == 1 then return 1 end
     redis.call('ZADD', ARGV[10], ARGV[8], ARGV[9])
     redis.call('EXISTS', KEYS[1])
     return 0
