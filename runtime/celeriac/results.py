@@ -23,6 +23,7 @@ from typing import Any
 
 from celery import maybe_signature
 from django.db import connections, router, transaction
+from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
 from django_celery_results.backends.database import DatabaseBackend as StockBackend
 from django_celery_results.backends.database import trigger_callback
@@ -68,11 +69,12 @@ class DatabaseBackend(StockBackend):
         if not (request.id and request.group):
             return
         with transaction.atomic(using=router.db_for_write(ChordCounter)):
-            counters = ChordCounter.objects.select_for_update()
-            counter = counters.filter(group_id=request.group).first()
-            if counter is None:
+            counters = ChordCounter.objects.filter(group_id=request.group)
+            # Written before it is read: SQLite refuses at once who has read and wants to write
+            # while another one does.
+            if not counters.update(count=F("count") - 1):
                 return  # the body was sent
-            counter.count -= 1
+            counter = counters.get()
             if counter.count <= 0:
                 header = counter.group_result(app=self.app)
                 counter.count = sum(not each.ready() for each in header.results)
@@ -80,8 +82,8 @@ class DatabaseBackend(StockBackend):
                     body = maybe_signature(request.chord, app=self.app)
                     trigger_callback(app=self.app, callback=body, group_result=header)
                     counter.delete()
-                    return
-            counter.save(update_fields=["count"])
+                else:
+                    counter.save(update_fields=["count"])
 
 
 def storable(text: Any) -> Any:

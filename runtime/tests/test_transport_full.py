@@ -1,7 +1,7 @@
 """A Redis that is full refuses what is new, and nothing of what it has is lost."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,21 @@ def fill(redis: Redis) -> None:
         client.config_set("maxmemory", 1)
 
 
-def publish_until_refused(redis: Redis, names: Iterator[str]) -> tuple[list[str], int]:
+@contextmanager
+def room_for_more(redis: Redis) -> Iterator[None]:
+    """Let there be room for a hundred long messages, and none from then on."""
+    with client_of(redis) as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2 * MEGABYTE)
+    yield
+    fill(redis)
+
+
+def names(kind: int, count: int = 100) -> Iterator[str]:
+    """Return names of tasks."""
+    return (f"{kind}-{number}" for number in range(count))
+
+
+def publish(redis: Redis, names: Iterable[str], *, until_refused: int) -> tuple[list[str], int]:
     """Send long tasks until some are refused; return the names of the others, and how many were."""
     accepted, refused = [], 0
     with (
@@ -56,10 +70,9 @@ def publish_until_refused(redis: Redis, names: Iterator[str]) -> tuple[list[str]
                 )
             except (OperationalError, redis_client.exceptions.ResponseError):
                 refused += 1
-                time.sleep(0.01)
             else:
                 accepted.append(name)
-            if refused == 100:
+            if refused == until_refused:
                 break
     return accepted, refused
 
@@ -68,24 +81,28 @@ def test_all_that_a_full_redis_accepted_is_executed_once_and_no_worker_ends(
     small_environment: dict[str, str], small_redis: Redis
 ) -> None:
     """It is full again and again, while two workers do what they can."""
+    accepted: list[str] = []
     with worker(small_environment) as first, worker(small_environment) as second:
         first.told("READY=1")
         second.told("READY=1")
-        names = (f"{number}" for number in range(20_000))
-        accepted, refused = publish_until_refused(small_redis, names)
-        assert refused == 100
+        for number in range(10):
+            with room_for_more(small_redis):
+                accepted += publish(small_redis, names(number), until_refused=20)[0]
+            # However fast the workers are.
+            assert publish(small_redis, ["refused"] * 20, until_refused=20) == ([], 20)
+        assert accepted
         first.waits(lambda: ended(small_environment) >= {*accepted}, "end of all", within=120)
         nothing_left(second, small_redis)
         assert starts(small_environment) == dict.fromkeys(accepted, 1)
-        assert first.process.poll() is None
+        assert first.process.poll() is second.process.poll() is None
 
 
 def test_a_worker_that_is_started_while_redis_is_full_empties_it(
     small_environment: dict[str, str], small_redis: Redis
 ) -> None:
     """Nobody else would."""
-    names = (f"{number}" for number in range(20_000))
-    accepted, _ = publish_until_refused(small_redis, names)
+    accepted, refused = publish(small_redis, names(0, 20_000), until_refused=100)
+    assert refused == 100
     fill(small_redis)
     with worker(small_environment, mingle=True) as only:
         only.waits(lambda: ended(small_environment) >= {*accepted}, "end of all", within=120)

@@ -48,6 +48,11 @@ def have_ended(environment: dict[str, str], number: int) -> bool:
     return len(names(record(environment), "ended")) == number
 
 
+def is_done(environment: dict[str, str], redis: Redis, queue: str, name: str) -> bool:
+    """Return whether a task has ended, and is acknowledged."""
+    return f"ended {name}" in record(environment) and messages(redis, queue) == (0, 0)
+
+
 def waiting(redis: Redis) -> list[tuple[str, str]]:
     """Return who waits: the ids of the connection that asks, and of the one that is told."""
     with inside(redis) as client:
@@ -206,8 +211,7 @@ def test_of_a_team_one_asks_and_once_for_each_message(
                 for queue in queues:
                     name = f"task {next(_numbers)}"
                     send_one(name, 0, queue=queue)
-                    one.waits(lambda n=name: f"ended {n}" in record(environment), name, SOON)
-                    one.waits(lambda: messages(redis, queue) == (0, 0), "acknowledgement", SOON)
+                    one.waits(partial(is_done, environment, redis, queue, name), name, SOON)
 
         def settles() -> bool:
             do(1)
