@@ -190,14 +190,19 @@ def test_of_a_short_queue_one_is_taken_at_a_time(environment: dict[str, str], re
     assert begun(environment) == tasks
 
 
+def have_begun(environment: dict[str, str], number: int) -> bool:
+    """Return whether so many tasks have begun."""
+    return len(begun(environment)) == number
+
+
 def test_no_more_is_taken_than_there_is_room_for(environment: dict[str, str], redis: Redis) -> None:
     with sender(redis.url) as send_one:
         for number in range(LONG):
             send_one(str(number), task="wait_for_file")
     with worker(configured(environment, prefetch=3)) as only:
-        only.waits(lambda: len(begun(environment)) == 2, "running tasks")
         only.waits(lambda: messages(redis) == (LONG - 6, 6), "full prefetch")
         for ended in range(1, 4):
+            only.waits(partial(have_begun, environment, 1 + ended), "running tasks")
             let_end(environment, begun(environment)[-1])
             only.waits(partial(are_left, redis, LONG - 6 - ended, 6), "full prefetch")
         time.sleep(1.5)  # it would ask once a second
