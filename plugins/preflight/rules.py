@@ -428,9 +428,9 @@ def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
     for process, group in _PROCESSES.items():
         for host in site.members.get(group, ()):
-            needs = (site.value(host, "site_memory_mb") or {}).get(process)
-            for limit in ("high", "max"):
-                name = f"{process.replace('-', '_')}_memory_{limit}"
+            names = [f"{process.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
+            for name in (name for name in names if name in site.names):
+                needs = (site.value(host, "site_memory_mb") or {}).get(process)
                 value = site.value(host, name)
                 if fault := fault_of_limit(value, needs):
                     yield Problem(
@@ -443,11 +443,11 @@ def memory_limits_suffice(site: Site) -> Iterator[Problem]:
 def connections_suffice(site: Site) -> Iterator[Problem]:
     """PostgreSQL lets in all that may be connected at once, a deploy included."""
     for host in site.members.get("database", ()):
-        settings, needs = site.value(host, "postgresql_settings"), site.value(host, "site_database_connections")
-        environment = site.value(host, "site_environment")
+        settings, environment = site.value(host, "postgresql_settings"), site.value(host, "site_environment")
         elsewhere = isinstance(environment, dict) and "DATABASE_URL" in environment
-        if not isinstance(settings, dict) or "max_connections" not in settings or not needs or elsewhere:
+        if not isinstance(settings, dict) or "max_connections" not in settings or elsewhere:
             continue
+        needs = site.value(host, "site_database_connections") or {}
         chosen, needed = str(settings["max_connections"]), sum(needs.values())
         parts = ", ".join(f"{count} {name}" for name, count in needs.items())
         if not chosen.isdecimal():
