@@ -33,10 +33,6 @@ options:
     description: The free disk space that /srv and /var must have, in megabytes.
     type: int
     default: 2048
-  memory_mb:
-    description: The memory that the host must have, in megabytes.
-    type: int
-    default: 450
   groups:
     description: The inventory groups of the host.
     type: list
@@ -104,6 +100,7 @@ ansible_facts:
       python: 3.13.5
       cpus: 2
       memory_mb: 3913
+      swap_mb: 1023
       disk_free_mb: 17210
       architecture: x86_64
 """
@@ -209,16 +206,6 @@ def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
             f"preflight_host_free_disk_mb: {max(1, amount // 2)}        (or make room: sudo "
             "apt-get clean; sudo journalctl --vacuum-size=100M)",
         )
-
-
-def memory_fault(memory_mb: int, wanted_mb: int) -> Fault | None:
-    """Refuse a host with too little memory."""
-    if memory_mb >= wanted_mb:
-        return None
-    return Fault(
-        f"The host has {memory_mb} MB of memory; {wanted_mb} MB are wanted.",
-        f"preflight_host_memory_mb: {memory_mb}        (or a larger host)",
-    )
 
 
 def account_faults(accounts: Iterable[str], home: str) -> Iterator[Fault]:
@@ -332,9 +319,9 @@ def lock_holder(locks: str, inode: int) -> int | None:
     return None
 
 
-def meminfo_mb(text: str) -> int:
-    """The whole memory in the text of /proc/meminfo, in megabytes."""
-    match = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
+def meminfo_mb(text: str, name: str) -> int:
+    """An amount in the text of /proc/meminfo, in megabytes."""
+    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
     return int(match.group(1)) // 1024 if match else 0
 
 
@@ -378,10 +365,12 @@ def apt_warning() -> str | None:
 
 def host_facts() -> dict[str, Any]:
     """What the host is."""
+    meminfo = read(Path("/proc/meminfo"))
     return {
         "python": ".".join(map(str, distribution_python())),
         "cpus": len(os.sched_getaffinity(0)),
-        "memory_mb": meminfo_mb(read(Path("/proc/meminfo"))),
+        "memory_mb": meminfo_mb(meminfo, "MemTotal"),
+        "swap_mb": meminfo_mb(meminfo, "SwapTotal"),
         "disk_free_mb": min(map(free_mb, DISK_FOLDERS)),
         "architecture": platform.machine(),
     }
@@ -394,7 +383,6 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         distribution_fault(os_release(read(OS_RELEASE)), untested=params["untested"]),
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
-        memory_fault(facts["memory_mb"], params["memory_mb"]),
     ]
     yield from (fault for fault in found if fault)
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
@@ -415,7 +403,6 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "free_disk_mb": {"type": "int", "default": 2048},
-            "memory_mb": {"type": "int", "default": 450},
             "groups": {"type": "list", "elements": "str", "default": []},
             "untested": {"type": "bool", "default": False},
             "accounts": {"type": "list", "elements": "str", "default": []},

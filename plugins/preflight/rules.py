@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .certificate import faults_of
+from .memory import fault_of_limit
 from .names import nearest
 from .problem import Place, Problem
 from .source import SourceError, read_source
@@ -59,7 +60,7 @@ RANGES = {
 }
 
 # Where that is not enough: a page that may take no time is none.
-LEAST = {"gunicorn_timeout_seconds": 1}
+LEAST = {"gunicorn_timeout_seconds": 1, "preflight_host_memory_mb": 0}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
 # two texts to `hmac.compare_digest`), and the token goes through a header.
@@ -94,6 +95,10 @@ ORDER = (
         (5, 20),
     ),
 )
+
+
+# The units that may have limits of memory, and the group in which each runs.
+_PROCESSES = {"gunicorn": "web", "celery-worker": "workers", "celery-beat": "beat", "flower": "monitor"}
 
 
 class Site(Protocol):
@@ -419,6 +424,48 @@ def login_paths_are_paths(site: Site) -> Iterator[Problem]:
                 )
 
 
+def memory_limits_suffice(site: Site) -> Iterator[Problem]:
+    """A limit is written as systemd reads it, and a process can live with it."""
+    for process, group in _PROCESSES.items():
+        for host in site.members.get(group, ()):
+            names = [f"{process.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
+            for name in (name for name in names if name in site.names):
+                needs = (site.value(host, "site_memory_mb") or {}).get(process)
+                value = site.value(host, name)
+                if fault := fault_of_limit(value, needs):
+                    yield Problem(
+                        f"`{name}` is {value}, {fault}.",
+                        site.place(host, name),
+                        f"{name}: {2 * needs if needs else 512}M        (or infinity, for no limit)",
+                    )
+
+
+def connections_suffice(site: Site) -> Iterator[Problem]:
+    """PostgreSQL lets in all that may be connected at once, a deploy included."""
+    for host in site.members.get("database", ()):
+        settings, environment = site.value(host, "postgresql_settings"), site.value(host, "site_environment")
+        elsewhere = isinstance(environment, dict) and "DATABASE_URL" in environment
+        if not isinstance(settings, dict) or "max_connections" not in settings or elsewhere:
+            continue
+        needs = site.value(host, "site_database_connections") or {}
+        chosen, needed = str(settings["max_connections"]), sum(needs.values())
+        parts = ", ".join(f"{count} {name}" for name, count in needs.items())
+        if not chosen.isdecimal():
+            fault = "that is no whole number"
+        elif int(chosen) < needed:
+            fault = (
+                f"the site may have {needed} connections ({parts}): each thread of gunicorn has one and each task, "
+                "and in a deploy there are two sets of them"
+            )
+        else:
+            continue
+        yield Problem(
+            f"`postgresql_settings` has `max_connections` {chosen}, and {fault}.",
+            site.place(host, "postgresql_settings"),
+            f"postgresql_settings: {{ max_connections: {max(100, needed)} }}        (or without it: it is derived)",
+        )
+
+
 def certificate_is_complete(site: Site) -> Iterator[Problem]:
     """A certificate comes with its key, both exist here, and `nginx_tls` asks for them."""
     paths = ("nginx_tls_certificate", "nginx_tls_key")
@@ -503,6 +550,8 @@ RULES: tuple[Rule, ...] = (
     secrets_can_be_given,
     flower_username_is_one,
     login_paths_are_paths,
+    memory_limits_suffice,
+    connections_suffice,
     certificate_is_complete,
     certificate_fits,
     certificate_files_exist,

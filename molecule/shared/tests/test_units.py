@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from stack.machine import PROCESS_UNITS, PROCESSES, Machine
@@ -50,6 +51,13 @@ def test_unit_is_sandboxed(host: Host, unit: str) -> None:
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
     assert exposure, report
     assert float(exposure[1]) <= 1.5, report
+
+
+def test_a_limit_of_memory_is_the_one_that_was_chosen(machine: Machine, choices: dict[str, Any]) -> None:
+    assert [choices[f"celery_worker_memory_{limit}"] for limit in ("high", "max")] == ["1.5G", "2G"]
+    found = [int(machine.show("celery-worker", name)) for name in ("MemoryHigh", "MemoryMax")]
+    assert found == [1536 * 2**20, 2048 * 2**20]
+    assert machine.show("gunicorn", "MemoryMax") == "infinity"
 
 
 def test_no_unit_has_failed(host: Host) -> None:

@@ -342,6 +342,30 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "which is no path",
         "site_login_paths: [/admin/login/]",
     ),
+    "limit of memory that is no size": (
+        choose("celery_worker_memory_max: 1 gigabyte\n"),
+        f"{CHOICES_FILE}:3",
+        "`celery_worker_memory_max` is 1 gigabyte, which systemd does not take for a size",
+        "celery_worker_memory_max: 310M",
+    ),
+    "limit that a process could not start with": (
+        choose("gunicorn_workers: 8\ngunicorn_memory_high: 300M\n"),
+        f"{CHOICES_FILE}:4",
+        "`gunicorn_memory_high` is 300M, and 515 MB are what it has at rest",
+        "gunicorn_memory_high: 1030M",
+    ),
+    "fewer connections than threads": (
+        choose("gunicorn_workers: 10\npostgresql_settings: { max_connections: 100 }\n"),
+        f"{CHOICES_FILE}:4",
+        "`max_connections` 100, and the site may have 106 connections (4 celery-beat, 9 celery-worker, 1 flower, 80",
+        "postgresql_settings: { max_connections: 106 }",
+    ),
+    "connections that are no number": (
+        choose("postgresql_settings: { max_connections: many }\n"),
+        f"{CHOICES_FILE}:3",
+        "`max_connections` many, and that is no whole number",
+        "postgresql_settings: { max_connections: 100 }",
+    ),
     "certificate without a key": (
         choose("nginx_tls: certificate\nnginx_tls_certificate: /etc/hostname\n"),
         CHOICES_FILE,
@@ -445,6 +469,18 @@ RIGHT = {
         "vault_site_health_token: '$`,\"'\n"
     ),
     "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
+    "limits of memory": (
+        "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"
+        "flower_memory_max: infinity\n"
+    ),
+    "connections enough": "gunicorn_workers: 8\npostgresql_settings: { max_connections: 100 }\n",
+    "a database elsewhere, which may be a pooler": (
+        "gunicorn_workers: 10\npostgresql_settings: { max_connections: 50 }\n"
+        "site_environment: { DATABASE_URL: 'postgresql://pool.mysite.test/site' }\n"
+    ),
+    "no limit where a need is not known yet": (
+        "celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\ncelery_worker_memory_max: 100M\n"
+    ),
     "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
     "a name for a playbook of one's own": ("site_extra_variables: [backup_target]\nbackup_target: nas\n"),
 }

@@ -308,13 +308,13 @@ def caller(name: str) -> str:
     )
 
 
-def unit_text(loader: DataLoader, folder: Path, name: str) -> str:
-    """The unit of a process, from the call of its role."""
+def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
+    """The unit of a process by choices, from the call of its role."""
     file = next(file for file in task_files(caller(name)) if name in file.read_text())
     trusted = loader.load_from_file(str(file), trusted_as_template=True)
     passed = next(task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
     variables = variables_for(loader, caller(name), folder)
-    variables |= variables_for(loader, "systemd_service", folder) | dict(passed)
+    variables |= variables_for(loader, "systemd_service", folder) | dict(passed) | choices
     return render(loader, ROOT / "templates" / "systemd" / "service.j2", variables)
 
 
@@ -354,6 +354,18 @@ def test_a_unit_does_not_go_down_with_its_broker(loader: DataLoader, tmp_path: P
     text = unit_text(loader, tmp_path, name)
     tied = re.findall(r"^(?:Requires|BindsTo|Requisite)=.*$", text, re.MULTILINE)
     assert [line for line in tied if "redis" in line or "postgres" in line] == []
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_unit_has_a_limit_of_memory_where_one_is_chosen(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """And no line where none is: another text would replace the process."""
+    role = name.replace("-", "_")
+    assert "Memory" not in unit_text(loader, tmp_path, name).replace("MemoryDenyWriteExecute", "")
+
+    text = unit_text(loader, tmp_path, name, **{f"{role}_memory_high": "600M", f"{role}_memory_max": "1.5G"})
+
+    service = text.partition("[Service]")[2].partition("[X-Celeriac]")[0].splitlines()
+    assert [line for line in service if re.match("Memory(High|Max)=", line)] == ["MemoryHigh=600M", "MemoryMax=1.5G"]
 
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
@@ -430,6 +442,32 @@ def test_workers_are_asked_where_they_consume(
     given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", celery_worker_queues=queues)
 
     assert given["CELERIAC_PING_QUEUE"] == asked
+
+
+# ── PostgreSQL ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("choices", "settings"),
+    [
+        ({}, {}),
+        ({"gunicorn_workers": 10}, {"max_connections": 106}),
+        ({"gunicorn_workers": 10, "postgresql_settings": {"max_connections": 300}}, {"max_connections": 300}),
+        ({"postgresql_settings": {"work_mem": "8MB"}}, {"work_mem": "8MB"}),
+    ],
+)
+def test_postgresql_has_room_for_all_connections(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """Also in a play that runs none of the processes. Debian's own number does for most: no restart for those."""
+    variables = variables_for(loader, "postgresql", tmp_path)
+    for name in ("gunicorn_workers", "gunicorn_threads", "celery_worker_concurrency"):
+        del variables[name]
+    found = Templar(loader=loader, variables=variables | choices).template(
+        trust_as_template("{{ __postgresql_settings }}")
+    )
+
+    assert found == settings
 
 
 # ── Nginx ────────────────────────────────────────────────────────────────────────────────────────
