@@ -99,11 +99,12 @@ class History(RuleBasedStateMachine):
 
     @rule(who=workers, what=st.lists(st.tuples(outcomes, fates), min_size=1, max_size=4))
     def work(self, who: int, what: list[tuple[str, str]]) -> None:
-        """A worker takes messages, and does them one after the other."""
+        """A worker takes messages, does them one after the other, and has the journal written."""
         for outcome, fate in what:
             self.take(who, 1)
             self.begin(who, -1)
             self.end(who, -1, outcome, fate)
+        self.flush(who)
 
     @rule(who=workers, seen=st.booleans())
     def kill(self, who: int, seen: bool) -> None:

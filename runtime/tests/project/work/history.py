@@ -249,7 +249,7 @@ def do(who: int, what: str, *arguments: Any) -> dict[str, Any]:
         worker.ledger.flush()
     else:
         getattr(worker, what)(*arguments)
-    return found()
+    return found(flushed=what == "flush")
 
 
 def finish() -> dict[str, Any]:
@@ -269,11 +269,15 @@ def finish() -> dict[str, Any]:
         last.end(0, "succeed", 0, "")
     for each in _workers:
         each.ledger.flush()
-    return found()
+    return found(flushed=True)
 
 
-def found() -> dict[str, Any]:
-    """Return what was accepted, what ended, what Redis has, and what the journal says has ended."""
+def found(*, flushed: bool = False) -> dict[str, Any]:
+    """Return what was accepted, what ended, what Redis has, and what the journal says has ended.
+
+    Args:
+        flushed: only then has the journal something else to say.
+    """
     client = _workers[0].channel.recovery._client
     with client.pipeline() as asked:
         asked.lrange(QUEUE, 0, -1).hvals("unacked").hvals(parking.PARKED)
@@ -283,7 +287,8 @@ def found() -> dict[str, Any]:
         *(json.loads(text)[0] for text in taken),
         *(json.loads(json.loads(text)["message"]) for text in parked),
     ]
-    ended = Dispatch.objects.exclude(ended_at=None).values_list("args", "retries")
+    rows = Dispatch.objects.exclude(ended_at=None).values_list("args", "retries")
+    ended = rows if flushed else []
     return {
         "accepted": [*_accepted],
         "ended": [*_ended],
