@@ -146,7 +146,7 @@ def test_what_is_accepted_is_there_until_it_has_ended_once(machine: type[History
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=2000 if FULL else 60,
+            max_examples=2000 if FULL else 40,
             stateful_step_count=40,
             deadline=None,
             derandomize=not FULL,

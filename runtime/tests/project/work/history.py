@@ -105,7 +105,8 @@ class Worker:
         self.running: list[tuple[Any, Any]] = []
         self.controller = SimpleNamespace(app=app, pool=self.pool, consumer=None, state=state)
         self.controller.consumer = self._consumer()
-        step.Request = STOCK_REQUEST
+        for task in app.tasks.values():
+            task.Request = STOCK_REQUEST  # not that of another worker
         Deliveries(self.controller).start(self.controller)
         requests.install({step.name: step}, self.ledger)
         self.handle = step.start_strategy(app, self.controller.consumer)
