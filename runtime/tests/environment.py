@@ -88,7 +88,7 @@ def sessions(environment: dict[str, str]) -> int:
     return int(row[0])
 
 
-def comes_true(condition: Callable[[], bool], within: float = 10) -> bool:
+def comes_true(condition: Callable[[], bool], within: float = 60) -> bool:
     """Wait until a condition is true, at most some seconds; return whether it became so."""
     deadline = time.monotonic() + within
     while not condition():

@@ -97,7 +97,7 @@ class Supervised:
                 raise AssertionError(f"no {what} {why}: {self.notifications.texts()}\n{log}")
             time.sleep(0.05)
 
-    def stop(self, number: int = signal.SIGTERM, *, within: float = 30) -> float:
+    def stop(self, number: int = signal.SIGTERM, *, within: float = 60) -> float:
         """Send a signal, wait for the end, and return how many seconds it took."""
         began = time.monotonic()
         self.process.send_signal(number)

@@ -190,4 +190,4 @@ def test_a_result_survives_a_restart_of_the_database(
                 rows = session.execute("SELECT status FROM django_celery_results_taskresult")
                 return [row[0] for row in rows]
 
-        running.waits(lambda: states() == ["SUCCESS", "SUCCESS"], "results", within=30)
+        running.waits(lambda: states() == ["SUCCESS", "SUCCESS"], "results")

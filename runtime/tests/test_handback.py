@@ -73,7 +73,7 @@ def test_what_a_rate_limit_holds_goes_back_too(environment: dict[str, str], redi
         first.process.send_signal(signal.SIGTERM)
         first.waits(lambda: messages(redis) == (2, 1), "the limited tasks in the queue")
         let_end(environment, "long")
-        first.process.wait(20)
+        first.process.wait(60)
         assert messages(redis) == (2, 0)
 
 
@@ -92,7 +92,7 @@ def test_a_message_for_a_worker_that_is_stopped_while_it_is_frozen_is_for_others
         first.told("STOPPING=1")
         first.waits(lambda: messages(redis) == (1, 1), "message in the queue")
         let_end(environment, "long")
-        first.process.wait(20)
+        first.process.wait(60)
         assert messages(redis) == (1, 0)
         assert record(environment) == ["began long", "ended long"]
 
@@ -112,7 +112,7 @@ def test_a_message_that_redis_still_hands_to_a_stopped_worker_goes_back(
         sender.send_task("work.tasks.sleep", ("late", 0), ignore_result=True)
         first.waits(lambda: messages(redis) == (1, 1), "message back in the queue")
         let_end(environment, "long")
-        first.process.wait(20)
+        first.process.wait(60)
         assert messages(redis) == (1, 0)
         assert record(environment) == ["began long", "ended long"]
 
@@ -139,7 +139,7 @@ def test_a_task_that_a_process_already_has_is_not_given_back(
         time.sleep(1)
         for each in processes:
             os.kill(each, signal.SIGCONT)
-        running.process.wait(20)
+        running.process.wait(60)
         assert record(environment)[2:] == ["began a", "ended a"]
         assert messages(redis) == (0, 0)
 
@@ -157,7 +157,7 @@ def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(
         time.sleep(2.5)
         began = time.monotonic()
         running.process.send_signal(signal.SIGQUIT)  # an outsider ends the drain
-        running.process.wait(10)
+        running.process.wait(60)
         assert time.monotonic() - began >= 2, "the soft shutdown was cut short"
         assert messages(redis) == (1, 0)
         assert record(environment)[2:] == ["ended ends"]
@@ -177,7 +177,7 @@ def test_the_clock_of_the_drain_does_not_end_a_soft_shutdown_that_an_outsider_be
         running.told("STOPPING=1")
         time.sleep(1)
         running.process.send_signal(signal.SIGQUIT)
-        running.process.wait(20)
+        running.process.wait(60)
         assert record(environment) == ["began a", "ended a"]
         assert messages(redis) == (0, 0)
 
@@ -187,7 +187,7 @@ def test_a_worker_without_its_broker_still_stops(environment: dict[str, str], re
         running.told("READY=1")
         redis.stop()
         running.told("STATUS=waiting for the broker", times=2)
-        running.stop(within=20)
+        running.stop()
 
 
 def test_a_remote_shutdown_gives_back_as_well(environment: dict[str, str], redis: Redis) -> None:

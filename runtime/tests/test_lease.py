@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
-from environment import PROJECT, empty_database, postgresql_session, process_environment
+from environment import (
+    PROJECT,
+    comes_true,
+    empty_database,
+    postgresql_session,
+    process_environment,
+)
 from services import PostgreSQL, Redis, free_port, postgresql_server
 from supervised import Supervised
 
@@ -58,7 +64,7 @@ def first(running: Supervised, text: str) -> float:
 
 def arrived(sends: Arrivals, running: Supervised, name: str, times: int) -> None:
     """Wait until an entry was sent so many times in all."""
-    running.waits(lambda: len(sends.of(name)) >= times, f"{times} sends of {name}", 30)
+    running.waits(lambda: len(sends.of(name)) >= times, f"{times} sends of {name}")
 
 
 def runs(environment: dict[str, str]) -> dict[str, int]:
@@ -127,19 +133,31 @@ def two_speeds() -> dict[str, Any]:
     return {**schedule(1), "slow": {"task": "celeriac.ping", "schedule": 5}}
 
 
+def assert_sent_by_one(environment: dict[str, str], sends: Arrivals) -> None:
+    """Check that what was sent is what the table knows of: of two that send, it would know half.
+
+    And that `two_speeds` were kept, whoever sent; a slow computer can only make it less often.
+    """
+    names = ("entry 0", "slow")
+    assert comes_true(
+        lambda: (
+            [len(sends.of(name)) for name in names] == [runs(environment)[name] for name in names]
+        )
+    ), (sends.sends, runs(environment))
+    assert min(gaps(sends.of("slow"))) > 2.5
+
+
 def test_two_beats_send_as_one(environment: dict[str, str], redis: Redis) -> None:
     environment = with_schedule(environment, two_speeds())
     with arrivals(redis) as sends, beat(environment) as one:
         one.told("READY=1\nSTATUS=last tick")
         with beat(environment) as other:
             other.told(f"READY=1\nSTATUS={STANDBY}")
-            began = time.monotonic()
             arrived(sends, one, "slow", len(sends.of("slow")) + 2)
-            took = time.monotonic() - began
-            assert sum(at > began for at in sends.of("entry 0")) < took + 2
-            assert min(gaps(sends.of("entry 0"))) > 0.5
-            assert min(gaps(sends.of("slow"))) > 4
             assert not any("last tick" in text for text in other.notifications.texts())
+            other.stop()
+            one.stop()
+        assert_sent_by_one(environment, sends)
 
 
 def test_a_standby_leaves_the_schedule_alone_until_it_leads(
@@ -169,10 +187,8 @@ def test_a_deploy_hands_the_lease_over(
             assert old.process.poll() is None, "it had to end first"
             assert old.process.wait(60) == 0
             arrived(sends, new, "slow", len(sends.of("slow")) + 2)
-    every = gaps(sends.of("entry 0"))
-    assert min(every) > 0.5
-    assert max(every) < 8
-    assert all(4 < gap < 13 for gap in gaps(sends.of("slow")))
+            new.stop()
+        assert_sent_by_one(environment, sends)
 
 
 def test_a_first_run_is_not_put_off_by_deploys(environment: dict[str, str], redis: Redis) -> None:

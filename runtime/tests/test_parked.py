@@ -263,7 +263,7 @@ def test_a_drain_is_not_counted(queue: Rabbit) -> None:
         first.process.send_signal(signal.SIGTERM)
         first.waits(lambda: queue.size() == 3, "messages back in the queue")
         first.process.send_signal(signal.SIGQUIT)  # the drain is over
-        first.process.wait(30)
+        first.process.wait(60)
     assert queue.counts() == [0, 0, 0, 0]
 
 
@@ -274,7 +274,7 @@ def test_a_process_that_is_lost_in_a_drain_is(queue: Rabbit) -> None:
         first.process.send_signal(signal.SIGTERM)
         first.told("STOPPING=1")
         let_end(queue.environment, "poison")
-        first.process.wait(30)
+        first.process.wait(60)
     assert queue.counts() == [1]
 
 

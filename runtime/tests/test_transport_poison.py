@@ -224,7 +224,7 @@ def test_only_the_end_of_a_worker_is_counted(impatient: dict[str, str], redis: R
         first.waits(lambda: messages(redis) == (3, 1), "messages back in the queue")
         assert (queued(redis), unfinished(redis)) == (names[1:], [0, 0, 0])
         first.process.send_signal(signal.SIGQUIT)  # the drain is over
-        first.process.wait(30)
+        first.process.wait(60)
     assert (queued(redis), unfinished(redis)) == (names, [0, 0, 0, 0])
     with worker(impatient, ONE) as second, worker(impatient, OTHERS) as looks:
         second.waits(lambda: messages(redis) == (0, 4), "messages taken")

@@ -87,7 +87,7 @@ def test_a_worker_that_knows_them_executes_all_that_another_did_not(
         old.stop()
     assert results(environment) == []
     with worker(newer) as young:
-        young.waits(lambda: len(executed(newer)) == 50, "50 executed tasks", within=30)
+        young.waits(lambda: len(executed(newer)) == 50, "50 executed tasks")
         young.waits(lambda: messages(redis) == (0, 0), "no message left")
         assert sorted(executed(newer)) == sorted(names)
         assert messages(redis, PARKED) == (0, 0)
@@ -107,7 +107,7 @@ def test_both_releases_together_execute_everything(
             new(redis, str(number), kwargs={"seconds": 0.3})
         young.waits(lambda: "unknown here: parked" in old.log.read_text(), "parked task")
         old.stop()
-        young.waits(lambda: len(set(executed(newer))) == 20, "executed tasks", within=30)
+        young.waits(lambda: len(set(executed(newer))) == 20, "executed tasks")
         assert len(executed(newer)) == 20
 
 
@@ -128,7 +128,7 @@ def test_a_task_comes_through_the_parking_unchanged(
         old.waits(lambda: old.log.read_text().count(": parked") == 3, "three parked tasks")
         old.stop()
     with worker(newer) as young:
-        young.waits(lambda: len(executed(newer)) == 2, "task with an ETA and another", within=30)
+        young.waits(lambda: len(executed(newer)) == 2, "task with an ETA and another")
         assert datetime.now(UTC) >= due
         assert sorted(executed(newer)) == ["late", "rich"]
         saw = [line[4:] for line in record(newer) if line.startswith("saw ")]
@@ -162,8 +162,8 @@ def test_what_nobody_knows_does_not_stand_before_what_is_known(
         old.waits(lambda: messages(redis, PARKED) == (121, 0), "one more")
         old.stop()
     with worker(newer) as young:
-        young.waits(lambda: executed(newer) == ["last"], "executed task", within=30)
-        young.waits(lambda: messages(redis, PARKED) == (120, 0), "the unknown ones", within=10)
+        young.waits(lambda: executed(newer) == ["last"], "executed task")
+        young.waits(lambda: messages(redis, PARKED) == (120, 0), "the unknown ones")
         assert "ERROR" not in young.log.read_text()
         young.stop()
     left = {json.loads(text)["headers"]["id"] for text in client.lrange(PARKED, 0, -1)}
@@ -182,7 +182,7 @@ def test_a_task_is_kept_while_the_broker_does_not_take_it(
         send(redis, "known", 0)
         old.waits(lambda: "ended known" in record(environment), "known task")
         client.delete(PARKED)
-        old.waits(lambda: messages(redis, PARKED) == (1, 0), "parked task", within=20)
+        old.waits(lambda: messages(redis, PARKED) == (1, 0), "parked task")
         assert old.log.read_text().count("not parked") == 1, "it was tried too often"
 
 

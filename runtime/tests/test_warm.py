@@ -64,7 +64,7 @@ def test_each_thread_is_warm_before_its_first_request(
 
         # One thread more asks, to compile and import; it serves nobody.
         everything = (WORKERS * (THREADS + 1), WORKERS * THREADS, WORKERS)
-        assert comes_true(lambda: found() == everything, within=20), found()
+        assert comes_true(lambda: found() == everything), found()
         workers = [str(each) for each in children(process.pid)]
     asked = record(environment)
     whose = Counter(tuple(line.split()[1:3]) for line in asked)

@@ -316,7 +316,7 @@ def test_the_status_names_what_is_not_migrated(site: Site, site_on_postgresql: S
 
 def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) -> None:
     assert site_on_postgresql.request("GET", STATUS)[0] == 200
-    assert comes_true(lambda: sessions(site_on_postgresql.environment) == 0, within=2)
+    assert comes_true(lambda: sessions(site_on_postgresql.environment) == 0)
 
 
 def test_a_database_that_is_away_is_an_error_soon(

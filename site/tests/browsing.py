@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from processes import SITE
 
@@ -31,6 +31,7 @@ def chromium() -> Iterator[Browser]:
         pytest.fail("chromium is not installed: apt install chromium")
     # Its sandbox needs rights that root gives up and a container does not have; it sees pages of ours only.
     with sync_playwright() as playwright:
+        expect.set_options(timeout=60_000)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -46,7 +47,7 @@ def window(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
         options: of `Browser.new_context`, such as `locale`, `color_scheme`, `viewport`.
     """
     context = browser.new_context(**{"base_url": url, "viewport": DESK, "locale": "en-GB", **options})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

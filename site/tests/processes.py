@@ -55,7 +55,7 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Return the first true value of the condition; fail the test when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -107,7 +107,7 @@ class RedisServer:
         """End it."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -213,7 +213,7 @@ class RabbitMQServer:
         """End it."""
         for process in reversed(self._processes):
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
     def forget(self, queue: str) -> None:
         """Delete a queue with what waits in it."""
@@ -272,13 +272,13 @@ class Stack:
         """Kill a process with its children, as a power cut would."""
         process = self._processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     def end(self, name: str) -> None:
         """Ask a process to end, and wait until it has."""
         process = self._processes.pop(name)
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
     def spawn(self, name: str, *command: str, **variables: str) -> None:
         """Start a process in `site/`; its output goes to a file that `log` reads."""
@@ -297,7 +297,7 @@ class Stack:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
 
     def log(self, name: str) -> str:
         """Return what a process has said so far."""

@@ -91,7 +91,7 @@ def test_a_task_goes_from_pending_to_success_without_reloading_and_can_be_run_ag
     first = start(page, "add", x="2", y="3.5", countdown="1.5")
     mark(page)
     for state in ("PENDING", "STARTED", "SUCCESS"):
-        expect(page.locator(STATE)).to_contain_text(state, timeout=15_000)
+        expect(page.locator(STATE)).to_contain_text(state)
         keep(page, f"add-{state.lower()}")
     assert is_marked(page)
     assert shown(page, "Result") == "5.5"
@@ -100,7 +100,7 @@ def test_a_task_goes_from_pending_to_success_without_reloading_and_can_be_run_ag
 
     page.get_by_role("button", name="Run again with the same arguments").click()
     page.wait_for_url(lambda url: url != first)
-    expect(page.locator(STATE)).to_contain_text("SUCCESS", timeout=15_000)
+    expect(page.locator(STATE)).to_contain_text("SUCCESS")
     assert (shown(page, "Arguments"), shown(page, "Result")) == (arguments, "5.5")
     second = page.url
     page.get_by_role("link", name=first.split("/")[-2]).click()
@@ -117,10 +117,10 @@ def test_a_running_task_is_terminated_at_once(page: Page, stack: Stack) -> None:
     keep(page, "question")
     page.get_by_role("button", name="Terminate at once").click()
     expect(page.locator(".notice")).to_contain_text("stopped at once")
-    expect(page.locator(STATE)).to_contain_text("REVOKED", timeout=10_000)
+    expect(page.locator(STATE)).to_contain_text("REVOKED")
     keep(page, "terminated")
     start(page, "add", x="1", y="1")
-    expect(page.locator(STATE)).to_contain_text("SUCCESS", timeout=10_000)
+    expect(page.locator(STATE)).to_contain_text("SUCCESS")
     assert "123456 + 1 = " not in stack.log("worker")
 
 
@@ -140,7 +140,7 @@ def test_a_task_that_waits_is_revoked(page: Page) -> None:
 def test_a_time_out_is_shown_as_what_it_is(page: Page) -> None:
     """FAILURE, with the limit that was exceeded."""
     start(page, "exceeds_time_limit")
-    expect(page.locator(STATE)).to_contain_text("FAILURE", timeout=15_000)
+    expect(page.locator(STATE)).to_contain_text("FAILURE")
     assert "TimeLimitExceeded" in shown(page, "Error")
     expect(page.locator(".now")).to_contain_text("There is no state TIMEOUT")
     keep(page, "time-out")
@@ -166,7 +166,7 @@ def test_the_list_shows_what_others_start_without_reloading(page: Page, anna: Vi
     row = page.get_by_role("row").filter(has=page.locator(f"#run-{run_id}"))
     expect(row).to_be_visible()
     row.get_by_role("link").focus()
-    expect(row).to_contain_text("SUCCESS", timeout=15_000)
+    expect(row).to_contain_text("SUCCESS")
     expect(row).to_contain_text("42")
     expect(row.get_by_role("link")).to_be_focused()
     assert is_marked(page)
@@ -201,9 +201,9 @@ def paths(browser: Browser, site: str, session: Any) -> dict[str, str]:
     """A page of each kind, by name; among them a run that has failed and one that waits."""
     with window(browser, site, storage_state=session) as page:
         start(page, "measure")
-        expect(page.locator(STATE)).to_contain_text("SUCCESS", timeout=15_000)
+        expect(page.locator(STATE)).to_contain_text("SUCCESS")
         failed = start(page, "always_fails")
-        expect(page.locator(STATE)).to_contain_text("FAILURE", timeout=15_000)
+        expect(page.locator(STATE)).to_contain_text("FAILURE")
         waits = start(page, "add", x="1", y="1", countdown="600")
     return {
         "home": "/",

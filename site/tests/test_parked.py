@@ -201,7 +201,7 @@ import json, time
 from app import runs
 from django_celery_results.models import TaskResult
 run_id = runs.start("app.tasks.add", [2, 3])
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 120
 while runs.find(run_id).state != "STARTED":
     assert time.monotonic() < deadline, runs.find(run_id)
     time.sleep(0.05)

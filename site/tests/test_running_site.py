@@ -44,5 +44,5 @@ def test_200_views_counted_by_four_processes_at_once_are_200(stack: Stack) -> No
         )
         return int(number)
 
-    wait_for(lambda: done() == 200, "all 200 are done", 40)
+    wait_for(lambda: done() == 200, "all 200 are done", 120)
     assert stack.query("select view_count from app_post where id = 2") == [(200,)]

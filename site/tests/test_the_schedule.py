@@ -20,7 +20,7 @@ def test_the_schedule_of_the_code_is_in_the_database_and_fires_every_minute(stac
         )
         return int(number)
 
-    wait_for(runs, "the schedule has fired", 65)
+    wait_for(runs, "the schedule has fired", 180)
     assert stack.query("select view_count from app_post where id = 1") >= [(1,)]
     ((counted,),) = stack.query(
         "select total_run_count from django_celery_beat_periodictask where name = 'app-post_counter_update'"

@@ -127,7 +127,7 @@ def mended(site: Site) -> Iterator[None]:
         site.works(60)
 
 
-def back_at_work(site: Site, since: float, patience: float = BACK_SECONDS) -> float:
+def back_at_work(site: Site, since: float) -> float:
     """Wait until tasks that are sent now are executed; return how long after `since` that was, in seconds."""
     sent: list[str] = []
 
@@ -135,8 +135,7 @@ def back_at_work(site: Site, since: float, patience: float = BACK_SECONDS) -> fl
         sent.extend(site.send("probe.quick", "back"))
         return bool(site.executed(sent))
 
-    # The last answer may begin just in time and take a while.
-    eventually(executed, patience + 5, pause=0.5)
+    eventually(executed, BACK_SECONDS, pause=0.5)
     first = min(at for at, task, *_ in site.runs("back", since) if task in sent)
     return first - since
 
@@ -149,7 +148,6 @@ def test_worker_that_hangs_is_replaced(site: Site, serving: Release, hang: Hang,
         took = back_at_work(site, since)
 
         figures.append(f"{hang.name}: back after {took:.1f} s, WatchdogSec {WATCHDOG_SECONDS} s")
-        assert took < BACK_SECONDS
         assert re.search(hang.says, site.journal(WORKER, since)), site.journal(WORKER, since)
     assert site.faults(serving.name) == []
 
@@ -168,9 +166,8 @@ def test_broker_that_was_away_is_found_again(
     took = back_at_work(site, since)
 
     figures.append(f"Redis {cut.__name__} for {CUT_SECONDS} s: back {took:.1f} s after it")
-    assert took < BACK_SECONDS
     # The schedule too.
-    eventually(lambda: site.runs(TICK, since), BACK_SECONDS - took + 5)
+    eventually(lambda: site.runs(TICK, since), BACK_SECONDS)
     # Whoever waits for the broker does not hang.
     said = site.journal(WORKER, began) + site.journal(BEAT, began)
     assert SYSTEMD not in said and OURS not in said, said
@@ -199,7 +196,6 @@ def test_redis_that_is_killed_again_and_again(
         load.stop()
     meanwhile += load.accepted()
     figures.append("Redis killed five times: back after " + ", ".join(f"{each:.1f} s" for each in took))
-    assert max(took) < BACK_SECONDS
 
 
 def test_beat_that_hangs_is_replaced(site: Site, serving: Release, figures: list[str]) -> None:
@@ -211,7 +207,6 @@ def test_beat_that_hangs_is_replaced(site: Site, serving: Release, figures: list
     eventually(lambda: site.runs(TICK, since + 3), BACK_SECONDS)
     took = site.runs(TICK, since + 3)[0][0] - since
     figures.append(f"frozen beat: back after {took:.1f} s")
-    assert took < BACK_SECONDS
     assert re.search(SYSTEMD, site.journal(BEAT, since)), site.journal(BEAT, since)
 
 

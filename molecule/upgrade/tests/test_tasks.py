@@ -55,7 +55,10 @@ def scene(site: Site, full: bool) -> Scene:
     began = time.time()
     [long] = site.send("probe.long", "long", 60 if full else 20, word)
     eventually(lambda: site.runs("long started", began), 20)
-    held = {site.send("probe.quick", "held", countdown=each)[0]: time.time() + each for each in COUNTDOWNS}
+    held = {}
+    for each in COUNTDOWNS:
+        due = time.time() + each  # or a little later: sending takes a while
+        held[site.send("probe.quick", "held", countdown=each)[0]] = due
     [revoked] = site.send("probe.quick", "revoked", countdown=COUNTDOWNS[0])
     site.broadcast("revoke", site.node(), task_id=revoked)
     unit = site.machine.show("celery-worker", "Id")
