@@ -9,17 +9,14 @@ Where one is 0 or missing, nothing is forgotten by it.
 """
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.utils import timezone
 
 from celeriac import pruning
 
-if TYPE_CHECKING:
-    from django.contrib.admin.models import LogEntry
 
-
-def model() -> "type[LogEntry]":
+def model() -> Any:
     """Return the model of an entry; its module can be imported where the admin is installed."""
     from django.contrib.admin.models import LogEntry
 
