@@ -78,7 +78,8 @@ class DatabaseBackend(StockBackend):
                 pruning.delete(results.filter(date_done__lt=before), key, _in_chords)
             if rows := pruning.bound("CELERIAC_RESULTS_ROWS"):
                 ended = results.filter(status__in=READY_STATES) if key == "task_id" else results
-                newest = results.reverse().values_list("date_done", flat=True)
+                # By that alone: PostgreSQL counts in its index.
+                newest = results.order_by("-date_done").values_list("date_done", flat=True)
                 for last_kept in newest[rows - 1 : rows]:
                     pruning.delete(ended.filter(date_done__lt=last_kept), key, _in_chords)
 
