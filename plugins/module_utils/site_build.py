@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -47,6 +48,9 @@ STATIC_GRACE_SECONDS = 24 * 3600
 MARK = re.compile(r"\.([0-9a-f]{12})(?=\.[^.]*$|$)")
 # Django's own list of those names; nobody need read it.
 MANIFEST = "staticfiles.json"
+
+# How much uv's cache may hold that no release has. What a release has is a link, and takes no room of its own.
+CACHE_BYTES = 512 * 2**20
 
 # Of what a failed command printed: enough for a traceback, and no more than a person reads.
 LINES_SHOWN = 80
@@ -255,6 +259,14 @@ class Releases:
             if path.is_file() and path not in wanted and path.lstat().st_ctime < before:
                 path.unlink()
 
+    def prune_cache(self) -> None:
+        """Empty uv's cache where it holds too much that no release has: what is needed again is fetched again."""
+        found = [path.lstat() for path in self.cache.rglob("*")]
+        unshared = [each for each in found if stat.S_ISREG(each.st_mode) and each.st_nlink == 1]
+        if sum(512 * each.st_blocks for each in unshared) > CACHE_BYTES:
+            shutil.rmtree(self.cache)
+            self.make_folders()
+
     def old(self, keep: list[str], kept: int) -> list[str]:
         """Return the releases that may go, the oldest first.
 
@@ -373,6 +385,15 @@ class Build:
             # the files as names without contents.
             self._releases.call("sync", "--file-system", str(self._path))
             write_atomically(self._path / "release.json", (json.dumps(note, indent=2) + "\n").encode())
+
+    def prune(self) -> None:
+        """Remove each uv but the one that made this release: a release that is made needs none."""
+        mine = self._uv.parents[1]
+        if not mine.exists():
+            return
+        for folder in (*mine.parent.glob("uv-*"), *mine.parent.glob(".uv-*")):
+            if folder != mine:
+                shutil.rmtree(folder)
 
 
 def says_its_content(path: Path) -> bool:

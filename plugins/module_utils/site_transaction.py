@@ -19,7 +19,7 @@ retire     the old gunicorn and the old beat stop; Flower, which cannot overlap,
 health     with them gone, everything answers
 drain      the old worker takes nothing new and ends what it runs
 record     the plain names stand for the new units for good; the release has passed
-prune      releases and units that nothing needs are removed
+prune      releases, units and tools that nothing needs are removed
 =========  ====================================================================================
 """
 
@@ -308,6 +308,9 @@ class Transaction:
             process.forget_ended()
         self._systemd.call("daemon-reload")
         self.releases.remove(self.releases.old([self.release], self._site["kept"]))
+        self.releases.prune_cache()
+        if self._kind == "deploy":
+            self._build().prune()
 
     # ---- The way back
 

@@ -84,7 +84,8 @@ def main() -> None:
         )
         action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
         if not module.check_mode:
-            if reload_units:
+            # Of a unit's first drop-in systemd 252 does not say that there is something to be read.
+            if reload_units or action in {"start", "restart"}:
                 systemd.call("daemon-reload")
             if enable:
                 systemd.call("enable" if parameters["enabled"] else "disable", unit)

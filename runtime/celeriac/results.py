@@ -14,20 +14,32 @@ deleted while another one still ran, and the body was never sent. Here it is loo
 have not ended, and these are waited for. The body is sent before the counter goes, in one
 transaction: who dies in between has its task run again, and with it sends the body again.
 
+Results are as old as ``result_expires`` at most, and ``CELERIAC_RESULTS_ROWS`` in number (0 or
+missing: as many as there are); of more than that the oldest go that have ended. They are deleted by
+``celery.backend_cleanup`` and by each worker (`celeriac.pruning`), but not those that a chord under
+way will hand to its body.
+
 It can be named in settings, ``CELERY_RESULT_BACKEND = "celeriac.results:DatabaseBackend"``, but
 need not: `celeriac.adopt` puts it in the place of ``django-db``. It tries again only where
 ``result_backend_always_retry`` is on.
 """
 
+import json
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from celery import maybe_signature
+from celery.states import READY_STATES
 from django.db import connections, router, transaction
 from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
+from django.utils import timezone
 from django_celery_results.backends.database import DatabaseBackend as StockBackend
 from django_celery_results.backends.database import trigger_callback
 from django_celery_results.models import ChordCounter
+
+from celeriac import pruning
 
 
 class DatabaseBackend(StockBackend):
@@ -58,6 +70,20 @@ class DatabaseBackend(StockBackend):
             connection.close()
         return True
 
+    def cleanup(self) -> None:
+        """Delete what is too old or too many, of which some may be left to the next call."""
+        for model, key in ((self.TaskModel, "task_id"), (self.GroupModel, "group_id")):
+            results = model._default_manager.order_by("date_done", "pk")
+            if self.expires:
+                before = timezone.now() - timedelta(seconds=self.expires)
+                pruning.delete(results.filter(date_done__lt=before), key, _in_chords)
+            if rows := pruning.bound("CELERIAC_RESULTS_ROWS"):
+                ended = results.filter(status__in=READY_STATES) if key == "task_id" else results
+                # By that alone: PostgreSQL counts in its index.
+                newest = results.order_by("-date_done").values_list("date_done", flat=True)
+                for last_kept in newest[rows - 1 : rows]:
+                    pruning.delete(ended.filter(date_done__lt=last_kept), key, _in_chords)
+
     def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
         """Count an end of a task in a chord's header; after the last one, send the body.
 
@@ -84,6 +110,23 @@ class DatabaseBackend(StockBackend):
                     counter.delete()
                 else:
                     counter.save(update_fields=["count"])
+
+
+def _in_chords() -> set[str]:
+    """Return the ids of whatever the headers of the chords under way are made of, and their own."""
+    found = set()
+    for group_id, header in ChordCounter.objects.values_list("group_id", "sub_tasks"):
+        found |= {group_id, *_texts(json.loads(header))}
+    return found
+
+
+def _texts(nested: object) -> Iterator[str]:
+    """Return each text in lists in lists: results as tuples are ids and nothing else."""
+    if isinstance(nested, str):
+        yield nested
+    elif isinstance(nested, list):
+        for each in nested:
+            yield from _texts(each)
 
 
 def storable(text: Any) -> Any:

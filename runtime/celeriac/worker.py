@@ -32,7 +32,7 @@ from celery import Celery, bootsteps, signals
 from celery.app import trace
 from celery.worker import state
 
-from celeriac import handback, hang, keeping, mingle, unknown
+from celeriac import handback, hang, keeping, mingle, pruning, unknown
 from celeriac.notify import notify
 from celeriac.transport import worker as deliveries
 
@@ -55,6 +55,7 @@ def install(app: Celery) -> None:
     unknown.install(app)
     hang.install(app)
     mingle.install(app)
+    pruning.install(app)
     app.steps["consumer"].add(BrokerStatus)
     signals.worker_init.connect(_starting)
     signals.worker_ready.connect(_ready)

@@ -466,7 +466,7 @@ CELERY_RESULT_EXTENDED = env.bool("CELERY_RESULT_EXTENDED", default=True)
 CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 
 # Seconds that a result is kept. Redis forgets by itself; in the database beat's daily
-# `celery.backend_cleanup` deletes.
+# `celery.backend_cleanup` deletes, and on a host each worker, which also bounds their number.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-expires
 CELERY_RESULT_EXPIRES = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 

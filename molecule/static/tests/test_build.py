@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import site_processes, systemd
+from ansible.module_utils import site_build, site_processes, systemd
 from ansible.module_utils.site_build import OWN, Build, Releases
 
 
@@ -63,6 +63,39 @@ def test_a_uv_that_others_could_not_run_is_mended(tmp_path: Path, build: Any) ->
 
     for path in (uv, uv.parent, uv.parents[1], uv.parents[2]):
         assert path.stat().st_mode & 0o777 == 0o755, path
+
+
+def test_of_what_builds_releases_only_the_last_one_stays(tmp_path: Path, build: Any) -> None:
+    """Also of one whose installation was cut off; not where this release was made by another bundle."""
+    for name in ("uv-0.9", ".uv-1.0", "uv-0.1"):
+        (tmp_path / "tools" / name / "bin").mkdir(parents=True)
+    build.prune()
+    assert len([*(tmp_path / "tools").iterdir()]) == 3
+
+    (tmp_path / "tools/uv-1.0/bin").mkdir(parents=True)
+    build.prune()
+    assert [path.name for path in (tmp_path / "tools").iterdir()] == ["uv-1.0"]
+
+
+def test_a_cache_is_emptied_of_much_that_no_release_has(
+    tmp_path: Path, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a release has too takes no room of its own, and is there afterwards."""
+    releases = build._releases
+    releases.make_folders()
+    installed, cached = tmp_path / "releases/installed", tmp_path / "cache/wheels/installed"
+    cached.parent.mkdir()
+    cached.write_bytes(b"x" * 300_000)
+    os.link(cached, installed)
+    monkeypatch.setattr(site_build, "CACHE_BYTES", 200_000)
+    releases.prune_cache()
+    assert cached.exists()
+
+    (tmp_path / "cache/wheels/old").write_bytes(b"x" * 300_000)
+    releases.prune_cache()
+    assert [*(tmp_path / "cache").iterdir()] == []
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+    assert installed.stat().st_size == 300_000
 
 
 def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, module: Module, build: Any) -> None:

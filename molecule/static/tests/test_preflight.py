@@ -150,6 +150,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_task_deliveries` is 0; it must be from 1 to 1000",
         "site_task_deliveries: 2",
     ),
+    "log that ends before it begins": (
+        choose("site_admin_log_days: -1\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_admin_log_days` is -1; it must be from 0 to 36500",
+        "site_admin_log_days: 2",
+    ),
+    "fewer results than none": (
+        choose("site_results_rows: -5\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_results_rows` is -5; it must be from 0 to 1000000000",
+        "site_results_rows: 2",
+    ),
     "template of nothing": (
         choose('site_drain_seconds: "{{ drain }}"\n'),
         f"{CHOICES_FILE}:3",

@@ -42,6 +42,14 @@ def test_the_release_before_serves_again(site: Site, light_load: Load, serving: 
     assert failures(answers) == []
 
 
+def test_what_built_earlier_releases_goes_with_a_deploy(site: Site, serving: Release) -> None:
+    site.machine.root.check_output("mkdir -p /srv/site/tools/uv-0.1/bin")
+    run = site.deploy(site.make())
+    assert run.status == 0, run.output
+    (tool,) = site.machine.root.check_output("ls -A /srv/site/tools").split()
+    assert tool != "uv-0.1"
+
+
 def test_a_release_that_failed_is_never_chosen(site: Site, light_load: Load, serving: Release) -> None:
     bad = site.make(lambda source: append(source / "app/tasks.py", "import no_such_module"))
     assert site.deploy(bad).status != 0

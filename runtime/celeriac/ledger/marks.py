@@ -21,7 +21,7 @@ from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
 
 from celeriac import forks
-from celeriac.ledger.database import private_connection
+from celeriac.database import private_connection
 from celeriac.ledger.models import Counter, Dispatch
 
 # Also how exact the times are, so that many marks are alike.

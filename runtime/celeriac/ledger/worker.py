@@ -4,9 +4,10 @@ from typing import Any
 
 from celery import bootsteps, signals
 
-from celeriac.ledger import requests
+from celeriac.ledger import requests, retention
 from celeriac.ledger.marks import Ledger
-from celeriac.ledger.retention import Pruning
+from celeriac.ledger.models import Dispatch
+from celeriac.pruning import Job, Pruning
 
 STOP_SECONDS = 5.0
 
@@ -38,7 +39,7 @@ class Noting(bootsteps.StartStopStep):
         """Begin."""
         requests.install(worker.app.tasks, self._ledger)
         self._ledger.start()
-        Pruning().start()
+        Pruning(Job("the journal", Dispatch, retention.prune)).start()
 
 
 class Writing(bootsteps.StartStopStep):

@@ -31,6 +31,9 @@ from celeriac.transport.scripts import HOLDERS as ALL_HOLDERS
 # After so many without an end a message is parked.
 DELIVERIES = int(os.environ.get("CELERIAC_TASK_DELIVERIES", "5"))
 BATCH = 50
+# So many are read at once: a worker may hold a hundred thousand that wait for their time, and while
+# Redis reads, all others wait.
+PAGE = 500
 
 _log = logging.getLogger(__name__)
 
@@ -91,8 +94,8 @@ class Recovery:
         one. Nobody else would ever give that back: this process lives.
         """
         with self.holder.lock:
-            held = {bytes_to_str(tag) for tag in self._client.hkeys(self.holder.held)}
-            tags = held - self.holder.taken.keys() - self.holder.acks.keys() - {""}
+            held = self._tags(self.holder.held)
+            tags = held - self.holder.taken.keys() - self.holder.acks.keys()
             if tags:
                 _log.info("%d message(s), not begun when Redis was lost, go back", len(tags))
                 self._give_back(self.holder.name, [*tags], "", "RPUSH", always=True)
@@ -131,7 +134,7 @@ class Recovery:
 
     def refresh(self) -> None:
         """Let what this process holds not become old, for workers without leases go by that."""
-        tags = [tag for tag in self._client.hkeys(self.holder.held) if tag]
+        tags = [*self._tags(self.holder.held)]
         for start in range(0, len(tags), 2 * BATCH):
             REFRESH(self._client, self.keys.index, *tags[start : start + 2 * BATCH])
 
@@ -158,8 +161,18 @@ class Recovery:
         if tag:
             ACKNOWLEDGE(self._client, self.keys.unacked, self.keys.index, self.holder.held, tag)
 
+    def _tags(self, held: str) -> set[str]:
+        found = self._client.hscan_iter(held, count=PAGE)
+        return {bytes_to_str(tag) for tag, _ in found if tag}
+
+    def _values(self, key: str, fields: list[str]) -> list[Any]:
+        values: list[Any] = []
+        for start in range(0, len(fields), PAGE):
+            values += self._client.hmget(key, fields[start : start + PAGE])
+        return values
+
     def _bury(self, name: str, who: identity.Identity) -> None:
-        tags = [bytes_to_str(tag) for tag in self._client.hkeys(self.holder.held_by(name)) if tag]
+        tags = [*self._tags(self.holder.held_by(name))]
         process = f"{who['unit'] or 'process'} {who['pid']} on {who['hostname']}"
         if tags:
             _log.warning("%s is gone: %d message(s) of it go back", process, len(tags))
@@ -180,8 +193,7 @@ class Recovery:
         keys, held = self.keys, self.holder.held_by(name)
         lease = "" if always else f"{keys.prefix}{LEASE}{name}"
         head = keys.unacked, keys.index, keys.prefix + HELD, keys.prefix + HOLDERS, name, lease
-        places = self._client.hmget(held, tags) if tags else []
-        notes = self._client.hmget(keys.unacked, tags) if tags else []
+        places, notes = self._values(held, tags), self._values(keys.unacked, tags)
         returns = [
             _Return.of(tag, bytes_to_str(place), note, reason, always=always)
             for tag, place, note in zip(tags, places, notes, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import shared_task
 
+from celeriac import pruning
 from celeriac.ledger import marks, retention
 from work.tasks import sleep
 
@@ -26,7 +27,7 @@ def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
 
 marks.FLUSH_SECONDS = 0.01
 marks.Ledger.flush = _slowly("marks", marks.Ledger.flush)  # type: ignore[method-assign]
-retention.PRUNE_SECONDS = 0.01
+pruning.PRUNE_SECONDS = 0.01
 retention.prune = _slowly("retention", retention.prune)
 
 

@@ -8,7 +8,7 @@ from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
-from celery import shared_task
+from celery import chord, shared_task
 from celery.worker.control import control_command
 from django.db import transaction
 
@@ -47,6 +47,18 @@ def wait_for_file(name: str) -> None:
     while not (Path(os.environ["SCRATCH"]) / name).exists():
         time.sleep(0.1)
     _record("ended", name)
+
+
+@shared_task
+def gather(results: list[Any], name: str) -> None:
+    """Say what a chord has handed over."""
+    _record("gathered", f"{name} {results}")
+
+
+@shared_task(ignore_result=True)
+def send_chord(name: str) -> None:
+    """Send a chord of two, one of which waits for a file ``gate``."""
+    chord([sleep.s(name, 0), wait_for_file.s("gate")])(gather.s(name))
 
 
 @shared_task(bind=True, max_retries=1)
