@@ -10,6 +10,7 @@ from types import FrameType
 
 from bench.machines import Lab
 from bench.measures import MEASURES
+from bench.sizes import FULL, QUICK
 from bench.timing import MeasureError, Row, tell, where_time_went
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,8 +31,16 @@ def command_line() -> argparse.Namespace:
     add("names", nargs="*", metavar="NAME", help="measures; without any, all of them")
     add("--debian", choices=["12", "13"], default="13", help="of the machines; default 13")
     add("--rounds", type=int, metavar="N", help="runs of each side; default 3, against ping 5, of deploy-p99 10")
+    add("--quick", action="store_true", help="see that they work: one round of the smallest sizes; no figures to quote")
     add("--profile", action="store_true", help="also print where the time of the last runs went")
     return parser.parse_args()
+
+
+def laboratory(arguments: argparse.Namespace) -> Lab:
+    """Return where the measures take place."""
+    if arguments.quick:
+        return Lab(arguments.debian, arguments.rounds or 1, QUICK, profile=arguments.profile)
+    return Lab(arguments.debian, arguments.rounds, FULL, profile=arguments.profile)
 
 
 def show(rows: dict[str, Row], *, profile: bool) -> None:
@@ -73,7 +82,7 @@ def main() -> int:
     rows: dict[str, Row] = {}
     code = 0
     try:
-        with contextlib.closing(Lab(arguments.debian, arguments.rounds, profile=arguments.profile)) as lab:
+        with contextlib.closing(laboratory(arguments)) as lab:
             for name in dict.fromkeys(arguments.names or MEASURES):
                 tell(name)
                 rows[name] = MEASURES[name](lab)

@@ -18,8 +18,7 @@ from stack.web import Website
 from bench.machines import Host
 from bench.timing import MeasureError
 
-FEW, MANY = 50, 50_000
-REQUESTS = 40
+FEW = 50
 LIST = "the list"
 # Of the same length however many tasks there are: what differs is the way to them.
 PAGES = {
@@ -73,10 +72,12 @@ class Console:
     Attributes:
         host: that serves the site.
         site: the browser, logged in.
+        requests: of which the time is the median.
     """
 
     host: Host
     site: Website
+    requests: int
 
     def fill(self, rows: int) -> None:
         """Let the database hold so many tasks with their results, and no others."""
@@ -117,7 +118,7 @@ class Console:
         own = {"Referer": f"https://{self.site.domain}/", **headers}
         own["Cookie"] = "; ".join(f"{name}={item.value}" for name, item in self.site.cookies.items())
         took = []
-        for _ in range(REQUESTS):
+        for _ in range(self.requests):
             began = time.perf_counter()
             connection.request(method, path, body or None, own)
             answer = connection.getresponse()
@@ -146,11 +147,11 @@ class Console:
         self.host.shell(f"runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 site {words}")
 
 
-def console(host: Host) -> Console:
+def console(host: Host, requests: int) -> Console:
     """Return the console of a host, for its admin."""
     site = Website(host.address, host.address, host.certificate)
     password = (host.inventory / ".secrets/admin_password").read_text().split()[0]
     answer = site.log_in("admin", password)
     if answer.status != 302:
         raise MeasureError(f"the admin cannot log in: {answer.status}")
-    return Console(host, site)
+    return Console(host, site, requests)

@@ -6,13 +6,13 @@ import os
 import statistics
 
 from bench.project import at_work, site
+from bench.sizes import Sizes
 from bench.timing import Row, Run, tell
 
 APP = "celeriac.ledger"
-TASKS = 3000
 
 
-def journal(rounds: int) -> Row:
+def journal(rounds: int, sizes: Sizes) -> Row:
     """Take turns; return the time of a task in a busy worker, and in the notes the rest."""
     row = Row(unit="ms")
     enqueued: dict[str, list[float]] = {"ours": [], "reference": []}
@@ -21,8 +21,8 @@ def journal(rounds: int) -> Row:
         for number in range(1, rounds + 1):
             for side, team, runs in sides:
                 load = os.getloadavg()[0]
-                enqueued[side].append(team.enqueue(TASKS))
-                runs.append(Run(team.work_off().seconds / TASKS, load, ""))
+                enqueued[side].append(team.enqueue(sizes.journal))
+                runs.append(Run(team.work_off().seconds / sizes.journal, load, ""))
                 tell(
                     f"  {number}/{rounds} {side:<9} {1 / runs[-1].seconds:6.0f} tasks/s,"
                     f" {enqueued[side][-1] * 1000:.2f} ms an enqueue  (load {load:.1f})"

@@ -17,6 +17,7 @@ from pathlib import Path
 from stack.load import Load, Plan
 from stack.releases import Release, Workshop
 
+from bench.sizes import QUICK, Sizes
 from bench.timing import PROGRAMS, ROOT, Run, output_of, tell, timed
 
 # What the reference gets of this repository: the project and what it imports, the lock files, and itself.
@@ -102,7 +103,17 @@ class Host:
         Args:
             seconds: its end, if nobody ends it before.
         """
-        plan = Plan(self.address, self.address, self.certificate, "", seconds=seconds, task_path="/probe/send/")
+        requests, tasks = self.lab.sizes.load
+        plan = Plan(
+            self.address,
+            self.address,
+            self.certificate,
+            token="",
+            requests=requests,
+            tasks=tasks,
+            seconds=seconds,
+            task_path="/probe/send/",
+        )
         return Load(plan, self.folder / "answers.txt")
 
     def executed(self) -> list[tuple[str, float]]:
@@ -118,20 +129,24 @@ class Lab:
     Args:
         debian: their release, "12" or "13".
         rounds: how often to measure; None leaves it to the measure.
+        sizes: of the measures. With those of `QUICK` all measures share a machine for each side.
         profile: ask Ansible where the time goes.
     """
 
     machine_command = ("/usr/bin/env", "python3", "bin/machine")
 
-    def __init__(self, debian: str, rounds: int | None, *, profile: bool) -> None:
+    def __init__(self, debian: str, rounds: int | None, sizes: Sizes, *, profile: bool) -> None:
         self.debian = debian
         self.rounds = rounds
+        self.sizes = sizes
+        self._shares = sizes is QUICK
         self.profile = profile
         self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=place()))
         self.environment = {"CELERIAC_MACHINES": os.environ.get("CELERIAC_MACHINES") or str(self.folder / "machines")}
         # With the app that takes tasks over HTTP, and writes down what was executed.
         self.workshop = Workshop(self.folder / "releases", probe=True)
         self._made: list[str] = []
+        self._kept: dict[str, Host] = {}
 
     def machine(self, *words: str) -> str:
         """Run bin/machine and return what it printed."""
@@ -152,29 +167,42 @@ class Lab:
         return host
 
     @contextlib.contextmanager
-    def bare(self) -> Iterator[Host]:
-        """Lend a new bare machine."""
+    def bare(self, side: str) -> Iterator[Host]:
+        """Lend a new bare machine; where measures share theirs it stays, as what was made of it.
+
+        Args:
+            side: "ours" or "reference".
+        """
         host = self.make()
         try:
             yield host
         finally:
-            self._hang_up(host.name)
-            self.machine("down", host.name)
+            if not self._shares:
+                self._hang_up(host.name)
+                self.machine("down", host.name)
+        self._kept[side] = host
 
     @cached_property
     def converged(self) -> Host:
         """A machine with the whole stack, for measures that leave it as it is; the first waits for it."""
+        if self._shares and (kept := self._kept.get("ours")):
+            return kept
         tell("  making a machine with the whole stack")
         host = self.make()
         host.converge()
+        self._kept["ours"] = host
         return host
 
     @cached_property
     def deployed(self) -> Host:
         """A machine with the whole stack, for measures that deploy to it."""
-        tell("  making a machine with the whole stack, to deploy to")
-        host = self.make()
-        host.converge(*self.workshop.make().arguments)
+        if self._shares:
+            host = self.converged
+            host.deploy(self.workshop.make())
+        else:
+            tell("  making a machine with the whole stack, to deploy to")
+            host = self.make()
+            host.converge(*self.workshop.make().arguments)
         # The first deploy has no release before it to take over from, the second has.
         host.deploy(self.workshop.make())
         return host
@@ -183,8 +211,10 @@ class Lab:
     def scripted(self) -> Host:
         """A machine that the hand-written script has made, for deploys by script."""
         tell("  making a machine with bench/reference.sh, to deploy to by script")
-        host = self.make()
-        host.reference()
+        kept = self._kept.get("reference") if self._shares else None
+        host = kept or self.make()
+        if kept is None:
+            host.reference()
         # The app that the load needs notes the release, which the script does not have.
         host.shell("echo CELERIAC_RELEASE=none >> /etc/site/environment")
         host.deploy_by_script(self.workshop.make())

@@ -16,7 +16,7 @@ from stack.releases import Release
 
 from bench import journal as journals
 from bench import tasks as transports
-from bench.console import FEW, LIST, MANY, PAGES, console
+from bench.console import FEW, LIST, PAGES, console
 from bench.machines import Host, Lab
 from bench.shipment import Shipment, shipped, summary
 from bench.timing import Row, Run, side_by_side, tell
@@ -42,11 +42,11 @@ def converge(lab: Lab) -> Row:
     """site.yml on a bare machine, against bench/reference.sh on one like it."""
 
     def ours() -> Run:
-        with lab.bare() as host:
+        with lab.bare("ours") as host:
             return host.converge()
 
     def reference() -> Run:
-        with lab.bare() as host:
+        with lab.bare("reference") as host:
             return host.reference()
 
     return side_by_side(lab.rounds or 3, ours, reference)
@@ -104,7 +104,7 @@ def deploy_script(lab: Lab) -> Row:
 
     def ship(host: Host, shipments: list[Shipment], command: Callable[[Release], Run]) -> Run:
         release = lab.workshop.make()
-        shipments.append(shipped(host, lambda: command(release)))
+        shipments.append(shipped(host, lambda: command(release), lab.sizes.lost_seconds))
         return shipments[-1].run
 
     deployed, scripted = lab.deployed, lab.scripted
@@ -149,7 +149,7 @@ def deploy_p99(lab: Lab) -> Row:
 @measure("site")
 def site(lab: Lab) -> Row:
     """The console's list over 50,000 tasks, against over 50; also other lists, and starting a task."""
-    browser = console(lab.converged)
+    browser, many_tasks = console(lab.converged, lab.sizes.requests), lab.sizes.many
     others: dict[str, dict[int, list[float]]] = {}
     queries: dict[int, dict[str, int]] = {}
 
@@ -164,13 +164,13 @@ def site(lab: Lab) -> Row:
         return Run(others[LIST][tasks][-1], load, "")
 
     try:
-        row = side_by_side(lab.rounds or 3, lambda: look(MANY), lambda: look(FEW))
+        row = side_by_side(lab.rounds or 3, lambda: look(many_tasks), lambda: look(FEW))
     finally:
         browser.empty()
     row.unit = "ms"
     for name, seconds in others.items():
-        many, few = statistics.median(seconds[MANY]), statistics.median(seconds[FEW])
-        asked = f", {queries[MANY][name]} queries, and {queries[FEW][name]}" if name in PAGES else ""
+        many, few = statistics.median(seconds[many_tasks]), statistics.median(seconds[FEW])
+        asked = f", {queries[many_tasks][name]} queries, and {queries[FEW][name]}" if name in PAGES else ""
         row.notes.append(f"{name}: {many * 1000:.1f} ms, against {few * 1000:.1f} ms: {many / few:.2f}{asked}")
     return row
 
@@ -178,10 +178,10 @@ def site(lab: Lab) -> Row:
 @measure("tasks")
 def tasks(lab: Lab) -> Row:
     """Tasks a second of a busy worker, against plain Celery's as durable; also latency, CPU, long messages."""
-    return transports.tasks(lab.rounds or 3)
+    return transports.tasks(lab.rounds or 3, lab.sizes)
 
 
 @measure("journal")
 def journal(lab: Lab) -> Row:
     """A task in a busy worker, with and without the journal of what was sent; and its enqueueing."""
-    return journals.journal(lab.rounds or 3)
+    return journals.journal(lab.rounds or 3, lab.sizes)

@@ -14,9 +14,6 @@ from bench.timing import Run, tell
 
 # The load goes on so long before and after the deploy.
 BEFORE_SECONDS = AFTER_SECONDS = 5
-# A task that was not executed so long after the last one was sent is lost. (Its message may be among
-# those that a worker took and gave back to nobody, until the visibility timeout half an hour later.)
-LOST_SECONDS = 30
 LATE_SECONDS = 1
 
 
@@ -35,8 +32,14 @@ class Shipment:
     executions: list[tuple[str, float]]
 
 
-def shipped(host: Host, deploy: Callable[[], Run]) -> Shipment:
-    """Deploy under load."""
+def shipped(host: Host, deploy: Callable[[], Run], lost_seconds: float) -> Shipment:
+    """Deploy under load.
+
+    Args:
+        host: that serves the site.
+        deploy: does it.
+        lost_seconds: after which a task that was not executed is lost.
+    """
     with host.load(seconds=900) as load:
         time.sleep(BEFORE_SECONDS)
         began = time.time()
@@ -46,12 +49,12 @@ def shipped(host: Host, deploy: Callable[[], Run]) -> Shipment:
     answers = load.answers(since=began)
     for line in failures(answers)[:5]:
         tell(f"    {line}")
-    return Shipment(run, answers, executions(host, {answer.task for answer in answers if answer.task}))
+    return Shipment(run, answers, executions(host, {answer.task for answer in answers if answer.task}, lost_seconds))
 
 
-def executions(host: Host, tasks: set[str]) -> list[tuple[str, float]]:
+def executions(host: Host, tasks: set[str], lost_seconds: float) -> list[tuple[str, float]]:
     """Return the executions of these tasks, when all were executed or it is too late for the rest."""
-    deadline = time.monotonic() + LOST_SECONDS
+    deadline = time.monotonic() + lost_seconds
     while True:
         found = [(task, at) for task, at in host.executed() if task in tasks]
         if tasks == {task for task, _ in found} or time.monotonic() > deadline:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 
 from bench.journal import APP
 from bench.project import QUEUE, WITHOUT_RUNTIME, Spent, Team, at_work, site
+from bench.sizes import Sizes
 from bench.timing import Row, Run, tell
 
 OURS, PLAIN, DEFAULTS, JOURNAL = "ours", "plain", "defaults", "journal"
@@ -32,19 +33,10 @@ EARLY = {
     "CELERY_WORKER_PREFETCH_MULTIPLIER": 4,
 }
 
-# Workers on one queue, and lists that it has, one for each priority. The row is of the busy worker of a deployed site:
-# alone, with ten lists.
-WORKERS, LISTS = (1, 6), (1, 10)
+# Lists that a queue has, one for each priority. The row is of the busy worker of a deployed site: alone, with ten.
+LISTS = (1, 10)
 TYPICAL = (1, 10)
 
-# A turn is short, and a round has several: whatever else the computer does for some seconds meets all sides.
-TASKS, TURNS = 500, 6
-NOTED = 2000  # with the journal, in one turn a round: those must be sent as a project sends them
-# How many messages of which length, in bytes. They come from the publisher as JSON in base64: a third longer.
-LONG = {"1 KB": (500, 10**3), "100 KB": (200, 10**5), "1 MB": (60, 10**6)}
-LAGS = 200
-# Those who consume other queues than before find out who else does: our workers meet every three seconds.
-SETTLE_SECONDS = 8
 QUEUES = [QUEUE, *(f"queue-{number}" for number in range(2, 11))]
 
 RATE = "tasks a second"
@@ -87,12 +79,14 @@ class Comparison:
     """One run of the measure.
 
     Attributes:
+        sizes: how much of each.
         row: of the typical worker.
         figures: all others.
         commands: what Redis ran in the last turn, as text, by situation and side.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
         self.row = Row(unit="/s", paired=True)
         self.figures = Figures()
         self.commands: dict[str, str] = {}
@@ -104,14 +98,14 @@ class Comparison:
         typical = (workers, lists) == TYPICAL
         with _teams(environment, workers, lists, journal=typical) as teams:
             for number in range(1, rounds + 1):
-                for _ in range(TURNS):
+                for _ in range(self.sizes.turns):
                     self._busy(teams, where, typical=typical)
                 if typical:
                     self._long(teams)
                     self._journal(teams, where)
                 if lists == max(LISTS):
                     self._idle(teams)
-                told = self.figures.latest(RATE, where, TURNS)
+                told = self.figures.latest(RATE, where, self.sizes.turns)
                 tell(f"  {number}/{rounds} {where}: {told} tasks/s  (load {os.getloadavg()[0]:.1f})")
 
     def _in_turn(self, what: str, teams: Mapping[str, Team], *sides: str) -> list[tuple[str, Team]]:
@@ -124,19 +118,19 @@ class Comparison:
         """Let each side empty a full queue."""
         for side, team in self._in_turn("busy", teams, *SIDES):
             load = os.getloadavg()[0]
-            team.fill(TASKS)
+            team.fill(self.sizes.tasks)
             spent = team.work_off()
-            self.figures.add(RATE, where, side, TASKS / spent.seconds)
-            self.figures.add(CPU, f"{where}: workers' main", side, spent.main * 1e6 / TASKS)
-            self.figures.add(CPU, f"{where}: Redis", side, spent.redis * 1e6 / TASKS)
-            self._asked(f"{where}, busy", side, spent, TASKS)
+            self.figures.add(RATE, where, side, self.sizes.tasks / spent.seconds)
+            self.figures.add(CPU, f"{where}: workers' main", side, spent.main * 1e6 / self.sizes.tasks)
+            self.figures.add(CPU, f"{where}: Redis", side, spent.redis * 1e6 / self.sizes.tasks)
+            self._asked(f"{where}, busy", side, spent, self.sizes.tasks)
             if typical and side != DEFAULTS:
                 runs = self.row.ours if side == OURS else self.row.reference
-                runs.append(Run(spent.seconds / TASKS, load, ""))
+                runs.append(Run(spent.seconds / self.sizes.tasks, load, ""))
 
     def _long(self, teams: Mapping[str, Team]) -> None:
         """Let ours and plain Celery empty queues of long messages."""
-        for size, (count, length) in LONG.items():
+        for size, (count, length) in self.sizes.long.items():
             for side, team in self._in_turn(size, teams, OURS, PLAIN):
                 team.fill(count, "x" * length)
                 self.figures.add(RATE, f"messages of {size}", side, count / team.work_off().seconds)
@@ -145,10 +139,10 @@ class Comparison:
         """Let ours with the journal and plain Celery without empty a queue, whose tasks are in the journal."""
         for side, team in self._in_turn("journal", teams, JOURNAL, PLAIN):
             if side == JOURNAL:
-                team.enqueue(NOTED)
+                team.enqueue(self.sizes.noted)
             else:
-                team.fill(NOTED)
-            rate = NOTED / team.work_off().seconds
+                team.fill(self.sizes.noted)
+            rate = self.sizes.noted / team.work_off().seconds
             self.figures.add(RATE, f"{where}, ours with the journal", OURS if side == JOURNAL else PLAIN, rate)
 
     def _idle(self, teams: Mapping[str, Team]) -> None:
@@ -157,14 +151,14 @@ class Comparison:
             queues = QUEUES if len(team.workers) > 1 else [QUEUE]
             where = f"{_many(len(team.workers), 'worker')}, {_many(len(queues), 'queue')}"
             team.consume(*queues[1:])
-            time.sleep(SETTLE_SECONDS)
-            lags, spent = team.lags(LAGS, queues)
+            time.sleep(self.sizes.settle_seconds)
+            lags, spent = team.lags(self.sizes.lags, queues)
             hundredths = statistics.quantiles(lags, n=100, method="inclusive")
             self.figures.add(LATENCY, f"{where}: p50", side, hundredths[49] * 1000)
             self.figures.add(LATENCY, f"{where}: p99", side, hundredths[98] * 1000)
-            self.figures.add(CPU, f"{where}, idle: workers' main", side, spent.main * 1e6 / LAGS)
-            self.figures.add(CPU, f"{where}, idle: Redis", side, spent.redis * 1e6 / LAGS)
-            self._asked(f"{where}, idle", side, spent, LAGS)
+            self.figures.add(CPU, f"{where}, idle: workers' main", side, spent.main * 1e6 / self.sizes.lags)
+            self.figures.add(CPU, f"{where}, idle: Redis", side, spent.redis * 1e6 / self.sizes.lags)
+            self._asked(f"{where}, idle", side, spent, self.sizes.lags)
 
     def _asked(self, where: str, side: str, spent: Spent, tasks: int) -> None:
         """Keep what Redis was asked."""
@@ -176,11 +170,11 @@ class Comparison:
             self.commands[f"{where}, {side}"] = ", ".join(frequent)
 
 
-def tasks(rounds: int) -> Row:
+def tasks(rounds: int, sizes: Sizes) -> Row:
     """Take turns; return the tasks a second of the typical worker, and in the notes the rest."""
-    found = Comparison()
+    found = Comparison(sizes)
     with site() as environment:
-        for workers, lists in itertools.product(WORKERS, LISTS):
+        for workers, lists in itertools.product(sizes.workers, LISTS):
             found.situation(environment, workers, lists, rounds)
     ratios = ", ".join(f"{ratio:.2f}" for ratio in sorted(found.row.ratios()))
     found.row.notes += [f"each turn: {ratios}", *found.figures.table(), "", "commands a task, those in scripts too:"]

@@ -92,8 +92,11 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         of_its_kind = isinstance(own, type) and issubclass(own, schedulers.DatabaseScheduler)
         if of_its_kind and not issubclass(cls, own):
             cls = type(cls.__name__, (cls, own), {})
-        made: DatabaseScheduler = super().__new__(cls)
-        return made
+        made: Any = super().__new__(cls)
+        if not issubclass(made.Entry, entries.Zoned):
+            made.Entry = type(made.Entry.__name__, (entries.Zoned, made.Entry), {})
+        scheduler: DatabaseScheduler = made
+        return scheduler
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._faults, self._said = {}, set()

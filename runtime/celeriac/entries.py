@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import Error
+from django.db.models.signals import pre_save
 from kombu.utils import json
+
+from celeriac import clock
+
+# The times of a row.
+_TIMES = ("start_time", "expires", "last_run_at", "date_changed")
 
 # What the fields with JSON must hold, and what an empty one stands for.
 _SHAPES = {"args": list, "kwargs": dict, "headers": dict}
@@ -35,6 +42,41 @@ def enabled(together: Callable[[], Iterable[Any]]) -> list[Any]:
         raise
     except Exception:
         return list(PeriodicTask.objects.filter(enabled=True))
+
+
+def schedule(row: Any) -> Any:
+    """Return the schedule of a row; a time of ``USE_TZ = False`` in it is one of ``TIME_ZONE``.
+
+    The library takes it for one of UTC.
+    """
+    if row.clocked is None:
+        return row.schedule
+    from django_celery_beat.clockedschedule import clocked
+
+    return clocked(clock.aware(row.clocked.clocked_time))
+
+
+class Zoned:
+    """What goes before an entry of beat, so that it counts right where ``USE_TZ`` is off.
+
+    The stock entry compares times that have a zone with the row's, which have none, or takes those
+    for UTC. Here the entry's copy of the row has times with a zone, and they are written without.
+    """
+
+    def __init__(self, model: Any, app: Any = None) -> None:
+        for field in _TIMES:
+            setattr(model, field, clock.aware(getattr(model, field)))
+        super().__init__(model, app=app)  # type: ignore[call-arg]
+        if model.clocked is not None:
+            self.schedule = schedule(model)
+        if not settings.USE_TZ:
+            pre_save.connect(_without_zone, sender=type(model), dispatch_uid="celeriac.entries")
+
+
+def _without_zone(instance: Any, **_: Any) -> None:
+    """Let a row be written as the database has its times."""
+    for field in _TIMES:
+        setattr(instance, field, clock.stored(getattr(instance, field)))
 
 
 def examine(row: Any) -> None:

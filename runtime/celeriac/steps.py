@@ -15,11 +15,13 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.urls import get_resolver
 
-from celeriac.project import views
+from celeriac import caches
+from celeriac.project import celery_app, views
 
 
 def check() -> str:
-    """Run Django's checks, with those for deployment and those of the databases."""
+    """Run Django's checks, with those for deployment, of the databases, and of the caches."""
+    caches.register(celery_app())
     level = os.environ.get("CELERIAC_CHECK_FAIL_LEVEL", "WARNING")
     output = io.StringIO()
     call_command("check", deploy=True, fail_level=level, databases=list(connections), stdout=output)

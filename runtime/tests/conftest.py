@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
-from environment import PROJECT, empty_database, process_environment
+from environment import HERE, PROJECT, empty_database, process_environment
 from kombu import pools
 from ledgers import Project, running, with_ledger
 from listening import Waiting
@@ -51,6 +51,19 @@ def kept_redis() -> Iterator[Redis]:
     """A Redis that has everything again when it is started again, as that of a host has."""
     with redis_server(on_disk=True) as server:
         yield server
+
+
+@pytest.fixture
+def acl(redis: Redis) -> Iterator[None]:
+    """What the role lets the user of a site do; that user is there until the test ends."""
+    template = HERE.parents[1] / "roles" / "redis" / "templates" / "users.acl.j2"
+    (line,) = [each for each in template.read_text().splitlines() if each.startswith("user site ")]
+    rules = line.rpartition("}}")[2].split()
+    assert rules
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "site", "on", ">secret", *rules)  # type: ignore[no-untyped-call]
+        yield
+        client.acl_deluser("site")
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,11 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from environment import HERE, comes_true
+from environment import comes_true
 from services import Redis
 from supervised import Supervised
 from transport_lab import ONE, calls, configured, execute, inside, names, sender, trap
@@ -141,19 +140,6 @@ def test_it_heals(told: dict[str, str], redis: Redis) -> None:
     log = only.log.read_text()
     assert "Unrecoverable" not in log
     assert UNTOLD not in log
-
-
-@pytest.fixture
-def acl(redis: Redis) -> Iterator[None]:
-    """What the role lets the user of a site do; that user is there until the test ends."""
-    template = HERE.parents[1] / "roles" / "redis" / "templates" / "users.acl.j2"
-    (line,) = [each for each in template.read_text().splitlines() if each.startswith("user site ")]
-    rules = line.rpartition("}}")[2].split()
-    assert rules
-    with inside(redis) as client:
-        execute(client, "ACL", "SETUSER", "site", "on", ">secret", *rules)
-        yield
-        client.acl_deluser("site")
 
 
 def as_site(environment: dict[str, str], redis: Redis) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from celeriac import clock
 from celeriac.ledger.publishing import SENT_BY
 from celery import current_app
 from django import forms
@@ -10,7 +11,6 @@ from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
@@ -96,7 +96,7 @@ class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]
         chosen = [kind for kind in schedules.KINDS if data.get(kind)]
         if len(chosen) == 1:  # another number is refused where the row is looked through
             fields = {field: data.get(field) for field in (*schedules.KINDS, "args", "kwargs", "headers", "one_off")}
-            fault = schedules.fault(PeriodicTask(**fields, date_changed=timezone.now()))
+            fault = schedules.fault(PeriodicTask(**fields, date_changed=clock.now()))
             if fault:
                 self.add_error(chosen[0], gettext("This could never be sent: %s") % fault)
 

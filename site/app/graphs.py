@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from celeriac import clock
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -93,9 +94,9 @@ class Graph:
 
 def last_day(now: datetime | None = None) -> list[Graph]:
     """Return the graphs of the day that ends now, in one query."""
-    end = _next_slot(now or timezone.now())
+    end = _next_slot(now or clock.now())
     start = end - SLOTS * SLOT
-    found = _by_series(Sample.objects.filter(minute__gte=start, minute__lt=end), start)
+    found = _by_series(Sample.objects.filter(minute__gte=clock.stored(start), minute__lt=clock.stored(end)), start)
     queues = sorted(name for name in found if name.startswith(QUEUE))
     return [
         _lines(
@@ -132,7 +133,7 @@ def _by_series(samples: "QuerySet[Sample]", start: datetime) -> dict[str, dict[i
     """Return the numbers of each series by the number of their slot."""
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for series, minute, value in samples.values_list("series", "minute", "value"):
-        found[series][(minute - start) // SLOT].append(value)
+        found[series][(clock.aware(minute) - start) // SLOT].append(value)
     return found
 
 
@@ -232,10 +233,10 @@ def _graph(
         slots,
         _mark(top),
         _mark(top / 2),
-        [start + hours * timedelta(hours=1) for hours in range(0, HOURS + 1, HOURS // 4)],
+        [timezone.localtime(start + hours * timedelta(hours=1)) for hours in range(0, HOURS + 1, HOURS // 4)],
         [
             (
-                start + hour * timedelta(hours=1),
+                timezone.localtime(start + hour * timedelta(hours=1)),
                 [_greatest(each.values[hour * an_hour : (hour + 1) * an_hour]) for each in series],
             )
             for hour in reversed(range(HOURS))

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime, timedelta
 
+from celeriac import clock
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
@@ -17,12 +18,16 @@ def write(day: date) -> str:
     Args:
         day: in the site's time zone.
     """
-    begin = timezone.make_aware(datetime.combine(day, datetime.min.time()))
-    end = timezone.make_aware(datetime.combine(day + timedelta(days=1), datetime.min.time()))
+    begin, end = (_midnight(day), _midnight(day + timedelta(days=1)))
     sent = dispatch.ours().filter(sent_at__gte=begin, sent_at__lt=end).count()
     new = Post.objects.filter(created_at__gte=begin, created_at__lt=end).count()
     views = Post.objects.aggregate(views=Sum("view_count"))["views"] or 0
     return f"{day}: {new} new post(s), {views} view(s) of all posts so far, {sent} task(s) sent."
+
+
+def _midnight(day: date) -> datetime:
+    """Return when a day begins, as the database has it."""
+    return clock.stored(timezone.make_aware(datetime.combine(day, datetime.min.time())))
 
 
 def keep(day: date) -> DailyReport | None:

@@ -14,6 +14,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
+from celeriac import clock
 from celeriac.ledger.models import Dispatch
 from celeriac.ledger.publishing import RERUN_OF, SENT_BY
 from celery import current_app
@@ -440,9 +441,11 @@ def _from_row(row: Any) -> Outcome:
         name=row.task_name or "",
         worker=row.worker or "",
         traceback=row.traceback or "",
-        created_at=row.date_created,
-        started_at=row.date_started,
-        done_at=row.date_done if row.status in READY_STATES else None,  # until then, when it was last written
+        created_at=clock.aware(row.date_created),
+        started_at=clock.aware(row.date_started),
+        done_at=clock.aware(row.date_done)
+        if row.status in READY_STATES
+        else None,  # until then, when it was last written
     )
 
 
@@ -504,8 +507,8 @@ def _run(run_id: str, row: Dispatch | None, outcome: Outcome) -> Run:
             "args": args,
             "kwargs": kwargs,
             "priority": row.priority,
-            "eta": row.eta,
-            "sent_at": row.sent_at,
+            "eta": clock.aware(row.eta),
+            "sent_at": clock.aware(row.sent_at),
             "parent": row.parent or None,
             "sent_by": row.sent_by,
         }

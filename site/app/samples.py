@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from celeriac import clock
 from celery import current_app
 from django.db.models import Avg, Count, F, Max, Q
 from django.db.models.functions import TruncMinute
@@ -33,12 +34,13 @@ def take(now: datetime) -> int:
     Args:
         now: the minute to measure is the one that this lies in; ended tasks are counted up to the one before.
     """
-    minute = now.astimezone(UTC).replace(second=0, microsecond=0)
-    samples = [Sample(minute=minute, series=QUEUE + name, value=length) for name, length in queue_lengths().items()]
+    minute = clock.aware(now).astimezone(UTC).replace(second=0, microsecond=0)
+    at = clock.stored(minute)
+    samples = [Sample(minute=at, series=QUEUE + name, value=length) for name, length in queue_lengths().items()]
     if results_are_in_the_database():
         samples += ended_tasks(_first_uncounted(minute), minute)
     Sample.objects.bulk_create(samples, ignore_conflicts=True)
-    Sample.objects.filter(minute__lt=minute - KEPT).delete()
+    Sample.objects.filter(minute__lt=clock.stored(minute - KEPT)).delete()
     return len(samples)
 
 
@@ -68,7 +70,7 @@ def results_are_in_the_database() -> bool:
 def ended_tasks(first: datetime, until: datetime) -> Iterable[Sample]:
     """Yield, for each minute from `first` on and before `until`, how many tasks ended and how long they ran."""
     ended = (
-        TaskResult.objects.filter(status__in=("SUCCESS", "FAILURE"), date_done__gte=first)
+        TaskResult.objects.filter(status__in=("SUCCESS", "FAILURE"), date_done__gte=clock.stored(first))
         .order_by()
         .annotate(minute=TruncMinute("date_done", tzinfo=UTC), ran=F("date_done") - F("date_started"))
         .values("minute")
@@ -79,19 +81,19 @@ def ended_tasks(first: datetime, until: datetime) -> Iterable[Sample]:
             longest=Max("ran"),
         )
     )
-    found = {row["minute"]: row for row in ended}
+    found = {clock.aware(row["minute"]): row for row in ended}
     for number in range((until - first) // MINUTE):
         minute = first + number * MINUTE
-        row = found.get(minute)
-        yield Sample(minute=minute, series=SUCCEEDED, value=row["succeeded"] if row else 0)
-        yield Sample(minute=minute, series=FAILED, value=row["failed"] if row else 0)
+        row, at = found.get(minute), clock.stored(minute)
+        yield Sample(minute=at, series=SUCCEEDED, value=row["succeeded"] if row else 0)
+        yield Sample(minute=at, series=FAILED, value=row["failed"] if row else 0)
         # None where no task had a start, as one that was killed before it was noted.
         if row and row["mean"] is not None:
-            yield Sample(minute=minute, series=SECONDS_MEAN, value=row["mean"].total_seconds())
-            yield Sample(minute=minute, series=SECONDS_MAX, value=row["longest"].total_seconds())
+            yield Sample(minute=at, series=SECONDS_MEAN, value=row["mean"].total_seconds())
+            yield Sample(minute=at, series=SECONDS_MAX, value=row["longest"].total_seconds())
 
 
 def _first_uncounted(minute: datetime) -> datetime:
     """Return the first minute whose ended tasks were not counted yet; a day back at most."""
-    last: datetime | None = Sample.objects.filter(series=SUCCEEDED).aggregate(Max("minute"))["minute__max"]
+    last = clock.aware(Sample.objects.filter(series=SUCCEEDED).aggregate(Max("minute"))["minute__max"])
     return max(last + MINUTE, minute - KEPT) if last else minute - KEPT

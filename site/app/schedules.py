@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from celeriac import entries
+from celeriac import clock, entries
 from celery.schedules import crontab
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -31,7 +31,7 @@ KINDS = ("interval", "crontab", "solar", "clocked")
 REMOVED = "Not in the code any more, and so disabled."
 
 
-class ModelEntry(schedulers.ModelEntry):  # type: ignore[misc]  # publishes no types
+class ModelEntry(entries.Zoned, schedulers.ModelEntry):  # type: ignore[misc]  # publishes no types
     """An entry, merged from the code and what is in the database."""
 
     @classmethod
@@ -135,13 +135,14 @@ def next_due(row: PeriodicTask) -> datetime | None:
 
     The same schedule answers that beat asks, so a run that was missed too long ago to be made up for is not promised.
     """
-    now = timezone.now()
-    if not row.enabled or (row.expires and row.expires <= now) or (row.one_off and row.total_run_count):
+    now = timezone.localtime(clock.now())
+    begins, expires = clock.aware(row.start_time), clock.aware(row.expires)
+    if not row.enabled or (expires and expires <= now) or (row.one_off and row.total_run_count):
         return None
-    if row.start_time and row.start_time > now:
-        start: datetime = row.due_start_time(timezone.get_default_timezone())
+    if begins and begins > now:
+        start: datetime = clock.aware(row.due_start_time(timezone.get_default_timezone()))
         return start
-    due, seconds = row.schedule.is_due(row.last_run_at or row.date_changed)
+    due, seconds = entries.schedule(row).is_due(clock.aware(row.last_run_at or row.date_changed))
     if due:
         return now
     # To the second: the time that is left was counted a moment later than `now`.
@@ -164,7 +165,7 @@ def as_beat_sends(row: PeriodicTask) -> tuple[Any, Any, dict[str, Any]]:
     # First, for an entry of beat whose arguments are no JSON disables its row.
     args, kwargs = json.loads(row.args or "[]"), json.loads(row.kwargs or "{}")
     options = dict(ModelEntry(row).options)
-    if row.expires and row.expires <= timezone.now():
+    if row.expires and clock.aware(row.expires) <= clock.now():
         del options["expires"]
     # Celery's scheduler adds this as it sends.
     options["headers"] = {**options["headers"], "celery_beat_task": True}
@@ -193,7 +194,7 @@ def _defaults() -> dict[str, Any]:
 
 def _offsets(zone: tzinfo) -> set[timedelta | None]:
     """Return the offsets from UTC that a zone has this year."""
-    year = timezone.now().year
+    year = clock.now().year
     return {datetime(year, month, 15, tzinfo=zone).utcoffset() for month in range(1, 13)}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from billiard.exceptions import SoftTimeLimitExceeded
+from celeriac import clock
 from celery import Task, shared_task
 from django.conf import settings
 from django.utils import timezone
@@ -94,7 +95,7 @@ def send_email(self: "Task[Any, Any]", address: str, subject: str, text: str) ->
 @shared_task(name="app.tasks.daily_report")
 def daily_report() -> str | None:
     """Keep the report of yesterday and send it; return its text, nothing if it was there already."""
-    report = reports.keep(timezone.localdate() - timedelta(days=1))
+    report = reports.keep(timezone.localdate(clock.now()) - timedelta(days=1))
     return report.text if report else None
 
 
@@ -113,7 +114,7 @@ def prune_runs() -> int:
 @shared_task(name="app.tasks.measure", soft_time_limit=20, time_limit=30)
 def measure() -> int:
     """Measure what the graphs of the console show; return how many numbers are new."""
-    return samples.take(timezone.now())
+    return samples.take(clock.now())
 
 
 # ==================================================================================================

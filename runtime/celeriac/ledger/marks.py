@@ -20,7 +20,7 @@ from django.db import connections, router, transaction
 from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
 
-from celeriac import forks
+from celeriac import clock, forks
 from celeriac.database import private_connection
 from celeriac.ledger.models import Counter, Dispatch
 
@@ -164,12 +164,12 @@ class Ledger(threading.Thread):
         if mark.started_at is not None:
             changes |= {
                 "starts": F("starts") + mark.starts,
-                "started_at": mark.started_at,
+                "started_at": clock.stored(mark.started_at),
                 "overdue_at": _overdue(mark.started_at, mark.limit),
                 "worker": self._worker,
             }
         if mark.ended_at is not None:
-            changes["ended_at"] = mark.ended_at
+            changes["ended_at"] = clock.stored(mark.ended_at)
         return changes
 
 
@@ -182,7 +182,7 @@ def _overdue(started_at: datetime, limit: float | None) -> datetime | None:
     if limit is None:
         return None
     try:
-        return started_at + timedelta(seconds=limit) + _GRACE
+        return clock.stored(started_at + timedelta(seconds=limit) + _GRACE)
     except OverflowError:
         return None
 

@@ -22,7 +22,7 @@ from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 from kombu.utils import json
 
-from celeriac import ids
+from celeriac import clock, ids
 from celeriac.ledger import bounded
 from celeriac.ledger.models import Counter, Dispatch
 
@@ -141,8 +141,7 @@ def _queue(exchange: Any, routing_key: str, declare: Any) -> str:
 def _moment(text: str | None) -> datetime | None:
     if not text:
         return None
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else timezone.make_aware(moment)
+    return clock.stored(clock.aware(datetime.fromisoformat(text)))
 
 
 def _alias() -> str:

@@ -1,13 +1,14 @@
 """The journal in numbers, for a status, for metrics and for a console."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
-from celeriac.entries import enabled, fault
+from celeriac import clock
+from celeriac.entries import enabled, fault, schedule
 from celeriac.ledger.models import Counter, Dispatch
 
 # What is counted since the journal is there.
@@ -57,15 +58,16 @@ def beat_is_late(now: datetime | None = None) -> list[str]:
         return []
     from django_celery_beat.models import PeriodicTask
 
-    now = now or timezone.now()
+    now = now or clock.now()
     late = []
     for entry in enabled(PeriodicTask.objects.enabled):
         if fault(entry, lambda row: _due(row, now)):
             continue  # beat names it, and never sends it
         # One that has never run counts from when it was last changed.
-        last = entry.last_run_at or entry.date_changed
-        begun = entry.start_time is None or entry.start_time <= now
-        over = entry.expires is not None and entry.expires <= now
+        last = clock.aware(entry.last_run_at or entry.date_changed)
+        begins, expires = clock.aware(entry.start_time), clock.aware(entry.expires)
+        begun = begins is None or begins <= now
+        over = expires is not None and expires <= now
         if last is not None and begun and not over and _due(entry, last) < now - LATE:
             late.append(entry.name)
     return sorted(late)
@@ -73,7 +75,7 @@ def beat_is_late(now: datetime | None = None) -> list[str]:
 
 def _due(entry: Any, last: datetime) -> datetime:
     """Return when an entry is due after its last run."""
-    schedule = entry.schedule
+    due = schedule(entry)
     # Celery counts from its own clock; what is left by that is the same by ours.
-    left: timedelta = schedule.remaining_estimate(schedule.maybe_make_aware(last))
-    return datetime.now(UTC) + left
+    left: timedelta = due.remaining_estimate(due.maybe_make_aware(last))
+    return clock.now() + left

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from celeriac import clock
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -88,7 +89,14 @@ def moment(value: datetime | None) -> SafeString | str:
     """Return a time of today as 14:05:09, any other with its date, for machines too."""
     if value is None:
         return ""
+    value = clock.aware(value)
     local = timezone.localtime(value)
-    clock = f"{local:%H:%M:%S}"
-    text = clock if local.date() == timezone.localdate() else f"{date_format(local, 'j E')} {clock}"
+    time = f"{local:%H:%M:%S}"
+    text = time if local.date() == timezone.localdate(clock.now()) else f"{date_format(local, 'j E')} {time}"
     return format_html('<time datetime="{}">{}</time>', value.isoformat(), text)
+
+
+@register.filter
+def aware(value: datetime) -> datetime:
+    """Return a time of the database with its zone, for machines."""
+    return clock.aware(value)

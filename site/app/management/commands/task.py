@@ -207,7 +207,7 @@ def _as_object(run: runs.Run) -> Mapping[str, Any]:
 
 
 def _line(run: runs.Run) -> str:
-    sent = f"{run.sent_at:%Y-%m-%d %H:%M:%S}" if run.sent_at else "-"
+    sent = f"{run.sent_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if run.sent_at else "-"
     return f"{run.id} {sent} {run.state:8} {run.name} {run.error}".rstrip()
 
 
