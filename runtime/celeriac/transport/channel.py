@@ -27,7 +27,7 @@ from celeriac.transport.holder import LEASE_SECONDS, Holder, clock, holder_of
 from celeriac.transport.qos import QoS
 from celeriac.transport.recovery import DELIVERIES, Keys, Recovery
 from celeriac.transport.scripts import TURN
-from celeriac.transport.waking import CALLED, WAKE, Waking, call
+from celeriac.transport.waking import CALLED, WAKE, Sleeping, Waking, call
 
 # Of a long queue so many messages are taken in one turn, if there is room for them.
 BATCH = 10
@@ -311,7 +311,7 @@ class _Channel(Full):
         wanted: int,
         *,
         watches: bool = False,
-        sleeps: tuple[str, str, str, bool] | None = None,
+        sleeps: Sleeping | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and the arguments of a turn, but for what is acknowledged.
 
@@ -327,9 +327,9 @@ class _Channel(Full):
             lists.unnoted, holder.now(),
         ]  # fmt: skip
         if sleeps is None:
-            return lists.keys, [*question, "", "", int(watches), 0]
-        name, sleepers, call_key, told = sleeps
-        return [call_key], [*question, name, sleepers, int(told), len(lists.keys), *lists.keys]
+            return lists.keys, [*question, "", "", int(watches), "", 0]
+        question += [sleeps.holder, sleeps.sleepers, int(sleeps.told), sleeps.team]
+        return [sleeps.call], [*question, len(lists.keys), *lists.keys]
 
     def _sayable(self) -> tuple[str, ...]:
         """Return what can be acknowledged with a question: what was taken as this holder."""

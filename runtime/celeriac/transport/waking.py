@@ -23,7 +23,7 @@ import logging
 from collections.abc import Iterable
 from queue import Empty
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from celeriac.transport.scripts import CALL, TEAM
 
@@ -42,6 +42,24 @@ SLEEPERS = "celeriac.sleepers."
 CALLS = "celeriac.call."
 
 _log = logging.getLogger(__name__)
+
+
+class Sleeping(NamedTuple):
+    """What a question says of a process that is to sleep, if there is nothing.
+
+    Attributes:
+        holder: this process.
+        team: the key of all who consume the same queues.
+        sleepers: the key of those of them who sleep.
+        call: the key by which it is called.
+        told: it slept already, and was told: only a call is news.
+    """
+
+    holder: str
+    team: str
+    sleepers: str
+    call: str
+    told: bool
 
 
 class Waking:
@@ -63,7 +81,8 @@ class Waking:
         self._told = False  # since the last question,
         self._was_told = False  # and before it
         self.watches = False
-        self._raced = False  # it was told while it watched: another one may have the message
+        self._races = False  # it asks because it was told while it watched, as others are
+        self._lost = False  # and another one has the message
         self._called = False  # it slept, and is to watch
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
@@ -117,34 +136,36 @@ class Waking:
         pause = float(self._channel.brpop_timeout or 1)
         return min(pause, max(self._quiet_until - monotonic(), 0.001)) if self._told else pause
 
-    def asks(self, queues: Iterable[str]) -> tuple[str, str, str, bool] | None:
+    def asks(self, queues: Iterable[str]) -> Sleeping | None:
         """Note that a question is sent; return what it says of a process that is to sleep then.
 
         Args:
             queues: which are asked for.
 
         Returns:
-            The holder, the key of the sleepers, that by which it is called, and whether it slept
-            and was told; None if it watches.
+            None if it watches.
         """
-        called, raced = self._called, self._raced
+        sleeps = (self._lost or self._sleeps) and self._may_sleep and not self._called
+        self._races = self.watches and self._told
         self._was_told = self._told
-        self._told = self._called = self._raced = self.watches = False
-        if called or not (raced or self._sleeps) or not self._may_sleep:
+        self._told = self._called = self._lost = self.watches = False
+        if not sleeps:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
         told = self._sleeps and self._was_told
-        return name, self._keys(queues)[1], f"{prefix}{CALLS}{name}", told
+        return Sleeping(name, *self._keys(queues), f"{prefix}{CALLS}{name}", told)
 
     def nothing_found(self, *, sleeps: bool) -> None:
         """Note that all lists are empty now, and whether this process sleeps.
 
         What was told while the question was under way may be of the message before: it asks again.
+        So does who has lost the race for a message, to sleep.
         """
         self._sleeps, self.watches = sleeps, not sleeps and not self._told
+        self._lost = self._races and self._may_sleep and not sleeps
         # The event loop turns by itself that often: a little less, or every second turn asks.
         pause = 0.9 * (self._channel.brpop_timeout or 1)
-        self._quiet_until = 0.0 if self._told else monotonic() + pause
+        self._quiet_until = 0.0 if self._told or self._lost else monotonic() + pause
 
     def was_called(self) -> None:
         """Note that this process slept and is to watch: the next question is that of a watcher."""
@@ -154,6 +175,7 @@ class Waking:
         """Note that there was a message, and whether that was all, and the lists are watched."""
         if not self._was_told and not self._told and 0 < self._quiet_until < monotonic():
             self.doubt()  # nobody has told us
+        self._races = False
         if all_of_it:
             self.nothing_found(sleeps=False)
         else:
@@ -165,7 +187,6 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
-        self._raced = self.watches
         self._told, self._quiet_until = True, 0.0
         connection = self._client.connection
         try:

@@ -6,4 +6,5 @@ local now = redis.call('TIME')[1]
 redis.call('ZREMRANGEBYSCORE', ARGV[1], '-inf', now - ARGV[4])
 redis.call('ZREMRANGEBYSCORE', ARGV[2], '-inf', now - ARGV[4])
 redis.call('ZADD', ARGV[1], now, ARGV[3])
+for i = 1, 2 do redis.call('EXPIRE', ARGV[i], 10 * ARGV[4]) end  -- of a team that is no more, nothing stays
 return {redis.call('ZCARD', ARGV[1]), redis.call('ZCARD', ARGV[2])}

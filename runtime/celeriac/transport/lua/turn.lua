@@ -4,10 +4,11 @@
 -- ARGV  1 lease  2 unacked  3 index  4 held  5 number of this question  6 messages wanted at most  7 lists that are
 --       not noted, as "1 4 "  8 the time  9 the holder, if it sleeps when there is nothing, or ''  10 the sleepers
 --       11 whether the lists are to be watched at once, if that was all; of a sleeper: whether it was told, and only looks
---       whether it was called  12 how many lists follow, for a sleeper  13... these lists, then tags to acknowledge.
+--       whether it was called  12 the team  13 how many lists follow, for a sleeper  14... these lists, then tags to
+--       acknowledge.
 -- Returns for each message its list, the message, and its tag (false: not noted); then whether there is no more, and the
--- lists are watched. When all lists were empty: false, and the lists are watched; 0 if it sleeps; 1 if it was called, and
--- is to ask again as one that watches.
+-- lists are watched. When all lists were empty: false, and the lists are watched; 0 if it sleeps; 1 if it was called, or
+-- all others sleep: it is to ask again as one that watches.
 --
 -- What is watched is what a script declares, if it reads anything: hence a sleeper's lists, and all keys that are only
 -- written, are in ARGV. What frees memory comes first: when it is full, Redis refuses the first command that needs some, but
@@ -19,10 +20,10 @@ local LONG = 32
 local TAIL = 2048
 
 local lists = KEYS
-local first = 13 + ARGV[12]
+local first = 14 + ARGV[13]
 if ARGV[9] ~= '' then
     lists = {}
-    for i = 13, first - 1 do lists[#lists + 1] = ARGV[i] end
+    for i = 14, first - 1 do lists[#lists + 1] = ARGV[i] end
 end
 for i = first, #ARGV do
     if redis.call('HDEL', ARGV[4], ARGV[i]) == 1 then
@@ -80,7 +81,10 @@ local list, message
 if ARGV[9] == '' or ARGV[11] == '0' then list, message = pop() end
 if not list and ARGV[9] ~= '' then
     if redis.call('DEL', KEYS[1]) == 1 then return 1 end
-    redis.call('ZADD', ARGV[10], ARGV[8], ARGV[9])
+    if redis.call('ZADD', ARGV[10], ARGV[8], ARGV[9]) == 1 and redis.call('ZCARD', ARGV[10]) >= redis.call('ZCARD', ARGV[12]) then
+        redis.call('ZREM', ARGV[10], ARGV[9])
+        return 1
+    end
     redis.call('EXISTS', KEYS[1])
     return 0
 elseif not list then
