@@ -153,7 +153,7 @@ class Team:
 
     def ready(self) -> None:
         """Wait until every worker takes tasks, and let them have some."""
-        self._until(lambda: self._tell("ping", {}, within=0.5) == len(self.workers), "answer of each worker")
+        self._until(lambda: self._tell("ping", {}, within=2) == len(self.workers), "answer of each worker")
         self.fill(WARM_UP * len(self.workers))
         self.work_off()
 
