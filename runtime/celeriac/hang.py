@@ -22,6 +22,7 @@ import faulthandler
 import logging
 import threading
 import time
+from time import monotonic
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -34,10 +35,12 @@ from celeriac.notify import notify
 from celeriac.unknown import PARKED
 from celeriac.watchdog import Watchdog
 
-# In parts of WatchdogSec: how often the broker is asked and the sign given, and how long a worker
-# may look as if it hung.
+# In parts of WatchdogSec: how often the broker is asked and the sign given, how long a worker may
+# look as if it hung, and how old the broker's last word may be. The last is so much shorter because
+# a loop that waits for a broker which has just gone stands still since before that word.
 CHECK = 1 / 6
 PATIENCE = 2 / 3
+RECENT = 1 / 3
 
 TICK_SECONDS = 1.0
 # Celery waits up to 32 s between two attempts to connect (kombu, Connection.ensure_connection).
@@ -103,8 +106,9 @@ class Observed:
         """
         self._consumer = consumer
         self._patience = watchdog_seconds * PATIENCE
+        self._recent = watchdog_seconds * RECENT
         self._stops = False
-        self._ticked = time.monotonic()
+        self._ticked = monotonic()
         self._received = 0.0
         self._disconnected: float | None = None
         self._answers_since: float | None = None  # the broker, without a gap
@@ -117,18 +121,18 @@ class Observed:
 
     def tick(self) -> None:
         """Note that the event loop turns."""
-        self._ticked = time.monotonic()
+        self._ticked = monotonic()
 
     def connected(self) -> None:
         """Note that the event loop is about to run, on a new connection."""
-        self._ticked = time.monotonic()
+        self._ticked = monotonic()
         self._starves_since = None
         self._disconnected = None
 
     def disconnected(self, *, for_good: bool) -> None:
         """Note that there is no event loop now, and whether there will be none any more."""
         self._stops = self._stops or for_good
-        self._disconnected = time.monotonic()
+        self._disconnected = monotonic()
 
     def compare(self, connection: Connection, _stopped: threading.Event) -> None:
         """Ask the broker what waits, and note whether the consumer could have it and does not.
@@ -138,8 +142,8 @@ class Observed:
         """
         queues = [queue.name for queue in getattr(self._consumer.task_consumer, "queues", ())]
         self._waiting = sum(_size(connection, name) for name in queues or [PARKED])
-        now = time.monotonic()
-        if self._answers_since is None or now - self._answered > self._patience:
+        now = monotonic()
+        if self._answers_since is None or now - self._answered > self._recent:
             self._answers_since = now
         self._answered = now
         if not (queues and self._waiting and self._has_room()):
@@ -149,8 +153,8 @@ class Observed:
 
     def hangs(self) -> str | None:
         """Return why this worker must be replaced, in words; None as long as it need not be."""
-        now = time.monotonic()
-        if self._stops or self._answers_since is None or now - self._answered > self._patience:
+        now = monotonic()
+        if self._stops or self._answers_since is None or now - self._answered > self._recent:
             return None
         if self._disconnected is not None:
             away = now - max(self._disconnected, self._answers_since)
@@ -178,7 +182,7 @@ class Observed:
             handle = create(*arguments, **options)
 
             def received(message: Any) -> Any:
-                self._received = time.monotonic()
+                self._received = monotonic()
                 return handle(message)
 
             return received

@@ -4,9 +4,12 @@ import itertools
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -14,6 +17,8 @@ from proxies import proxy
 from services import Redis
 from supervised import Supervised
 from workers import messages, record, send, worker
+
+from celeriac import hang
 
 WATCHDOG_SECONDS = 6.0
 FED = "WATCHDOG=1"
@@ -279,3 +284,31 @@ def test_without_a_watchdog_there_is_no_sign(environment: dict[str, str], redis:
         time.sleep(3)
         for running in (one, another):
             assert "WATCHDOG" not in "".join(running.notifications.texts())
+
+
+@pytest.mark.parametrize("goes_away", [True, False], ids=["broker goes away", "broker answers"])
+def test_a_loop_that_waits_for_a_broker_is_no_hang_whenever_that_went(
+    goes_away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still since up to a second before the broker's last word; a socket waits 10 s."""
+    watchdog, tenth = 15.0, 0.1
+    app = Celery(broker="memory://", set_as_current=False)
+    for ticked, answered in itertools.product(range(10), range(25)):
+        clock = SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(hang, "monotonic", partial(getattr, clock, "now"))
+        consumer = SimpleNamespace(create_task_handler=None, hub=1, task_consumer=None, pool=None)
+        observed = hang.Observed(consumer, watchdog)
+        verdicts = []
+        with app.connection() as broker:
+            for step in range(int(4 * watchdog / tenth)):
+                clock.now += tenth
+                stands = 200 <= step < 200 + 10 / tenth + 3  # a little longer than the socket
+                if not stands and step % 10 == ticked:
+                    observed.tick()
+                if not (goes_away and step >= 200) and step % 25 == answered:
+                    observed.compare(broker, threading.Event())
+                verdicts.append(observed.hangs())
+        if goes_away:
+            assert not any(verdicts), (ticked, answered)
+        else:
+            assert any(verdicts), (ticked, answered)
