@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,11 @@ from services import (
 os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"
 os.environ["SQLITE"] = ":memory:"
 sys.path.insert(0, str(PROJECT))
+
+
+def pytest_configure() -> None:
+    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visi
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
+
+
+def pytest_configure() -> None:
+    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
 
