@@ -99,10 +99,6 @@ ORDER = (
 )
 
 
-# The units that may have limits of memory, and the group in which each runs.
-_PROCESSES = {"gunicorn": "web", "celery-worker": "workers", "celery-beat": "beat", "flower": "monitor"}
-
-
 class Site(Protocol):
     """What the rules read; `site_preflight` gives them the inventory, their tests a plain one."""
 
@@ -428,8 +424,8 @@ def login_paths_are_paths(site: Site) -> Iterator[Problem]:
 
 def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
-    for process, group in _PROCESSES.items():
-        for host in site.members.get(group, ()):
+    for host in site.hosts:
+        for process in site.value(host, "site_processes") or ():
             names = [f"{process.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
             for name in (name for name in names if name in site.names):
                 needs = (site.value(host, "site_memory_mb") or {}).get(process)

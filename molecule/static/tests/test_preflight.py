@@ -755,9 +755,9 @@ def test_a_line_is_found_in_yaml_and_in_ini(tmp_path: Path) -> None:
 
 def test_the_checks_take_no_time_that_anybody_notices(inventory: Any) -> None:
     def seconds() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         inventory.problems()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
-    # The best of three, and a bound of ten times what it takes: other work must not make it red.
-    assert min(seconds() for _ in range(3)) < 5
+    # The best of three, of the processor's time, ten times what it takes: other work must not make it red.
+    assert min(seconds() for _ in range(3)) < 0.5
