@@ -308,8 +308,8 @@ class Transaction:
             process.forget_ended()
         self._systemd.call("daemon-reload")
         self.releases.remove(self.releases.old([self.release], self._site["kept"]))
-        self.releases.prune_cache()
-        if self._kind == "deploy":
+        if self._kind == "deploy":  # what goes back builds nothing
+            self.releases.prune_cache()
             self._build().prune()
 
     # ---- The way back
