@@ -443,9 +443,8 @@ def _from_row(row: Any) -> Outcome:
         traceback=row.traceback or "",
         created_at=clock.aware(row.date_created),
         started_at=clock.aware(row.date_started),
-        done_at=clock.aware(row.date_done)
-        if row.status in READY_STATES
-        else None,  # until then, when it was last written
+        # Until it has ended, when the row was last written.
+        done_at=clock.aware(row.date_done if row.status in READY_STATES else None),
     )
 
 
