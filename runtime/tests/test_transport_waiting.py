@@ -215,6 +215,36 @@ def test_of_a_team_one_asks_and_once_for_each_message(
     assert 100 <= asked <= 1.5 * 100 + 3 * seconds
 
 
+def test_in_a_team_everybody_works_at_times(environment: dict[str, str], redis: Redis) -> None:
+    """A new worker gets some of what comes: a deploy waits for that, and the old one is there.
+
+    Who watches has room for more all the time: it calls nobody for want of it.
+    """
+    with (
+        worker(environment, ONE) as one,
+        worker(environment, ONE) as other,
+        worker(environment, ONE) as third,
+    ):
+        everybody = one, other, third
+        for each in everybody:
+            each.told("READY=1")
+
+        def settles() -> bool:
+            does(one, environment, redis)
+            return sleepers(redis) == 2
+
+        def executed() -> list[int]:
+            return [each.log.read_text().count("succeeded in") for each in everybody]
+
+        def all_work() -> bool:
+            does(one, environment, redis)
+            return all(map(int.__gt__, executed(), before))
+
+        assert comes_true(settles, 60)
+        before = executed()
+        assert comes_true(all_work, 60), (before, executed())
+
+
 def test_idle_workers_ask_about_once_a_second(environment: dict[str, str], redis: Redis) -> None:
     """The renewals of their leases, three in a second, wake nobody."""
     renewing = configured(environment, lease_seconds=1)

@@ -132,6 +132,7 @@ class _Channel(Full):
         if self._active_queues:
             with suppress(*self.connection_errors):
                 self.waking.has_room(self.qos.can_consume(), self._lists_asked.queues)
+                self.waking.takes_turns(self._lists_asked.queues)
 
     def say_acks(self) -> None:
         """Say what is acknowledged. What does not get through is said over the next connection."""

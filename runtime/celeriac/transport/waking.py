@@ -14,6 +14,10 @@ many times for each message, who has lost that race goes to sleep, if there are 
 A sleeper is still told, once, of each list that it has watched before: it only looks whether it was
 called, for who races with the one that watches would be awake as soon as it wins.
 
+Nobody sleeps for long where there is work: who has watched for a while calls another, and yields
+the next message to it. Whether a worker works is seen by what it has executed: a deploy waits for
+that, and the worker of the release before it consumes the same queues.
+
 Without news a channel asks each second, as BRPOP does: so the news decide on latency alone.
 (https://redis.io/docs/latest/commands/client-tracking/)
 """
@@ -33,6 +37,9 @@ CALLED = 1
 # Who has no room for so long calls another; when nobody sleeps, it does not ask again for a while.
 CALL_SECONDS = 0.01
 CALL_AGAIN_SECONDS = 0.25
+# Who has watched for so long lets another one do it, which has so long to be first.
+WATCH_SECONDS = 1.0
+YIELD_SECONDS = 0.01
 # A team meets so often; who was not heard of for so long is no more of it.
 MEET_SECONDS = 3.0
 TEAM_SECONDS = 10
@@ -89,6 +96,9 @@ class Waking:
         self._met_at = 0.0
         self._full_since: float | None = None
         self._call_at = 0.0
+        self._has_found = False  # a message, in this turn
+        self._watch_until = 0.0
+        self._yields = False  # the next message that it is told of, to one that it has called
 
     def is_set_up(self, connection: Any) -> bool:
         """Return whether the connection that asks is tracked."""
@@ -147,6 +157,7 @@ class Waking:
         """
         sleeps = (self._lost or self._sleeps) and self._may_sleep and not self._called
         self._races = self.watches and self._told
+        self._yields = self._yields and not self._races
         self._was_told = self._told
         self._told = self._called = self._lost = self.watches = False
         if not sleeps:
@@ -170,12 +181,13 @@ class Waking:
     def was_called(self) -> None:
         """Note that this process slept and is to watch: the next question is that of a watcher."""
         self._called, self._sleeps, self._quiet_until = True, False, 0.0
+        self._watch_until = monotonic() + WATCH_SECONDS
 
     def found(self, *, all_of_it: bool) -> None:
         """Note that there was a message, and whether that was all, and the lists are watched."""
         if not self._was_told and not self._told and 0 < self._quiet_until < monotonic():
             self.doubt()  # nobody has told us
-        self._races = False
+        self._races, self._has_found = False, True
         if all_of_it:
             self.nothing_found(sleeps=False)
         else:
@@ -187,7 +199,12 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
-        self._told, self._quiet_until = True, 0.0
+        if not self._told:
+            yields = self._yields and self.watches
+            self._quiet_until = monotonic() + YIELD_SECONDS if yields else 0.0
+            if yields:
+                self._channel.connection.wake_later(YIELD_SECONDS)
+        self._told = True
         connection = self._client.connection
         try:
             read = connection._sock.recv(65536)
@@ -228,7 +245,7 @@ class Waking:
         team, sleepers = self._keys(queues)
         client.zrem(team, name)
         client.zrem(sleepers, name)
-        CALL(client, sleepers, channel.global_keyprefix + CALLS)
+        self._call_another(queues)
 
     def has_room(self, room: bool, queues: Iterable[str]) -> None:
         """Call another if this process has no room; come often.
@@ -246,10 +263,26 @@ class Waking:
                 self._channel.connection.wake_later(CALL_SECONDS)
         elif now > self._full_since + CALL_SECONDS and now > self._call_at:
             self._full_since = now + 3600  # once
-            _, sleepers = self._keys(queues)
-            prefix = self._channel.global_keyprefix
-            if not CALL(self._channel.holder.client, sleepers, prefix + CALLS):
+            if not self._call_another(queues):
                 self._call_at = now + CALL_AGAIN_SECONDS
+
+    def takes_turns(self, queues: Iterable[str]) -> None:
+        """Call another if this process has watched for long, and there is work; come often.
+
+        Args:
+            queues: that are consumed.
+        """
+        has_found, self._has_found = self._has_found, False
+        now = monotonic()
+        if has_found and self._may_sleep and now > self._watch_until:
+            self._watch_until = now + WATCH_SECONDS
+            self._yields = self._call_another(queues)
+
+    def _call_another(self, queues: Iterable[str]) -> bool:
+        """Let one of those who sleep watch; return whether there was one."""
+        channel = self._channel
+        _, sleepers = self._keys(queues)
+        return bool(CALL(channel.holder.client, sleepers, channel.global_keyprefix + CALLS))
 
     def _keys(self, queues: Iterable[str]) -> tuple[str, str]:
         """Return the keys of the team and of its sleepers."""
