@@ -129,7 +129,7 @@ class Releases:
                 shutil.rmtree(path)
 
     def prepare(self, release: str, steps: list[str], more: dict[str, str] | None = None) -> None:
-        """Run steps of `celeriac.prepare` in a release.
+        """Run steps of `celeriac.release` in a release.
 
         Args:
             release: which.
@@ -148,7 +148,7 @@ class Releases:
         }
         files = [f"EnvironmentFile={path}" for path in self._site["environment_files"]]
         python = f"{self.path(release)}/venv/bin/python"
-        self.run(release, [python, "-m", "celeriac.prepare", *steps], environment, files)
+        self.run(release, [python, "-m", "celeriac.release", *steps], environment, files)
 
     def call(self, *command: str) -> None:
         """Run a command as root.

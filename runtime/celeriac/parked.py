@@ -1,9 +1,9 @@
 """What is parked at a broker, and how it is released.
 
 A message that did not end too often is parked (`celeriac.transport.recovery` on Redis,
-`celeriac.unfinished` on RabbitMQ): it is not lost, and ends no other process. On RabbitMQ it is in
-the queue ``celeriac.poison``, with what is to be known of it in a header. RabbitMQ can put messages
-there by itself, from a quorum queue with a delivery limit; these are known by its own header
+`celeriac.worker.unfinished` on RabbitMQ): it is not lost, and ends no other process. On RabbitMQ it
+is in the queue ``celeriac.poison``, with what is to be known of it in a header. RabbitMQ can put
+messages there by itself, from a quorum queue with a delivery limit; these are known by its header
 ``x-death``. (https://www.rabbitmq.com/docs/dlx, https://www.rabbitmq.com/docs/quorum-queues)
 
 With any other broker nothing is ever parked.
@@ -19,9 +19,9 @@ from amqp.exceptions import NotFound
 from kombu import Connection, Producer, Queue
 from kombu.message import Message
 
+from celeriac.broker import republish
 from celeriac.transport import parking
 from celeriac.transport.parking import PARKED, Parked
-from celeriac.unknown import republish
 
 __all__ = ["Parked", "all_parked", "count", "release"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from celeriac import transport
-from celeriac.transport import worker
+from celeriac.worker import deliveries
 
 transport.install()
 
@@ -24,7 +24,7 @@ app.config_from_object(
         worker_prefetch_multiplier=2,
     )
 )
-worker.install(app)
+deliveries.install(app)
 
 
 def _record(word: str, name: str) -> None:

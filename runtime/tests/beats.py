@@ -19,7 +19,12 @@ HOURLY = 3600
 @contextmanager
 def beat(environment: dict[str, str]) -> Iterator[Supervised]:
     """Run beat with our scheduler."""
-    command = ["-A", "celeriac.app", "beat", "--scheduler=celeriac.beat:DatabaseScheduler"]
+    command = [
+        "-A",
+        "celeriac.app",
+        "beat",
+        "--scheduler=celeriac.beat.scheduler:DatabaseScheduler",
+    ]
     arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1"]
     with supervised("celery", *command, *arguments, environment=environment) as running:
         yield running

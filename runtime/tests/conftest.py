@@ -99,7 +99,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("migrated")
     environment = process_environment(directory, PROJECT)
     subprocess.run(
-        [sys.executable, "-m", "celeriac.prepare", "migrate"], env=environment, check=True
+        [sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True
     )
     return directory / "db.sqlite3"
 

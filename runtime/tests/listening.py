@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 HOST = "www.example.org"
-GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.wsgi:application"]
+GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.web.wsgi:application"]
 # sd_listen_fds(3): the socket is number 3, and the variables name the process that it is for.
 AS_SYSTEMD = """
 import os, sys

@@ -13,7 +13,7 @@ from beats import HOURLY, beat, overdue, schedule, with_schedule
 from django.core.management import call_command
 from services import Redis
 
-from celeriac.beat_status import BeatStatus, parse_status
+from celeriac.beat.status import BeatStatus, parse_status
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def sends() -> Any:
 
 
 def test_an_entry_is_sent_once_though_the_heap_is_rebuilt(sends: Any) -> None:
-    from celeriac.beat import DatabaseScheduler
+    from celeriac.beat.scheduler import DatabaseScheduler
 
     assert sends(DatabaseScheduler) == 1
 

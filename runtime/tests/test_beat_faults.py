@@ -8,7 +8,7 @@ import pytest
 from beats import arrivals, beat, schedule, with_schedule
 from services import Redis
 
-from celeriac.beat_status import BeatStatus, parse_status
+from celeriac.beat.status import BeatStatus, parse_status
 
 # Written past the checks of the admin's form, as the shell, an older release or a file may do it.
 ROWS = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from celeriac.beat_status import BeatStatus, Standby, format_status, parse_status
+from celeriac.beat.status import BeatStatus, Standby, format_status, parse_status
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from services import Redis
 from supervised import Supervised
 from workers import messages, record, send, worker
 
-from celeriac import hang
+from celeriac.worker import liveness
 
 WATCHDOG_SECONDS = 6.0
 FED = "WATCHDOG=1"
@@ -295,9 +295,9 @@ def test_a_loop_that_waits_for_a_broker_is_no_hang_whenever_that_went(
     app = Celery(broker="memory://", set_as_current=False)
     for ticked, answered in itertools.product(range(10), range(25)):
         clock = SimpleNamespace(now=1000.0)
-        monkeypatch.setattr(hang, "monotonic", partial(getattr, clock, "now"))
+        monkeypatch.setattr(liveness, "monotonic", partial(getattr, clock, "now"))
         consumer = SimpleNamespace(create_task_handler=None, hub=1, task_consumer=None, pool=None)
-        observed = hang.Observed(consumer, watchdog)
+        observed = liveness.Observed(consumer, watchdog)
         verdicts = []
         with app.connection() as broker:
             for step in range(int(4 * watchdog / tenth)):

@@ -94,7 +94,7 @@ def test_a_release_that_does_not_answer_ends_in_time(
     hangs = {**asked, "CELERIAC_HEALTH_PATH": "/hangs/", "CELERIAC_JUDGE_SECONDS": "1.5"}
     assert verdict(waiting.refused(hangs)).endswith("/hangs/: no answer in 1.5 s")
     # The child was killed: nothing holds the test's socket but the test.
-    assert not [pid for pid in processes() if "celeriac.wsgi" in command_line(pid)]
+    assert not [pid for pid in processes() if "celeriac.web.wsgi" in command_line(pid)]
 
 
 def test_a_release_that_is_well_serves(asked: dict[str, str], waiting: Waiting) -> None:

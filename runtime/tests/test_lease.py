@@ -32,7 +32,7 @@ def template(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPat
     environment = process_environment(tmp_path_factory.mktemp("template"), PROJECT)
     environment |= empty_database(postgresql_of_the_run, "beat_template")
     subprocess.run(
-        [sys.executable, "-m", "celeriac.prepare", "migrate"], env=environment, check=True
+        [sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True
     )
     return environment["PGDATABASE"]
 
@@ -86,7 +86,7 @@ def end_lease(environment: dict[str, str]) -> None:
 ASKS = """
 import django
 django.setup()
-from celeriac.lease import Lease
+from celeriac.beat.lease import Lease
 lease = Lease("default")
 assert lease.acquire()
 names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.notify import notify
+from celeriac.systemd import notify
 
 
 def listen(address: str) -> socket.socket:

@@ -18,7 +18,7 @@ ALL_STEPS = ["check", "import", "migrate", "note", "schema", "static", "admin"]
 def prepare(environment: dict[str, str], *steps: str, **more: str) -> Result:
     """Run steps; keyword arguments are further variables of the environment."""
     return subprocess.run(
-        [sys.executable, "-m", "celeriac.prepare", *steps],
+        [sys.executable, "-m", "celeriac.release", *steps],
         env={**environment, **more},
         capture_output=True,
         text=True,
@@ -224,7 +224,7 @@ def test_two_hosts_migrate_one_after_the_other(on_postgresql: dict[str, str]) ->
 def test_a_host_waits_for_another_longer_than_a_migration_waits_for_traffic(
     on_postgresql: dict[str, str],
 ) -> None:
-    from celeriac.schema import MIGRATION_LOCK
+    from celeriac.release.migrations import MIGRATION_LOCK
 
     with postgresql_session(on_postgresql) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
@@ -294,7 +294,7 @@ def test_a_statement_ends_though_nobody_is_left_to_cancel_it(
 ) -> None:
     assert prepare(on_postgresql, "migrate").returncode == 0
     add_migration(project, "migrations.RunSQL('SELECT pg_sleep(1000)')")
-    command = [sys.executable, "-m", "celeriac.prepare", "migrate"]
+    command = [sys.executable, "-m", "celeriac.release", "migrate"]
     query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%'"
     query += " AND pid <> pg_backend_pid()"
 
@@ -313,7 +313,7 @@ def test_a_statement_ends_though_nobody_is_left_to_cancel_it(
 
 
 def test_a_host_does_not_wait_for_another_for_ever(on_postgresql: dict[str, str]) -> None:
-    from celeriac.schema import MIGRATION_LOCK
+    from celeriac.release.migrations import MIGRATION_LOCK
 
     with postgresql_session(on_postgresql) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])

@@ -171,9 +171,9 @@ def test_the_admins_log_is_bounded_by_age_and_by_number(
     chosen = {f"CELERIAC_ADMIN_LOG_{name}": value for name, value in bounds.items()}
     before = entries(with_admin)
     with running({**with_admin, **chosen}) as project:
-        assert project.call("celeriac.admin_log", "prune") == len(before) - left
+        assert project.call("celeriac.worker.admin_log", "prune") == len(before) - left
         assert entries(with_admin) == before[-left:]
-        assert project.call("celeriac.admin_log", "prune") == 0
+        assert project.call("celeriac.worker.admin_log", "prune") == 0
 
 
 def test_a_worker_bounds_the_admins_log(with_admin: dict[str, str]) -> None:

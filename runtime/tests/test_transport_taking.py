@@ -216,7 +216,7 @@ def test_an_acknowledgement_is_not_lost_with_the_connection(
     """Neither before it came to Redis nor when nobody says that it did.
 
     A busy worker says it with its next question, an idle one by itself. What the pool is given in
-    the moment of the cut may run twice (`celeriac.keeping`).
+    the moment of the cut may run twice (`celeriac.worker.reconnect`).
     """
     busy = ["a", "b", "c", "d", "e"]
     with sender(redis.url) as send_one:

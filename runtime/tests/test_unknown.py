@@ -17,8 +17,8 @@ from kombu import Connection, Queue
 from services import RabbitMQ, Redis
 from workers import messages, record, send, worker
 
-from celeriac.handback import requeue
-from celeriac.unknown import _try_again
+from celeriac.broker import requeue
+from celeriac.worker.unregistered import _try_again
 
 PARKED = "celeriac.unknown"
 

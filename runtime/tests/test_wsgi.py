@@ -25,8 +25,8 @@ from environment import (
 from services import PostgreSQL, Redis, free_port, redis_server
 from supervised import Supervised, supervised
 
-from celeriac import health
 from celeriac.transport.parking import PARKED, unreadable
+from celeriac.web import health
 
 RELEASE = "0123456789ab"
 PING = "/-/celeriac/ping"
@@ -70,7 +70,7 @@ def gunicorn(site: Site, *binds: str) -> Iterator[Supervised]:
     """Serve a site as the unit does: the application is imported before the fork."""
     options = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{site.port}", "--workers=2"]
     options += [f"--bind={bind}" for bind in binds]
-    command = [*options, "celeriac.wsgi:application"]
+    command = [*options, "celeriac.web.wsgi:application"]
     with supervised("gunicorn", *command, environment=site.environment) as running:
         running.told("READY=1")
         yield running

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from celeriac import parked
-from celeriac.aside import connect
-from celeriac.broker import memory
+from celeriac.broker import connect, memory
 from celeriac.parked import Parked
 from celery import current_app
 from celery.exceptions import OperationalError

@@ -113,7 +113,7 @@ def start_on_host(stack: Stack, name: str, process: str, release: str) -> Told:
     told = Told(stack.folder / f"{process}.sock")
     stack.spawn(
         process,
-        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat:DatabaseScheduler"),
+        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat.scheduler:DatabaseScheduler"),
         *("--pidfile=", "--max-interval=1", "--loglevel=info"),
         **{"PYTHONPATH": release, "CELERIAC_CELERY_APP": name, "NOTIFY_SOCKET": str(told.path)},
     )

@@ -78,7 +78,7 @@ def zoneless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     scheduler = "app.schedules:DatabaseScheduler"
     if request.param == "postgresql":
         variables["DATABASE_URL"] = request.getfixturevalue("postgresql_server").create(f"zoneless_{uuid4().hex}")
-        scheduler = "celeriac.beat:DatabaseScheduler"
+        scheduler = "celeriac.beat.scheduler:DatabaseScheduler"
     with site_of(Stack(folder, redis, variables=variables)) as stack:
         assert stack.ask("from django.conf import settings; print(int(settings.USE_TZ))") == 0
         stack.ask(SCHEDULE)

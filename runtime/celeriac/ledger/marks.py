@@ -21,8 +21,8 @@ from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
 
 from celeriac import clock, forks
-from celeriac.database import private_connection
 from celeriac.ledger.models import Counter, Dispatch
+from celeriac.postgresql import private_connection
 
 # Also how exact the times are, so that many marks are alike.
 FLUSH_SECONDS = 0.25

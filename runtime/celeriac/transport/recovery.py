@@ -7,7 +7,7 @@ goes where it goes. One that has not ended so many times is parked instead (`cel
 Whose fault was it? The first end of a worker counts for all that it had. A message that has been
 counted is marked when it begins (`begins`), and from then on only ends of workers that had begun it
 count: what was just waiting beside the culprit stays at one. What was counted twice begins alone
-(`celeriac.transport.worker`): what just ran beside the culprit stays at two.
+(`celeriac.worker.deliveries`): what just ran beside the culprit stays at two.
 """
 
 import json

@@ -1,12 +1,14 @@
 """Our parts, added to the Celery app of the project."""
 
+import os
 from typing import Any
 
 from celery import Celery
+from celery.app import trace
 from django.conf import settings
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import ids, transport, worker
+from celeriac import ids, transport
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -14,6 +16,9 @@ BACKEND = "celeriac.results:DatabaseBackend"
 # most 10 s (result_backend_base_sleep_between_retries_ms and its neighbours in its reference).
 RETRIES_IN_WORKER = 20  # about a minute, at most two: a restart of the database, a fail-over
 RETRIES_IN_WEB = 3  # at most 0.14 s: enough for a stale connection, while somebody waits
+
+# What a task returned may be what no log should have.
+SUCCESS_WITHOUT_RESULT = "Task %(name)s[%(id)s] succeeded in %(runtime)ss"
 
 _REPLACED = {
     "django-db",
@@ -30,15 +35,16 @@ _REDIS = {"redis", "rediss", "sentinel"}
 _DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
 
 
-def adopt(app: Celery, *, result_retries: int) -> Celery:
+def configure(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task and the worker's reports to systemd are added. A broker on Redis is spoken to by
-    `celeriac.transport`. A task is acknowledged when it has ended, and comes back when its process
-    is lost, unless the project or the task says otherwise. The ``django-db`` result backend is
-    replaced by the one that survives a restart of the database (`celeriac.results`); one on Redis
-    tries again when that is away; any other is left alone. What the database has no room for is
-    refused to its sender (`celeriac.ids`).
+    The ping task is added. A broker on Redis is spoken to by `celeriac.transport`. A task is
+    acknowledged when it has ended, and comes back when its process is lost, unless the project or
+    the task says otherwise. The ``django-db`` result backend is replaced by the one that survives a
+    restart of the database (`celeriac.results`); one on Redis tries again when that is away; any
+    other is left alone. What the database has no room for is refused to its sender
+    (`celeriac.ids`). The log says of a task that it succeeded, and what it returned only with
+    ``CELERIAC_LOG_RESULTS=yes``.
 
     Args:
         app: the project's own app; it is changed in place.
@@ -49,7 +55,9 @@ def adopt(app: Celery, *, result_retries: int) -> Celery:
         The same app.
     """
     transport.install()
-    worker.install(app)
+    if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
+        # Not a setting, but a format that is there to be replaced (celery/app/trace.py, 5.7).
+        trace.LOG_SUCCESS = SUCCESS_WITHOUT_RESULT
     app.conf.update({name: True for name in _DURABLE if not _is_set(app, name)})
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:

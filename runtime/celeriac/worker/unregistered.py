@@ -4,7 +4,7 @@ While two releases overlap, and after one was undone, a worker may receive a tas
 other release has. Celery discards it. Here it is moved, with its id, arguments, headers and
 priority, to the queue ``celeriac.unknown``, where workers look every few seconds for tasks that
 they know; these go back to the queue they came from. What nobody knows stays parked, and counted:
-`parked`.
+the endpoint ``workers`` and the status have the number.
 
 A task in there is as in any other queue: its ETA and its expiry are looked at by the worker that
 knows it. One that is revoked by the time it is received is not parked but dropped, as a worker
@@ -25,10 +25,9 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 from kombu import Connection, Exchange, Producer, Queue
 
-from celeriac.aside import TIMEOUT_SECONDS, Aside
-from celeriac.handback import requeue
+from celeriac.broker import TIMEOUT_SECONDS, UNREGISTERED, republish, requeue
+from celeriac.worker.background import Aside
 
-PARKED = "celeriac.unknown"
 # Where a parked message came from: {"task": name, "id": …, "queue": …}.
 ORIGIN = "celeriac-origin"
 
@@ -40,32 +39,12 @@ UNCHANGED_SECONDS = 60.0
 # A task that cannot be parked, because the broker does not take it, is kept for so long.
 KEEP_SECONDS = 10.0
 
-# What a transport writes into the properties of a message itself, and what is published by name.
-_NO_PROPERTIES = {
-    "delivery_info",
-    "delivery_tag",
-    "body_encoding",
-    "application_headers",
-    "content_type",
-    "content_encoding",
-    "expiration",
-}
-
 _log = logging.getLogger(__name__)
 
 
 def install(app: Celery) -> None:
     """Let the workers of this app park the tasks that they do not know, and look for others."""
     app.steps["consumer"].add(Unknown)
-
-
-def parked(connection: Connection) -> int:
-    """Return how many tasks are parked at a broker.
-
-    Args:
-        connection: to the broker. The queue is made if there is none.
-    """
-    return int(_queue(connection).queue_declare().message_count)
 
 
 class Unknown(bootsteps.StartStopStep):
@@ -129,7 +108,7 @@ class Lookout:
         queues = self._app.amqp.queues
         known = origin.get("task") in self._app.tasks and origin["queue"] in queues.consume_from
         if not known:
-            _move(message, producer, PARKED, message.headers)
+            _move(message, producer, UNREGISTERED, message.headers)
             return False
         headers = {name: value for name, value in message.headers.items() if name != ORIGIN}
         _move(message, producer, origin["queue"], headers)
@@ -149,7 +128,7 @@ def _park(consumer: Any, discard: Any, body: Any, message: Any, error: KeyError)
         else:
             with consumer.app.producer_pool.acquire(block=True, timeout=KEEP_SECONDS) as producer:
                 _queue(producer.connection).declare()
-                _move(message, producer, PARKED, {**message.headers, ORIGIN: origin})
+                _move(message, producer, UNREGISTERED, {**message.headers, ORIGIN: origin})
             _log.warning("Task %s[%s] from %s is unknown here: parked", *_words(origin))
     except Exception:
         # Not at once: the queue would bring it back in the next moment, and so on.
@@ -198,34 +177,6 @@ def _move(message: Any, producer: Producer, queue: str, headers: dict[str, Any])
     message.ack()
 
 
-def republish(
-    message: Any, producer: Producer, queue: str, headers: dict[str, Any], **changed: Any
-) -> None:
-    """Publish a message once more, unchanged but for its headers.
-
-    Args:
-        message: of kombu.
-        producer: publishes it.
-        queue: where it goes.
-        headers: what it has in place of its own.
-        changed: other properties, and options of `Producer.publish`.
-    """
-    properties = {
-        name: value for name, value in message.properties.items() if name not in _NO_PROPERTIES
-    }
-    expiration = message.properties.get("expiration")  # in milliseconds, as AMQP has it
-    options = {
-        "exchange": "",
-        "routing_key": queue,
-        "headers": {name: value for name, value in headers.items() if name != "compression"},
-        "compression": headers.get("compression"),
-        "content_type": message.content_type,
-        "content_encoding": message.content_encoding,
-        "expiration": None if expiration is None else int(expiration) / 1000,
-    }
-    producer.publish(message.body, **{**properties, **options, **changed})
-
-
 def _origin(consumer: Any, message: Any) -> dict[str, str] | None:
     """Return what a task is and which of the consumed queues it came from.
 
@@ -268,7 +219,9 @@ def _bound(queues: list[Queue], exchange: str) -> list[Queue]:
 
 
 def _queue(connection: Connection) -> Queue:
-    return Queue(PARKED, Exchange(""), routing_key=PARKED, channel=connection.default_channel)
+    return Queue(
+        UNREGISTERED, Exchange(""), routing_key=UNREGISTERED, channel=connection.default_channel
+    )
 
 
 def _words(origin: dict[str, str]) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ a release is switched in, all processes are fresh at once, and get several reque
 each thread asks itself for some pages first. The release before serves meanwhile; at a boot,
 requests wait in the socket.
 
-gunicorn reads this module as its configuration (``--config=python:celeriac.warm``).
+gunicorn reads this module as its configuration (``--config=python:celeriac.web.warmup``).
 
 =======================  ========================================================================
 ``CELERIAC_WARM_PATHS``  what to ask for, with spaces between: ``/ /news/``; nothing if not set
@@ -21,7 +21,7 @@ from typing import Any
 
 from django.db import connections
 
-from celeriac import overdue, request
+from celeriac.web import overdue, request
 
 # What does not answer must not keep a process from requests that do not need it.
 SECONDS = 3.0
@@ -30,7 +30,7 @@ SECONDS = 3.0
 def post_worker_init(worker: Any) -> None:
     """Warm up; gunicorn calls it in each of its processes, before that accepts.
 
-    From then on the clocks of the requests are looked at, too (`celeriac.overdue`).
+    From then on the clocks of the requests are looked at, too (`celeriac.web.overdue`).
 
     Args:
         worker: gunicorn's (https://docs.gunicorn.org/en/stable/settings.html#post-worker-init).
@@ -46,7 +46,7 @@ def _warm(worker: Any) -> None:
 
     What goes wrong here goes wrong again when somebody asks, and is answered then.
     """
-    from celeriac.wsgi import app  # the judgement, which is within, comes at its own time
+    from celeriac.web.wsgi import app  # the judgement, which is within, comes at its own time
 
     began = time.monotonic()
     try:

@@ -6,7 +6,8 @@ request                                       answer, JSON
 ``POST /-/celeriac/ping``              202    ``{"id": "<uuid>"}``: a ping task is in the queue
 ``GET /-/celeriac/ping/<uuid>``        200    ``{"state": "SUCCESS", "result": {"release": …,
                                               "hostname": …}}``; the result is null until then
-``GET /-/celeriac/status``             200    ``{"release": …, "unapplied_migrations": […]}``
+``GET /-/celeriac/status``             200    ``{"release": …, "applied_migrations": […],
+                                              "unapplied_migrations": […]}``
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
                                               "executed": 20}}, "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
@@ -36,11 +37,10 @@ from django.db.migrations.executor import MigrationExecutor
 from kombu import Connection
 
 from celeriac import parked
-from celeriac.aside import connect
-from celeriac.broker import memory, transport_of
+from celeriac.broker import UNREGISTERED, connect, memory
 from celeriac.project import release
 from celeriac.tasks import PING, Pong
-from celeriac.unknown import PARKED
+from celeriac.transport import transport_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -164,7 +164,7 @@ def _workers(app: Celery) -> Answer:
             name: {"active": len(active.get(name, ())), "executed": sum(found["total"].values())}
             for name, found in stats.items()
         }
-        queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, PARKED]}
+        queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
         about = {
             "transport": transport_of(broker),
             "memory": memory(broker),

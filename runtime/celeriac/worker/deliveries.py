@@ -1,11 +1,11 @@
 """What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
 
 A pool process that dies leaves a message that did not end: it goes back, and is counted
-(`celeriac.transport.recovery`; on RabbitMQ `celeriac.unfinished`). A task that raises MemoryError
-has failed like any other; Celery would raise it again in the worker, and end that. What this
-process had when it lost its lease, and has not begun, is another worker's: it is dropped here. A
-task that is parked has failed, and its state says so. (celery/worker/request.py and strategy.py,
-5.7)
+(`celeriac.transport.recovery`; on RabbitMQ `celeriac.worker.unfinished`). A task that raises
+MemoryError has failed like any other; Celery would raise it again in the worker, and end that. What
+this process had when it lost its lease, and has not begun, is another worker's: it is dropped here.
+A task that is parked has failed, and its state says so.
+(celery/worker/request.py and strategy.py, 5.7)
 """
 
 import base64
@@ -25,10 +25,10 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu import serialization
 
-from celeriac import unfinished
-from celeriac.handback import processes_of
 from celeriac.transport import channel as channels
 from celeriac.transport.parking import UNFINISHED
+from celeriac.worker import unfinished
+from celeriac.worker.requeue import processes_of
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import setup_testing_defaults
 
-from celeriac import overdue
+from celeriac.web import overdue
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

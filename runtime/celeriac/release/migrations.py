@@ -1,6 +1,6 @@
 """The schema of the default database: brought to this release, or found to fit it.
 
-The steps of `celeriac.prepare` that deal with migrations. Each returns its outcome in a few words,
+The steps of `celeriac.release` that deal with migrations. Each returns its outcome in a few words,
 or raises.
 """
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 LOOK_SECONDS = 1.0
-# What this process asks itself (`celeriac.request`) has no clock.
+# What this process asks itself (`celeriac.web.request`) has no clock.
 OWN = "celeriac.own"
 
 

@@ -1,11 +1,12 @@
-"""``gunicorn celeriac.wsgi:application``: the project's WSGI application, wrapped.
+"""``gunicorn celeriac.web.wsgi:application``: the project's WSGI application, wrapped.
 
 Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
-(`celeriac.health`); all else is the project's, and finds the visitor's address in ``REMOTE_ADDR``.
-Each request has a clock (`celeriac.overdue`).
+(`celeriac.web.health`); all else is the project's, and finds the visitor's address in
+``REMOTE_ADDR``. Each request has a clock (`celeriac.web.overdue`).
 
 gunicorn imports this module before it forks (``--preload``), so nothing is connected when the
-import is over. The import fails if the release was to be judged and is not good (`celeriac.judge`).
+import is over. The import fails if the release was to be judged and is not good
+(`celeriac.web.readiness`).
 """
 
 from collections.abc import Callable, Iterable
@@ -15,9 +16,9 @@ from django.db import connections
 from django.template import engines
 from django.urls import get_resolver
 
-from celeriac import health, judge, overdue
-from celeriac.adopt import RETRIES_IN_WEB, adopt
+from celeriac.configure import RETRIES_IN_WEB, configure
 from celeriac.project import celery_app, release, views, wsgi_application
+from celeriac.web import health, overdue, readiness
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 RELEASE_HEADER = "X-Release"
 
-app = adopt(celery_app(), result_retries=RETRIES_IN_WEB)
+app = configure(celery_app(), result_retries=RETRIES_IN_WEB)
 project = wsgi_application()
 
 # What Django would do in the first request of each of gunicorn's children, done once for all.
@@ -65,5 +66,5 @@ def _fill_in_address(environ: "WSGIEnvironment") -> None:
         environ["REMOTE_ADDR"] = environ.get("HTTP_X_FORWARDED_FOR", "")
 
 
-if judge.wanted():
-    judge.judge(application)
+if readiness.wanted():
+    readiness.judge(application)

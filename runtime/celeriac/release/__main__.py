@@ -1,4 +1,4 @@
-"""``python -m celeriac.prepare STEP…``: what a release goes through before it serves.
+"""``python -m celeriac.release STEP…``: what a release goes through before it serves.
 
 One process, so Django is set up once. The steps, in the order given on the command line:
 
@@ -26,14 +26,14 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac import schema, steps
+from celeriac.release import migrations, steps
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
     "import": steps.import_everything,
-    "migrate": schema.migrate,
-    "note": schema.note,
-    "schema": schema.known,
+    "migrate": migrations.migrate,
+    "note": migrations.note,
+    "schema": migrations.known,
     "static": steps.static,
     "admin": steps.admin,
 }
@@ -50,7 +50,7 @@ def main(names: list[str]) -> int:
     """
     unknown = [name for name in names if name not in STEPS]
     if unknown or not names:
-        print(f"usage: python -m celeriac.prepare STEP…  with {' '.join(STEPS)}", file=sys.stderr)
+        print(f"usage: python -m celeriac.release STEP…  with {' '.join(STEPS)}", file=sys.stderr)
         return 2
     run = [("set-up", _set_up), *((name, STEPS[name]) for name in names)]
     return 0 if all(_run(name, step) for name, step in run) else 1

@@ -20,11 +20,11 @@ from amqp.exceptions import NotFound
 from celery import Celery
 from kombu import Connection, Producer, Queue
 
-from celeriac.aside import connect
+from celeriac.broker import connect, republish
 from celeriac.parked import NOTE, UNFINISHED
 from celeriac.transport.parking import PARKED
 from celeriac.transport.recovery import DELIVERIES
-from celeriac.unknown import queue_of, republish
+from celeriac.worker.unregistered import queue_of
 
 # A broker that is busy may take so long to confirm a copy; the event loop waits for that.
 PATIENCE_SECONDS = 5.0

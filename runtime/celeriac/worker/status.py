@@ -8,14 +8,14 @@ it consumes for the first time         ``READY=1``, ``STATUS=consuming``
 the broker is lost, and found again    ``STATUS=waiting for the broker``, ``STATUS=consuming``
 a signal stops it                      ``STOPPING=1``, ``STATUS=`` how, and how many tasks run
 it stops for whatever other reason     ``STOPPING=1``
-a sixth of ``WatchdogSec`` is over     ``WATCHDOG=1``, if it does not hang (`celeriac.hang`)
+a sixth of ``WatchdogSec`` is over     ``WATCHDOG=1``, if it does not hang (`~.liveness`)
 it hangs                               ``STATUS=hangs: `` why, ``WATCHDOG=trigger``, then nothing
 =====================================  ==========================================================
 
 **The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, what is not started goes
-back to its queue at once (`celeriac.handback`), and what runs is waited for, however long. systemd
-ends that wait with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of
-sight until the broker's visibility timeout. So the worker ends it itself, earlier:
+back to its queue at once (`~.requeue`), and what runs is waited for, however long. systemd ends
+that wait with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of sight
+until the broker's visibility timeout. So the worker ends it itself, earlier:
 ``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown, which waits
 ``worker_soft_shutdown_timeout`` more and then gives unfinished ``acks_late`` tasks back to their
 queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. A SIGQUIT from outside ends
@@ -29,33 +29,13 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.app import trace
 from celery.worker import state
 
-from celeriac import handback, hang, keeping, mingle, pruning, unknown
-from celeriac.notify import notify
-from celeriac.transport import worker as deliveries
-
-# What a task returned may be what no log should have.
-SUCCESS_WITHOUT_RESULT = "Task %(name)s[%(id)s] succeeded in %(runtime)ss"
+from celeriac.systemd import notify
 
 
 def install(app: Celery) -> None:
-    """Let the workers of this app report to systemd and bound their drain.
-
-    Their log says of a task that it succeeded, and what it returned only with
-    ``CELERIAC_LOG_RESULTS=yes``. Celery has no setting for it, but formats that are there to be
-    replaced (celery/app/trace.py, 5.7).
-    """
-    if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
-        trace.LOG_SUCCESS = SUCCESS_WITHOUT_RESULT
-    deliveries.install(app)
-    handback.install(app)
-    keeping.install(app)
-    unknown.install(app)
-    hang.install(app)
-    mingle.install(app)
-    pruning.install(app)
+    """Let the workers of this app report to systemd and bound their drain."""
     app.steps["consumer"].add(BrokerStatus)
     signals.worker_init.connect(_starting)
     signals.worker_ready.connect(_ready)

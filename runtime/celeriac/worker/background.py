@@ -1,18 +1,15 @@
-"""Broker connections beside the worker's own: bounded, and for a thread beside its event loop."""
+"""A thread with a broker connection of its own, beside a worker's event loop."""
 
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from celeriac import forks
-
-# A broker that is there answers at once; one that does not is asked again later.
-TIMEOUT_SECONDS = 2.0
+from celeriac.broker import connect
 
 _log = logging.getLogger(__name__)
 
@@ -68,29 +65,6 @@ class Aside(threading.Thread):
                 with forks.turn():
                     _close(connection)
             self._stopped.wait(self._seconds)
-
-
-def connect(app: Celery, seconds: float = TIMEOUT_SECONDS) -> Connection:
-    """Return a connection, not yet open, on which no operation waits long.
-
-    Args:
-        app: whose broker is meant.
-        seconds: how long at most.
-    """
-    connection = app.connection_for_write(connect_timeout=seconds, heartbeat=0)
-    connection.transport_options = {
-        **(connection.transport_options or {}),
-        **_timeouts(connection.transport.driver_type, seconds),
-    }
-    return connection
-
-
-def _timeouts(driver_type: str, seconds: float) -> dict[str, Any]:
-    """Return the options by which a transport of kombu bounds one read or write, and an attempt."""
-    return {
-        "redis": {"socket_timeout": seconds, "socket_connect_timeout": seconds, "max_retries": 1},
-        "amqp": {"read_timeout": seconds, "write_timeout": seconds, "max_retries": 1},
-    }.get(driver_type, {})
 
 
 def _close(connection: Connection) -> None:

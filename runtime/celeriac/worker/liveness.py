@@ -30,10 +30,9 @@ from celery.concurrency import solo
 from celery.worker import state
 from kombu import Connection
 
-from celeriac.aside import Aside
-from celeriac.notify import notify
-from celeriac.unknown import PARKED
-from celeriac.watchdog import Watchdog
+from celeriac.broker import UNREGISTERED
+from celeriac.systemd import Watchdog, notify
+from celeriac.worker.background import Aside
 
 # In parts of WatchdogSec: how often the broker is asked and the sign given, how long a worker may
 # look as if it hung, and how old the broker's last word may be. The last is so much shorter because
@@ -141,7 +140,7 @@ class Observed:
             connection: a connection that nobody else uses.
         """
         queues = [queue.name for queue in getattr(self._consumer.task_consumer, "queues", ())]
-        self._waiting = sum(_size(connection, name) for name in queues or [PARKED])
+        self._waiting = sum(_size(connection, name) for name in queues or [UNREGISTERED])
         now = monotonic()
         if self._answers_since is None or now - self._answered > self._recent:
             self._answers_since = now

@@ -1,7 +1,7 @@
 """The judgement of a release's web application, before it can accept a request.
 
 Two gunicorns may listen on one socket, and from then on both get requests: what is not good must
-never come so far. With ``CELERIAC_JUDGE=1`` the import of `celeriac.wsgi`, which gunicorn does
+never come so far. With ``CELERIAC_JUDGE=1`` the import of `celeriac.web.wsgi`, which gunicorn does
 under ``--preload`` before it listens, first asks the application for its health:
 
 ======================================  ==========================================================
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from django.core.signals import got_request_exception
 from django.db import connections
 
-from celeriac import request
+from celeriac.web import request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

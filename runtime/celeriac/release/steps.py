@@ -1,9 +1,8 @@
-"""The steps of `celeriac.prepare`, but for those of the schema (`celeriac.schema`).
+"""The steps of `celeriac.release`, but for those of the schema (`celeriac.release.migrations`).
 
 Each returns its outcome in a few words, or raises.
 """
 
-import importlib
 import io
 import os
 from collections.abc import Mapping
@@ -13,10 +12,12 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.template import engines
 from django.urls import get_resolver
 
-from celeriac import caches
-from celeriac.project import celery_app, views
+from celeriac.configure import RETRIES_IN_WEB, configure
+from celeriac.project import celery_app, views, wsgi_application
+from celeriac.release import caches
 
 
 def check() -> str:
@@ -30,14 +31,16 @@ def check() -> str:
 
 def import_everything() -> str:
     """Import what the processes of the release will, so that a broken import fails here."""
-    wsgi = importlib.import_module("celeriac.wsgi")
+    app = configure(celery_app(), result_retries=RETRIES_IN_WEB)
+    wsgi_application()
     found = sum(1 for _ in views(get_resolver()))
+    engines.all()
     for code in (400, 403, 404, 500):
         get_resolver().resolve_error_handler(code)
-    wsgi.app.loader.import_default_modules()
-    wsgi.app.finalize()
-    _check_beat_schedule(wsgi.app.conf.beat_schedule, wsgi.app.tasks)
-    return f"{found} views, {len(wsgi.app.tasks)} tasks"
+    app.loader.import_default_modules()
+    app.finalize()
+    _check_beat_schedule(app.conf.beat_schedule, app.tasks)
+    return f"{found} views, {len(app.tasks)} tasks"
 
 
 def static() -> str:

@@ -1,6 +1,6 @@
 """The DatabaseScheduler, mended, alone in the site, and telling systemd that it ticks.
 
-**The lease.** On PostgreSQL a beat sends only while it holds the lease (`celeriac.lease`); the
+**The lease.** On PostgreSQL a beat sends only while it holds the lease (`celeriac.beat.lease`); the
 others stand by, and one of them takes over as soon as it is free. So a deploy may start the new
 release's beat beside the old one. Who takes over installs the schedule of its own settings and
 reads all of it again, with the runs that the one before wrote down; a beat on standby writes
@@ -14,7 +14,7 @@ second one sends everything twice.
 
 **READY** goes out with the first completed tick of the one that sends, and with the first look of
 one that stands by and has found the schedule readable. ``STATUS=`` follows, in the format of
-`celeriac.beat_status`.
+`celeriac.beat.status`.
 
 **The watchdog** is fed by ticks, those of a standby too, and by attempts to reach the broker, each
 of which ends by its own timeouts. A database that is away makes a standby, which ticks.
@@ -39,10 +39,9 @@ from django.db import Error, connections, router
 from django_celery_beat import schedulers
 
 from celeriac import entries
-from celeriac.beat_status import NAMED, BeatStatus, Standby, format_status
-from celeriac.lease import Lease
-from celeriac.notify import notify
-from celeriac.watchdog import Watchdog
+from celeriac.beat.lease import Lease
+from celeriac.beat.status import NAMED, BeatStatus, Standby, format_status
+from celeriac.systemd import Watchdog, notify
 
 # A schedule with many due entries ticks hundreds of times a second.
 STATUS_INTERVAL_SECONDS = 1.0

@@ -19,7 +19,7 @@ from celery import Celery, bootsteps
 from celery.worker import state
 from kombu.transport.virtual import QoS
 
-from celeriac import handback
+from celeriac.worker.requeue import processes_of
 
 
 def install(app: Celery) -> None:
@@ -65,6 +65,6 @@ class Keeping(bootsteps.StartStopStep):
 
 def _going_on(pool: Any) -> list[Any]:
     """Return the requests that run, or will without the consumer."""
-    if handback.processes_of(pool) is None:
+    if processes_of(pool) is None:
         return [*state.reserved_requests]  # a pool of threads has them all
     return [*state.active_requests]

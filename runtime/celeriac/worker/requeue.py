@@ -22,7 +22,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.utils.functional import noop
 from celery.worker import state
-from kombu.transport.virtual import QoS as VirtualQoS
+
+from celeriac.broker import requeue
 
 # Until a pool process has said that it begins with a task that was already written to it.
 SETTLE_SECONDS = 2.0
@@ -95,23 +96,6 @@ class Unfinished(bootsteps.StartStopStep):
                 "because they are acknowledged when they start: %s",
                 *counted(lost),
             )
-
-
-def requeue(message: Any) -> None:
-    """Give a message back to its queue, in front of it where that can be chosen.
-
-    Args:
-        message: a received kombu message, neither acknowledged nor rejected.
-    """
-    qos: Any = getattr(message.channel, "qos", None)
-    if not hasattr(qos, "restore_by_tag"):
-        message.requeue()
-        return
-    # On Redis, to requeue is to queue up behind everybody else; this puts it in front. From then on
-    # the message must not be touched: whoever receives it next knows it by the same tag.
-    qos.restore_by_tag(message.delivery_tag)
-    VirtualQoS.ack(qos, message.delivery_tag)  # forgets it here, without asking the server
-    message._state = "REQUEUED"
 
 
 def _hand_back(worker: Any, consumer: Any) -> list[str]:
