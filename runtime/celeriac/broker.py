@@ -1,10 +1,13 @@
 """The broker: a connection on which nothing waits long, and what it says of itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from amqp.exceptions import ChannelError, NotFound
 from celery import Celery
 from kombu import Connection, Producer
-from kombu.transport.virtual import QoS
+from kombu.transport import virtual
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -13,6 +16,9 @@ TIMEOUT_SECONDS = 2.0
 
 # The queue of the tasks that no running worker knows (`celeriac.worker.unregistered`).
 UNREGISTERED = "celeriac.unknown"
+
+# A number with RabbitMQ, and a text with what kombu calls virtual.
+NOT_FOUND = str(NotFound.code)
 
 # What a transport writes into the properties of a message itself, and what is published by name.
 _NO_PROPERTIES = {
@@ -49,6 +55,61 @@ def _timeouts(driver_type: str, seconds: float) -> dict[str, Any]:
     }.get(driver_type, {})
 
 
+@contextmanager
+def channel_for_one_question(connection: Connection) -> Iterator[Any]:
+    """Give a channel for a question whose answer may be an error.
+
+    RabbitMQ closes a channel on which something went wrong. With its end, what was taken over it
+    and not acknowledged is back.
+
+    Args:
+        connection: to the broker.
+    """
+    if connection.transport.driver_type != "amqp":
+        yield connection.default_channel
+        return
+    channel: Any = connection.channel()
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+def waiting(connection: Connection, queue: str) -> int:
+    """Return how many messages wait in a queue, of all priorities; 0 for one that is not there.
+
+    On Redis an empty queue does not exist.
+
+    Args:
+        connection: to the broker.
+        queue: its name.
+    """
+    with channel_for_one_question(connection) as channel:
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except ChannelError as error:
+            if str(error.reply_code) != NOT_FOUND:
+                raise
+            return 0
+
+
+def listening(app: Celery, connection: Connection) -> set[str] | None:
+    """Return the queues of the workers that listen for commands, one of each.
+
+    Args:
+        app: whose workers are meant.
+        connection: to the broker.
+
+    Returns:
+        None where the broker does not tell: RabbitMQ. Redis, and all that kombu calls virtual, do.
+    """
+    channel: Any = connection.default_channel
+    if not isinstance(channel, virtual.Channel):
+        return None
+    control: Any = app.control
+    return {queue for _, _, queue in channel.get_table(control.mailbox.exchange.name)}
+
+
 def requeue(message: Any) -> None:
     """Give a message back to its queue, in front of it where that can be chosen.
 
@@ -62,7 +123,7 @@ def requeue(message: Any) -> None:
     # On Redis, to requeue is to queue up behind everybody else; this puts it in front. From then on
     # the message must not be touched: whoever receives it next knows it by the same tag.
     qos.restore_by_tag(message.delivery_tag)
-    QoS.ack(qos, message.delivery_tag)  # forgets it here, without asking the server
+    virtual.QoS.ack(qos, message.delivery_tag)  # forgets it here, without asking the server
     message._state = "REQUEUED"
 
 

@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis
-from amqp.exceptions import NotFound
 from kombu import Connection, Producer, Queue
 from kombu.message import Message
 
-from celeriac.broker import republish
+from celeriac.broker import channel_for_one_question, republish, waiting
 from celeriac.transport import parking
 from celeriac.transport.parking import PARKED, Parked
 
@@ -43,7 +42,7 @@ def all_parked(connection: Connection) -> list[Parked]:
     """
     if _is("redis", connection):
         return [*parking.all_parked(*_redis(connection))]
-    if _is("amqp", connection) and _size(connection):
+    if _is("amqp", connection) and waiting(connection, PARKED):
         with _messages(connection) as messages:
             return [_parked(each) for each in messages]
     return []
@@ -58,7 +57,7 @@ def count(connection: Connection) -> int:
     if _is("redis", connection):
         client, prefix = _redis(connection)
         return int(client.hlen(prefix + PARKED))
-    return _size(connection) if _is("amqp", connection) else 0
+    return waiting(connection, PARKED) if _is("amqp", connection) else 0
 
 
 def release(connection: Connection, tag_or_id: str) -> bool:
@@ -77,7 +76,7 @@ def release(connection: Connection, tag_or_id: str) -> bool:
     """
     if _is("redis", connection):
         return _release_on_redis(connection, tag_or_id)
-    if _is("amqp", connection) and _size(connection):
+    if _is("amqp", connection) and waiting(connection, PARKED):
         return _release_on_rabbitmq(connection, tag_or_id)
     return False
 
@@ -123,28 +122,10 @@ def _return(connection: Connection, message: Message, queue: str) -> None:
         republish(message, producer, queue, headers, mandatory=True)
 
 
-def _size(connection: Connection) -> int:
-    with _channel(connection) as channel:
-        try:
-            return int(channel.queue_declare(PARKED, passive=True).message_count)
-        except NotFound:
-            return 0  # nothing was ever parked
-
-
-@contextmanager
-def _channel(connection: Connection) -> Iterator[Any]:
-    """Give a channel, whose end puts back what was taken and not acknowledged."""
-    channel = connection.channel()
-    try:
-        yield channel
-    finally:
-        channel.close()
-
-
 @contextmanager
 def _messages(connection: Connection) -> Iterator[Iterator[Message]]:
     """Give what is parked, the longest first, one message after the other."""
-    with _channel(connection) as channel:
+    with channel_for_one_question(connection) as channel:
         get: Callable[[], Message | None] = Queue(PARKED, channel=channel).get
         yield iter(get, None)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from celeriac.ledger.models import NOT_MARKED, NOT_NOTED
 from celeriac.ledger.report import never_ended, report
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -11,8 +12,8 @@ NAMED = 10
 
 LABELS = {
     "doubled": _("Started a second time"),
-    "not_noted": _("Sent without a row in the journal"),
-    "not_marked": _("Starts and ends that could not be noted"),
+    NOT_NOTED: _("Sent without a row in the journal"),
+    NOT_MARKED: _("Starts and ends that could not be noted"),
     "never_ended": _("Started and never ended"),
 }
 

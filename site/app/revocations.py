@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from celeriac.broker import listening
 from celery import Celery, bootsteps, current_app
 from celery.app.task import Context
 from celery.exceptions import OperationalError
@@ -21,7 +22,6 @@ from django.db.utils import InterfaceError
 from django.db.utils import OperationalError as DatabaseOperationalError
 from django.utils import timezone
 from kombu import Connection
-from kombu.transport import virtual
 
 logger = logging.getLogger(__name__)
 
@@ -121,21 +121,14 @@ def mark_revoked(run_id: str, name: str) -> None:
 
 def _ask(broker: Connection, run_id: str) -> list[str]:
     """Return what each worker that has the task calls its state: active, reserved, scheduled or ready."""
-    listening = _listening(broker)
-    if listening == 0:
+    workers = listening(current_app, broker)
+    if workers is not None and not workers:
         return []
-    inspect = current_app.control.inspect(timeout=ANSWER_SECONDS, limit=listening, connection=broker)
+    # Where the broker does not tell how many there are, the whole time passes.
+    limit = None if workers is None else len(workers)
+    inspect = current_app.control.inspect(timeout=ANSWER_SECONDS, limit=limit, connection=broker)
     replies = inspect.query_task(run_id) or {}
     return [found[run_id][0] for found in replies.values() if run_id in found]
-
-
-def _listening(broker: Connection) -> int | None:
-    """Return how many workers there are to answer, None where the broker does not tell: then the whole time passes."""
-    channel = broker.default_channel
-    if not isinstance(channel, virtual.Channel):
-        return None
-    control: Any = current_app.control
-    return len({queue for _, _, queue in channel.get_table(control.mailbox.exchange.name)})
 
 
 def _load() -> None:

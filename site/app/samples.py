@@ -6,11 +6,10 @@ a graph shows as a gap.
 """
 
 from collections.abc import Iterable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from celeriac import clock
+from celeriac.broker import connect, waiting
 from celery import current_app
 from django.db.models import Avg, Count, F, Max, Q
 from django.db.models.functions import TruncMinute
@@ -49,17 +48,8 @@ def queue_lengths() -> dict[str, int]:
 
     Tasks that a worker holds already (that run, or wait for their countdown) are in none.
     """
-    lengths = {}
-    with current_app.connection_for_read() as connection:
-        for name in current_app.amqp.queues:
-            # RabbitMQ closes a channel on which something went wrong: one for each question.
-            channel: Any = connection.channel()  # Celery's types know only what all brokers have
-            with closing(channel):
-                try:
-                    lengths[name] = int(channel.queue_declare(name, passive=True).message_count)
-                except connection.channel_errors:  # Redis: an empty queue does not exist
-                    lengths[name] = 0
-    return lengths
+    with connect(current_app) as connection:
+        return {name: waiting(connection, name) for name in current_app.amqp.queues}
 
 
 def results_are_in_the_database() -> bool:

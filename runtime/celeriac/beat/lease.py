@@ -14,10 +14,11 @@ Waiting is asking again: a ``pg_advisory_lock`` that waits in the server is a st
 for days, and holds VACUUM and CREATE INDEX CONCURRENTLY up all the while.
 """
 
-import copy
 from typing import Any
 
-from django.db import InterfaceError, connections
+from django.db import InterfaceError
+
+from celeriac.postgresql import own_session
 
 # Any number will do as long as every beat uses the same: "celebeat" in ASCII.
 BEAT_LOCK = int.from_bytes(b"celebeat")
@@ -96,13 +97,8 @@ class Lease:
             return cursor.fetchone()
 
     def _connect(self) -> Any:
-        """Begin a session beside Django's own, with all that the project set for these."""
-        model = connections[self._alias]
-        settings = copy.deepcopy(model.settings_dict)
-        settings["AUTOCOMMIT"] = True
-        settings["OPTIONS"].pop("pool", None)
-        settings["OPTIONS"].update(CLIENT_OPTIONS)
-        session = type(model)(settings, self._alias)
+        """Begin a session beside Django's own."""
+        session = own_session(self._alias, client=CLIENT_OPTIONS)
         with session.cursor() as cursor:
             cursor.execute(SERVER_SETTINGS)
         return session

@@ -66,6 +66,11 @@ class Dispatch(models.Model):
         return f"{self.name}[{self.task_id}]"
 
 
+# What is counted, by the names that it has in the database.
+NOT_NOTED = "not_noted"
+NOT_MARKED = "not_marked"
+
+
 class Counter(models.Model):
     """How often something happened since the journal is there; see `celeriac.ledger.report`."""
 

@@ -24,7 +24,7 @@ from kombu.utils import json
 
 from celeriac import clock, ids
 from celeriac.ledger import bounded
-from celeriac.ledger.models import Counter, Dispatch
+from celeriac.ledger.models import NOT_NOTED, Counter, Dispatch
 
 # Headers of a message, beside Celery's own. The first says which publication of its task id it is,
 # and so whose the marks of a worker are; the sender may give the others: a user's name, and the id
@@ -210,7 +210,7 @@ def _bring() -> None:
     with _lock:
         number, _unnoted = _unnoted, 0
     try:
-        bounded.write(_alias(), partial(Counter.add, "not_noted", number))
+        bounded.write(_alias(), partial(Counter.add, NOT_NOTED, number))
     except Exception:
         with _lock:
             _unnoted += number

@@ -24,6 +24,8 @@ from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from celeriac.postgresql import begin_with
+
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
 
@@ -182,13 +184,14 @@ def _one_host_at_a_time(lock_timeout_seconds: int, seconds: int) -> Iterator[Non
         yield
         return
     connection.close()
-    options = connection.settings_dict["OPTIONS"]
-    options.pop("pool", None)  # it would hand out sessions that began with other options
-    timeouts = f"-c lock_timeout={lock_timeout_seconds}s -c statement_timeout={seconds}s"
-    # In the middle of a statement the server does not notice that its client was killed: the
-    # statement would go on, and keep its locks and ours. (PostgreSQL 14 and later.)
-    timeouts += " -c client_connection_check_interval=1s"
-    options["options"] = f"{options.get('options', '')} {timeouts}".strip()
+    begin_with(
+        connection.settings_dict["OPTIONS"],
+        lock_timeout=f"{lock_timeout_seconds}s",
+        statement_timeout=f"{seconds}s",
+        # In the middle of a statement the server does not notice that its client was killed: the
+        # statement would go on, and keep its locks and ours. (PostgreSQL 14 and later.)
+        client_connection_check_interval="1s",
+    )
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = '{seconds}s'; SET statement_timeout = 0")
         try:

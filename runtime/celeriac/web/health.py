@@ -34,10 +34,9 @@ from celery import Celery
 from django.apps import apps
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
-from kombu import Connection
 
 from celeriac import parked
-from celeriac.broker import UNREGISTERED, connect, memory
+from celeriac.broker import UNREGISTERED, connect, memory, waiting
 from celeriac.project import release
 from celeriac.tasks import PING, Pong
 from celeriac.transport import transport_of
@@ -164,7 +163,7 @@ def _workers(app: Celery) -> Answer:
             name: {"active": len(active.get(name, ())), "executed": sum(found["total"].values())}
             for name, found in stats.items()
         }
-        queues = {name: _waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
+        queues = {name: waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
         about = {
             "transport": transport_of(broker),
             "memory": memory(broker),
@@ -178,14 +177,3 @@ def _ledger(_: Celery) -> Answer:
     from celeriac.ledger.report import report  # has models, which a project may not have
 
     return HTTPStatus.OK, report()
-
-
-def _waiting(broker: Connection, queue: str) -> int:
-    """Return how many messages wait in a queue, 0 for one that is not there."""
-    channel = broker.channel()
-    try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except broker.channel_errors:
-        return 0
-    finally:
-        channel.close()

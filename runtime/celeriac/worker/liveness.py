@@ -30,7 +30,7 @@ from celery.concurrency import solo
 from celery.worker import state
 from kombu import Connection
 
-from celeriac.broker import UNREGISTERED
+from celeriac.broker import UNREGISTERED, waiting
 from celeriac.systemd import Watchdog, notify
 from celeriac.worker.background import Aside
 
@@ -140,7 +140,7 @@ class Observed:
             connection: a connection that nobody else uses.
         """
         queues = [queue.name for queue in getattr(self._consumer.task_consumer, "queues", ())]
-        self._waiting = sum(_size(connection, name) for name in queues or [UNREGISTERED])
+        self._waiting = sum(waiting(connection, name) for name in queues or [UNREGISTERED])
         now = monotonic()
         if self._answers_since is None or now - self._answered > self._recent:
             self._answers_since = now
@@ -227,11 +227,3 @@ def _feed(watchdog: Watchdog, observed: Observed, seconds: float) -> None:
             return
         watchdog.feed()
         time.sleep(seconds)
-
-
-def _size(connection: Connection, queue: str) -> int:
-    """Return how many messages wait in a queue, of all priorities."""
-    try:
-        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except connection.channel_errors:
-        return 0  # on Redis an empty queue does not exist

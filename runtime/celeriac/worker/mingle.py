@@ -10,7 +10,8 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.worker.consumer.mingle import Mingle
-from kombu.transport.virtual import Channel
+
+from celeriac.broker import listening
 
 SECONDS = 1.0  # Celery's own
 
@@ -32,7 +33,7 @@ class Neighbours(bootsteps.StartStopStep):
 
     def send_hello(self, consumer: Any) -> dict[str, Any]:
         """Return what the other workers answer, by their names."""
-        others = _listening(consumer)
+        others = _others(consumer)
         if others == 0:
             return {}
         inspect = consumer.app.control.inspect(
@@ -44,11 +45,10 @@ class Neighbours(bootsteps.StartStopStep):
         return {name: reply for name, reply in (replies or {}).items() if name != consumer.hostname}
 
 
-def _listening(consumer: Any) -> int | None:
+def _others(consumer: Any) -> int | None:
     """Return how many others listen for commands, None where the broker does not tell."""
-    channel = consumer.connection.default_channel
-    if not isinstance(channel, Channel):
+    everybody = listening(consumer.app, consumer.connection)
+    if everybody is None:
         return None
-    mailbox = consumer.app.control.mailbox
-    bound = {queue for _, _, queue in channel.get_table(mailbox.exchange.name)}
-    return len(bound - {f"{consumer.hostname}.{mailbox.namespace}.pidbox"})
+    own = f"{consumer.hostname}.{consumer.app.control.mailbox.namespace}.pidbox"
+    return len(everybody - {own})
