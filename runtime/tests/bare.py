@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 
 from celeriac import transport
+from celeriac.extension import install
 from celeriac.worker import deliveries
 
 transport.install()
@@ -24,7 +25,7 @@ app.config_from_object(
         worker_prefetch_multiplier=2,
     )
 )
-deliveries.install(app)
+install(app, [deliveries.Deliveries])
 
 
 def _record(word: str, name: str) -> None:

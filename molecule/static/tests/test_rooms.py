@@ -14,7 +14,7 @@ RUNTIME = ROOT / "runtime" / PACKAGE
 
 # A room is a folder, or a file beside the folders. From the ground up: each knows only what is below it.
 FLOORS = (
-    ("broker", "clock", "forks", "ids", "postgresql", "project", "systemd"),
+    ("broker", "clock", "extension", "forks", "ids", "postgresql", "project", "systemd"),
     ("entries", "pruning", "tasks", "transport"),
     ("beat", "ledger", "parked", "results"),
     ("configure", "worker"),

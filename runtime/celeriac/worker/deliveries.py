@@ -17,7 +17,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
-from celery import Celery, bootsteps
+from celery import Celery
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 from celery.states import SUCCESS
@@ -25,6 +25,7 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu import serialization
 
+from celeriac.extension import WorkerExtension
 from celeriac.transport import channel as channels
 from celeriac.transport.parking import UNFINISHED
 from celeriac.worker import unfinished
@@ -42,22 +43,12 @@ _suspects: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app tell, and be told."""
-    app.steps["worker"].add(Deliveries)
-
-
 class TaskMemoryError(Exception):
     """A task ran out of memory; the worker did not."""
 
 
-class Deliveries(bootsteps.StartStopStep):
+class Deliveries(WorkerExtension):
     """Lets the requests of all tasks tell, before the consumer asks for their classes."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
 
     def start(self, worker: Any) -> None:
         """Begin."""

@@ -1,16 +1,32 @@
-"""The extensions of a worker, and how it gets them."""
+"""The extensions of a worker, in their order. A new one is a file beside this one, and a line here.
+
+Those of the worker start once, those of the consumer with each connection (`celeriac.extension`).
+"""
 
 from celery import Celery
 
-from celeriac.worker import (
-    deliveries,
-    liveness,
-    mingle,
-    pruning,
-    reconnect,
-    requeue,
-    status,
-    unregistered,
+from celeriac import extension
+from celeriac.worker.deliveries import Deliveries
+from celeriac.worker.liveness import Vigil
+from celeriac.worker.mingle import Neighbours
+from celeriac.worker.pruning import Forgetting
+from celeriac.worker.reconnect import Keeping
+from celeriac.worker.requeue import HandBack, Unfinished
+from celeriac.worker.status import BrokerStatus, connect
+from celeriac.worker.unregistered import Unknown
+
+EXTENSIONS: tuple[extension.Extension, ...] = (
+    # Of the worker.
+    HandBack,
+    Deliveries,
+    Forgetting,
+    # Of the consumer.
+    Neighbours,
+    Keeping,
+    Unfinished,
+    Unknown,
+    Vigil,
+    BrokerStatus,  # the last one says that it consumes, and the first one that it does not
 )
 
 
@@ -20,11 +36,5 @@ def install(app: Celery) -> None:
     Args:
         app: it is changed in place. Doing it again changes nothing.
     """
-    deliveries.install(app)
-    requeue.install(app)
-    reconnect.install(app)
-    unregistered.install(app)
-    liveness.install(app)
-    mingle.install(app)
-    pruning.install(app)
-    status.install(app)
+    extension.install(app, EXTENSIONS)
+    connect()

@@ -25,12 +25,13 @@ import time
 from time import monotonic
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery
 from celery.concurrency import solo
 from celery.worker import state
 from kombu import Connection
 
 from celeriac.broker import UNREGISTERED, waiting
+from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import Watchdog, notify
 from celeriac.worker.background import Aside
 
@@ -48,17 +49,11 @@ RECONNECT_SECONDS = 90.0
 _log = logging.getLogger(__name__)
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app feed the watchdog, if their unit has one."""
-    app.steps["consumer"].add(Vigil)
-
-
-class Vigil(bootsteps.StartStopStep):
+class Vigil(ConsumerExtension):
     """Watches the consumer, from its first connection on."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
     def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
         self._watchdog = Watchdog()
         self._observed: Observed | None = None
 
@@ -77,7 +72,7 @@ class Vigil(bootsteps.StartStopStep):
     def stop(self, consumer: Any) -> None:
         """Note that the connection is lost, or that the worker stops."""
         if self._observed is not None:
-            self._observed.disconnected(for_good=consumer.blueprint.state != bootsteps.RUN)
+            self._observed.disconnected(for_good=is_over(consumer))
 
     def _begin(self, app: Celery, observed: "Observed") -> None:
         # systemd ends a hanging process with SIGABRT: the log then says where each thread was.

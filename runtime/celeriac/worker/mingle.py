@@ -8,26 +8,21 @@ virtual) the broker knows who listens. Where one of them is dead, the second pas
 
 from typing import Any
 
-from celery import Celery, bootsteps
 from celery.worker.consumer.mingle import Mingle
 
 from celeriac.broker import listening
+from celeriac.extension import ConsumerExtension
 
 SECONDS = 1.0  # Celery's own
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app stop waiting when everybody has answered."""
-    app.steps["consumer"].add(Neighbours)
-
-
-class Neighbours(bootsteps.StartStopStep):
+class Neighbours(ConsumerExtension):
     """Takes the place of what `Mingle` asks with."""
 
     requires = (Mingle,)  # so that it is there
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+        super().__init__(consumer, **options)
         mingle = consumer.blueprint.steps[Mingle.name]
         mingle.send_hello = self.send_hello
 

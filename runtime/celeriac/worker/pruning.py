@@ -8,26 +8,19 @@ the admin's log, where the project has one (`celeriac.worker.admin_log`).
 
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery
 from django.apps import apps
 
+from celeriac.extension import WorkerExtension
 from celeriac.pruning import Job, Pruning
 from celeriac.worker import admin_log
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app forget."""
-    app.steps["worker"].add(Forgetting)
+class Forgetting(WorkerExtension):
+    """Prunes results and the admin's log while a worker runs.
 
-
-class Forgetting(bootsteps.StartStopStep):
-    """Prunes results and the admin's log while a worker runs."""
-
-    # The first processes of the pool are there before the thread.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+    The first processes of the pool are there before the thread.
+    """
 
     def start(self, worker: Any) -> None:
         """Begin, where there is something to be pruned."""

@@ -15,28 +15,21 @@ twice: the pool forgets that it gave it (AsynPool.flush), so it goes back, too.
 from functools import partial
 from typing import Any
 
-from celery import Celery, bootsteps
 from celery.worker import state
 from kombu.transport.virtual import QoS
 
+from celeriac.extension import ConsumerExtension
 from celeriac.worker.requeue import processes_of
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app keep their messages when they lose Redis."""
-    app.steps["consumer"].add(Keeping)
-
-
-class Keeping(bootsteps.StartStopStep):
+class Keeping(ConsumerExtension):
     """Takes what runs from one connection to the next.
 
     In between the event loop stands still: nothing is acknowledged there.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
     def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+        super().__init__(consumer, **options)
         self._running: list[Any] = []  # messages
         lost = consumer.on_connection_error_after_connected
         consumer.on_connection_error_after_connected = partial(self._lost, consumer, lost)

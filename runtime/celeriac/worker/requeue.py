@@ -19,11 +19,11 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any
 
-from celery import Celery, bootsteps
 from celery.utils.functional import noop
 from celery.worker import state
 
 from celeriac.broker import requeue
+from celeriac.extension import ConsumerExtension, WorkerExtension
 
 # Until a pool process has said that it begins with a task that was already written to it.
 SETTLE_SECONDS = 2.0
@@ -37,21 +37,14 @@ NAMED = 50
 _log = logging.getLogger(__name__)
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app give back what they do not start, and say what runs again."""
-    app.steps["worker"].add(HandBack)
-    app.steps["consumer"].add(Unfinished)
-
-
-class HandBack(bootsteps.StartStopStep):
+class HandBack(WorkerExtension):
     """Gives back when the worker closes.
 
     Of all that happens in a shutdown, `close` of the worker's steps comes first: after the event
     loop has ended, before the consumer forgets its requests and the pool is waited for.
     """
 
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+    requires = ()
 
     def close(self, worker: Any) -> None:
         """Give back everything that is not started, if this is a warm shutdown."""
@@ -68,12 +61,11 @@ class HandBack(bootsteps.StartStopStep):
                 _log.info("%d task(s), not started, are back in the queue: %s", *counted(returned))
 
 
-class Unfinished(bootsteps.StartStopStep):
+class Unfinished(ConsumerExtension):
     """Says at the end which tasks were begun here and run again, on another worker."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
     def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
         self._cut_off: list[Any] = []
         cancel = consumer.cancel_active_requests
 

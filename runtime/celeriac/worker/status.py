@@ -28,33 +28,28 @@ import signal
 from functools import partial
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import signals
 from celery.worker import state
 
+from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import notify
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app report to systemd and bound their drain."""
-    app.steps["consumer"].add(BrokerStatus)
+def connect() -> None:
+    """Let the workers of this process report to systemd and bound their drain."""
     signals.worker_init.connect(_starting)
     signals.worker_ready.connect(_ready)
     signals.worker_shutting_down.connect(_shutting_down)
     signals.worker_shutdown.connect(_shut_down)
 
 
-class BrokerStatus(bootsteps.StartStopStep):
+class BrokerStatus(ConsumerExtension):
     """Says in STATUS whether the worker has its broker.
 
     Celery starts a consumer's steps again with each new connection, and stops them when a
-    connection is lost as well as at the end.
+    connection is lost as well as at the end. This is the last one before the event loop: the queues
+    of this connection are declared by then.
     """
-
-    # The last step before the event loop: the queues of this connection are declared by then.
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
 
     def start(self, consumer: Any) -> None:
         """Say that there is a connection."""
@@ -63,8 +58,7 @@ class BrokerStatus(bootsteps.StartStopStep):
 
     def stop(self, consumer: Any) -> None:
         """Say that the connection is lost, or that the worker goes."""
-        lost = consumer.blueprint.state == bootsteps.RUN
-        notify("STATUS=waiting for the broker" if lost else "STOPPING=1")
+        notify("STOPPING=1" if is_over(consumer) else "STATUS=waiting for the broker")
 
 
 def _starting(**_: Any) -> None:

@@ -21,11 +21,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, signals
 from celery.worker import state
 from kombu import Connection, Exchange, Producer, Queue
 
 from celeriac.broker import TIMEOUT_SECONDS, UNREGISTERED, republish, requeue
+from celeriac.extension import ConsumerExtension, is_over
 from celeriac.worker.background import Aside
 
 # Where a parked message came from: {"task": name, "id": …, "queue": …}.
@@ -42,17 +43,11 @@ KEEP_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-def install(app: Celery) -> None:
-    """Let the workers of this app park the tasks that they do not know, and look for others."""
-    app.steps["consumer"].add(Unknown)
-
-
-class Unknown(bootsteps.StartStopStep):
+class Unknown(ConsumerExtension):
     """Parks in the event loop, and looks after what is parked in a thread."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
     def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
         consumer.on_unknown_task = partial(_park, consumer, consumer.on_unknown_task)
         self._lookout: Aside | None = None
 
@@ -65,7 +60,7 @@ class Unknown(bootsteps.StartStopStep):
 
     def stop(self, consumer: Any) -> None:
         """Look no more when the worker stops. A lost connection is not the end."""
-        if self._lookout is not None and consumer.blueprint.state != bootsteps.RUN:
+        if self._lookout is not None and is_over(consumer):
             self._lookout.stop()
 
     def shutdown(self, consumer: Any) -> None:
