@@ -11,6 +11,8 @@ from kombu.transport import virtual
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from celeriac import internals
+
 # A broker that is there answers at once; one that does not is asked again later.
 TIMEOUT_SECONDS = 2.0
 
@@ -123,8 +125,8 @@ def requeue(message: Any) -> None:
     # On Redis, to requeue is to queue up behind everybody else; this puts it in front. From then on
     # the message must not be touched: whoever receives it next knows it by the same tag.
     qos.restore_by_tag(message.delivery_tag)
-    virtual.QoS.ack(qos, message.delivery_tag)  # forgets it here, without asking the server
-    message._state = "REQUEUED"
+    internals.forget(qos, message.delivery_tag)
+    internals.mark_requeued(message)
 
 
 def republish(

@@ -1,14 +1,13 @@
 """Our parts, added to the Celery app of the project."""
 
 import os
-from typing import Any
 
 from celery import Celery
-from celery.app import trace
 from django.conf import settings
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import ids, transport
+from celeriac.internals import is_set, log_success
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -56,9 +55,8 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     """
     transport.install()
     if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
-        # Not a setting, but a format that is there to be replaced (celery/app/trace.py, 5.7).
-        trace.LOG_SUCCESS = SUCCESS_WITHOUT_RESULT
-    app.conf.update({name: True for name in _DURABLE if not _is_set(app, name)})
+        log_success(SUCCESS_WITHOUT_RESULT)
+    app.conf.update({name: True for name in _DURABLE if not is_set(app, name)})
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
         app.backend_cls = None
@@ -73,14 +71,3 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
         # task would be acknowledged that was never executed.
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
-
-
-def _is_set(app: Celery, name: str) -> bool:
-    """Return whether the project has set this, be it to what it is by default.
-
-    The last of the maps in Celery's settings has the defaults (celery/app/utils.py, 5.7).
-    """
-    app.conf.get(name)  # lets the settings be read, if they were not yet
-    conf: Any = app.conf
-    names = conf._to_keys(name)
-    return any(each in settings for settings in conf.maps[:-1] for each in names)

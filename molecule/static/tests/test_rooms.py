@@ -14,8 +14,8 @@ RUNTIME = ROOT / "runtime" / PACKAGE
 
 # A room is a folder, or a file beside the folders. From the ground up: each knows only what is below it.
 FLOORS = (
-    ("broker", "clock", "extension", "forks", "ids", "postgresql", "project", "systemd"),
-    ("entries", "pruning", "tasks", "transport"),
+    ("clock", "extension", "forks", "internals", "postgresql", "project", "systemd"),
+    ("broker", "entries", "ids", "pruning", "tasks", "transport"),
     ("beat", "ledger", "parked", "results"),
     ("configure", "worker"),
     ("app", "monitor", "release", "web"),

@@ -2,7 +2,9 @@
 
 It takes the place of kombu's transport for ``redis://``, ``rediss://``, ``sentinel://`` and Redis
 on a unix socket. All that lies in Redis is as kombu has it: workers with kombu's own transport,
-Flower and tools share the queues.
+Flower and tools share the queues. It is made of subclasses of kombu's, and so it touches kombu's
+private parts itself; for all else there is `celeriac.internals`. It knows nothing of Celery's
+worker, which is told and tells by `celeriac.worker.deliveries`.
 
 ======================  ===========================================================================
 `~.transports`          what takes the place of kombu's, and the event loop that carries it

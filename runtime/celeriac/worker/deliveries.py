@@ -25,11 +25,11 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu import serialization
 
+from celeriac import internals
 from celeriac.extension import WorkerExtension
 from celeriac.transport import channel as channels
 from celeriac.transport.parking import UNFINISHED
 from celeriac.worker import unfinished
-from celeriac.worker.requeue import processes_of
 
 _log = logging.getLogger(__name__)
 
@@ -107,13 +107,15 @@ def _telling(worker: Any, base: Any) -> Any:
             """Put it back, with a count where the broker does not count."""
             if requeue and self._unfinished and not self.acknowledged and self._is_put_back():
                 # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
-                self._on_reject = lambda log, errors, requeue: self._on_ack(log, errors)
+                self.on_reject = lambda log, errors, requeue: self.on_ack(log, errors)
             super().reject(requeue)
 
         def _is_put_back(self) -> bool:
             times = unfinished.put_back(worker.consumer, self, self._unfinished)
             if unfinished.is_parked(times):
-                _store_failure(worker.app, self.id, self._context, self._unfinished, times)
+                _store_failure(
+                    worker.app, self.id, internals.context(self), self._unfinished, times
+                )
             return times > 0
 
     Telling.__name__ = "Request"
@@ -163,33 +165,31 @@ def _begins(request: Any) -> None:
 
 
 def _may_begin(pool: Any) -> bool:
-    processes = processes_of(pool)
+    processes = internals.processes_of(pool)
     if processes is None:
         return True
-    free = len(processes._pool) - len(processes._busy_workers)
-    return free > len(processes.outbound_buffer)
+    return internals.free(processes) > len(processes.outbound_buffer)
 
 
 def _drop(worker: Any, tags: set[str]) -> None:
     """Drop what has not begun of what is another's."""
-    processes = processes_of(worker.pool)
+    processes = internals.processes_of(worker.pool)
     dropped = 0
     for tag in tags:
         request = _requests.get(tag)
         if request is None or request in state.active_requests:
             continue
-        job = request._apply_result and request._apply_result()
+        job = internals.job_of(request)
         if job is not None:
             if processes is None or job not in processes.outbound_buffer:
                 continue  # a process of the pool has it already
-            processes.outbound_buffer.remove(job)
-            job.discard()
-            worker._quick_release()
+            internals.take_back(processes, [job])
+            internals.give_back_slot(worker)
             state.task_ready(request)
         request._is_lost = request.acknowledged = True
         channel = request.message.channel
         channel.holder.taken.pop(tag, None)
-        channel.qos._quick_ack(tag)
+        internals.forget_at_once(channel.qos, tag)
         dropped += 1
     if dropped:
         _log.warning("%d task(s), not begun when the lease was lost, are dropped here", dropped)

@@ -16,10 +16,9 @@ from functools import partial
 from typing import Any
 
 from celery.worker import state
-from kombu.transport.virtual import QoS
 
+from celeriac import internals
 from celeriac.extension import ConsumerExtension
-from celeriac.worker.requeue import processes_of
 
 
 class Keeping(ConsumerExtension):
@@ -43,7 +42,7 @@ class Keeping(ConsumerExtension):
             running = {message.delivery_tag for message in self._running}
             for each in consumer.connection.transport.channels:
                 each.do_restore = False
-                for tag in each.qos._delivered.keys() - running:
+                for tag in internals.remembered(each.qos) - running:
                     holder.give_up(tag)
         go_on(error)
 
@@ -53,11 +52,11 @@ class Keeping(ConsumerExtension):
         while self._running:
             message = self._running.pop()
             message.channel = channel
-            QoS.append(channel.qos, message, message.delivery_tag)
+            internals.remember(channel.qos, message)
 
 
 def _going_on(pool: Any) -> list[Any]:
     """Return the requests that run, or will without the consumer."""
-    if processes_of(pool) is None:
+    if internals.processes_of(pool) is None:
         return [*state.reserved_requests]  # a pool of threads has them all
     return [*state.active_requests]

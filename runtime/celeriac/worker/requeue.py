@@ -15,13 +15,12 @@ off after all, runs a second time: that is counted and logged. (celery/worker, k
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import suppress
-from queue import Empty
 from typing import Any
 
 from celery.utils.functional import noop
 from celery.worker import state
 
+from celeriac import internals
 from celeriac.broker import requeue
 from celeriac.extension import ConsumerExtension, WorkerExtension
 
@@ -95,7 +94,9 @@ def _hand_back(worker: Any, consumer: Any) -> list[str]:
     refused: list[Any] = []
     channel = consumer.task_consumer.channel
     consumer.task_consumer.on_message = refused.append  # whatever still comes in
-    _await_reply(channel)
+    # First of all: what is given back before it, a question that is under way would take out again.
+    # Its answer is there at once, or with kombu's own transport after `brpop_timeout`.
+    internals.read_answer(channel, BRPOP_GRACE_SECONDS)
     consumer.task_consumer.cancel()
     recovery = getattr(channel, "recovery", None)
     if recovery is not None:
@@ -119,31 +120,19 @@ def _hand_back(worker: Any, consumer: Any) -> list[str]:
     return [*waiting, *(str(message.headers.get("id")) for message in refused)]
 
 
-def _await_reply(channel: Any) -> None:
-    """On Redis, wait for the answer to a question that is under way; it may bring a message.
-
-    This comes first: what is given back before it, that question would take out again. It is there
-    at once, or with kombu's own transport after `brpop_timeout`.
-    """
-    connection = getattr(channel, "_in_poll", None)
-    if connection and connection.can_read(timeout=channel.brpop_timeout + BRPOP_GRACE_SECONDS):
-        with suppress(Empty):
-            channel._brpop_read()
-
-
 def _stop_timers(worker: Any, consumer: Any) -> list[Any]:
     """See to it that nothing starts any more by itself; return what rate limits held."""
     if consumer.hub is None:
         worker.timer.stop()  # a thread of its own
     for request in state.scheduled_requests:
-        if request._eta_timer_entry is not None:
-            consumer.timer.cancel(request._eta_timer_entry)
+        entry = internals.held_until(request)
+        if entry is not None:
+            consumer.timer.cancel(entry)
     limited = []
     for bucket in filter(None, consumer.task_buckets.values()):
         limited += [request for request, _ in bucket.contents]
         bucket.clear_pending()
-    if getattr(worker, "semaphore", None):
-        worker.semaphore._waiting.clear()
+    internals.forget_waiting(worker)
     return limited
 
 
@@ -154,33 +143,16 @@ def _settle(worker: Any) -> None:
         pool.executor.shutdown(wait=False, cancel_futures=True)
         time.sleep(THREAD_START_SECONDS)
         return
-    processes = processes_of(pool)
+    processes = internals.processes_of(pool)
     if processes is None or worker.hub is None:
         return
-    for job in processes.outbound_buffer:
-        job.discard()
-    processes.outbound_buffer.clear()
+    internals.take_back(processes, processes.outbound_buffer)
     # The consumer is cancelled, so that these turns of the event loop bring no new messages.
     worker.hub.call_later(SETTLE_SECONDS, noop)
     deadline = time.monotonic() + SETTLE_SECONDS
     turns = worker.hub.create_loop()
-    while _begun(processes) and time.monotonic() < deadline:
+    while internals.begun(processes) and time.monotonic() < deadline:
         next(turns)
-
-
-def processes_of(pool: Any) -> Any:
-    """Return billiard's pool of processes, None where the pool is of another kind."""
-    processes = getattr(pool, "_pool", None)
-    return processes if hasattr(processes, "outbound_buffer") else None
-
-
-def _begun(processes: Any) -> set[str]:
-    """Return the ids of the tasks that were written to a process which has not said it runs them.
-
-    Args:
-        processes: billiard's pool.
-    """
-    return {job.correlation_id for job in processes._cache.values() if not job._accepted}
 
 
 def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
@@ -188,8 +160,8 @@ def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
 
     They go back when this process ends, like everything that is not acknowledged by then.
     """
-    processes = processes_of(worker.pool)
-    sent = set() if processes is None else _begun(processes)
+    processes = internals.processes_of(worker.pool)
+    sent = set() if processes is None else internals.begun(processes)
     return [request for request in requests if request.id in sent]
 
 

@@ -21,6 +21,7 @@ from celery import Celery
 from kombu import Connection, Producer, Queue
 
 from celeriac.broker import connect, republish
+from celeriac.internals import queue_by_tag
 from celeriac.parked import NOTE, UNFINISHED
 from celeriac.transport.parking import PARKED
 from celeriac.transport.recovery import DELIVERIES
@@ -85,8 +86,7 @@ def _is_ours(consumer: Any, message: Any) -> bool:
 def _queue_of(consumer: Any, message: Any) -> str:
     """Return the name of the queue that a message was in."""
     tag = message.delivery_info.get("consumer_tag")
-    tags = consumer.task_consumer._active_tags  # empty in a drain
-    return next((name for name, each in tags.items() if each == tag), "") or queue_of(
+    return queue_by_tag(consumer.task_consumer, tag) or queue_of(
         consumer.task_consumer.queues, message
     )
 
