@@ -9,11 +9,11 @@ from typing import Any
 
 import django
 import pytest
-from beats import HOURLY, beat, overdue, schedule, with_schedule
+from beats import HOURLY, beat, overdue, parse_status, schedule, with_schedule
 from django.core.management import call_command
 from services import Redis
 
-from celeriac.beat.status import BeatStatus, parse_status
+from celeriac.beat.status import BeatStatus
 
 
 @pytest.fixture

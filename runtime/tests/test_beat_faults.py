@@ -5,10 +5,10 @@ import sys
 from typing import Any
 
 import pytest
-from beats import arrivals, beat, schedule, with_schedule
+from beats import arrivals, beat, parse_status, schedule, with_schedule
 from services import Redis
 
-from celeriac.beat.status import BeatStatus, parse_status
+from celeriac.beat.status import BeatStatus
 
 # Written past the checks of the admin's form, as the shell, an older release or a file may do it.
 ROWS = """

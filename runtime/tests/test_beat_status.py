@@ -1,8 +1,9 @@
 """The line that beat and a health check agree on."""
 
 import pytest
+from beats import parse_status
 
-from celeriac.beat.status import BeatStatus, Standby, format_status, parse_status
+from celeriac.beat.status import BeatStatus, Standby, format_status
 
 
 @pytest.mark.parametrize(

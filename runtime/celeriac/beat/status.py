@@ -16,16 +16,9 @@ line.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-
-_PATTERN = re.compile(
-    r"last tick (?P<last_tick>\d+) \(\S+\); (?P<entries>\d+) entries; "
-    r"(?:next due in (?P<next_due>\d+) s|nothing due)"
-    r"(?:; (?P<faulty>\d+) faulty: (?P<named>\[.*\]))?"
-)
 
 # So many faulty entries are named; all are counted.
 NAMED = 5
@@ -65,25 +58,3 @@ def format_status(status: BeatStatus | Standby) -> str:
     due = "nothing due" if status.next_due is None else f"next due in {status.next_due} s"
     faulty = f"; {status.faulty} faulty: {json.dumps(status.named)}" if status.faulty else ""
     return f"last tick {status.last_tick} ({moment}); {status.entries} entries; {due}{faulty}"
-
-
-def parse_status(text: str) -> BeatStatus | Standby:
-    """Read a line of `format_status` back.
-
-    Raises:
-        ValueError: beat has not ticked yet, or this is not its status.
-    """
-    line = text.strip()
-    if line in {standby.value for standby in Standby}:
-        return Standby(line)
-    match = _PATTERN.fullmatch(line)
-    if match is None:
-        raise ValueError(f"not the status of a beat that ticks: {text!r}")
-    next_due = match["next_due"]
-    return BeatStatus(
-        last_tick=int(match["last_tick"]),
-        entries=int(match["entries"]),
-        next_due=None if next_due is None else int(next_due),
-        faulty=int(match["faulty"] or 0),
-        named=tuple(json.loads(match["named"] or "[]")),
-    )
