@@ -30,15 +30,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_build import Build, ReleaseError, Releases
-from ansible.module_utils.site_checks import Checks, Deadline, Socket, Unhealthy, choices_spec
+from ansible.module_utils.site_build import Build, Releases
+from ansible.module_utils.site_checks import Checks, Deadline, Socket
+from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, SystemdError, UnhealthyError
 from ansible.module_utils.site_history import History
-from ansible.module_utils.site_lock import HeldError, locked
+from ansible.module_utils.site_lock import locked
+from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
-from ansible.module_utils.systemd import Systemd, SystemdError
+from ansible.module_utils.systemd import Run, Systemd
 
 SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
 STEPS = {
@@ -58,23 +58,26 @@ class Transaction:
     """A deploy or a rollback of one release on this host.
 
     Args:
-        module: with the options of `transaction_spec`.
-        kind: "deploy" or "rollback".
-        release: which release; empty while a rollback has not chosen yet.
+        run: to run commands.
+        site: what is known about it.
+        order: what is to be done.
+        shipment: what the release of a deploy is made from, None where nothing is.
+
+    Attributes:
+        release: the release that it is about; empty while a rollback has not chosen yet.
+        seconds: how long each step took.
     """
 
-    def __init__(self, module: AnsibleModule, kind: str, release: str) -> None:
-        self._site: dict[str, Any] = module.params["site"]
-        self._by: str = module.params["by"]
-        self._failing_step, _, self._failing_how = module.params["drill"].partition(":")
-        self._module = module
-        self._kind = kind
-        self.release = release
-        self.releases = Releases(module, self._site)
-        self.history = History(self.releases.root)
+    def __init__(self, run: Run, site: Site, order: Order, shipment: Shipment | None = None) -> None:
+        self._site = site
+        self._order = order
+        self._shipment = shipment
+        self.release = order.release
+        self.releases = Releases(run, site)
+        self.history = History(site.root)
         self.seconds: dict[str, float] = {}
-        self._systemd = Systemd(module.run_command)
-        self._processes = described(self._systemd, self._site["processes"])
+        self._systemd = Systemd(run)
+        self._processes = described(self._systemd, site.processes)
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each plain name stood for
         self._step = ""
@@ -89,7 +92,7 @@ class Transaction:
             # A host that lost its power after `switch` has those of the release that was on trial.
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
-            and not forgotten(self._systemd, self._site["processes"])
+            and not forgotten(self._systemd, self._site.processes)
             and all(process.serves(self.release) for process in self._processes)
         )
 
@@ -104,7 +107,7 @@ class Transaction:
         os.umask(0o022)
         self.releases.make_folders()
         try:
-            what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"
+            what = f"{self._order.kind} of release {self.release or '(the one before)'} by {self._order.by}"
             with locked(self.releases.root / "deploy.lock", what):
                 self._do_all()
         except HeldError as error:
@@ -113,9 +116,9 @@ class Transaction:
     def _do_all(self) -> None:
         self._before = {process.name: process.recorded() for process in self._processes}
         try:
-            for name in STEPS[self._kind]:
+            for name in STEPS[self._order.kind]:
                 self._do(name)
-        except (ReleaseError, SystemdError, Unhealthy, OSError) as error:
+        except (SiteError, OSError) as error:
             raise ReleaseError(self._undone(str(error))) from error
         except BaseException as error:  # somebody ends the run
             self._undone(repr(error))
@@ -131,11 +134,12 @@ class Transaction:
 
     def _drill(self) -> None:
         """Rehearse a failure after a step: an error, a sudden death, or a run that stands still."""
-        if self._failing_step != self._step:
+        drill = self._order.drill
+        if drill.step != self._step:
             return
-        if self._failing_how == "kill":
+        if drill.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif self._failing_how == "stop":
+        elif drill.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)  # until somebody sends SIGCONT
         else:
             raise ReleaseError("This is a drill: nothing was wrong.")
@@ -171,7 +175,7 @@ class Transaction:
         """
         try:
             applied = self._checks().applied()
-        except Unhealthy:
+        except UnhealthyError:
             return False
         return bool(applied <= self.releases.migrations(self.release))
 
@@ -188,7 +192,8 @@ class Transaction:
         self._build().prepare()
 
     def _build(self) -> Build:
-        return Build(self._module, self.releases)
+        assert self._shipment, "what goes back builds nothing"
+        return Build(self.releases, self.release, self._shipment)
 
     def publish(self) -> None:
         """See `Releases.publish`."""
@@ -296,19 +301,19 @@ class Transaction:
 
     def _note(self, outcome: str, reason: str = "") -> None:
         commit = str(self.releases.note(self.release).get("commit", ""))
-        self.history.append(self.release, outcome, self._kind, by=self._by, commit=commit, reason=reason)
+        self.history.append(self.release, outcome, self._order.kind, by=self._order.by, commit=commit, reason=reason)
 
     def prune(self) -> None:
         """Remove what nothing needs any more."""
-        for process in forgotten(self._systemd, self._site["processes"]):
+        for process in forgotten(self._systemd, self._site.processes):
             if running := process.running():
                 self._systemd.call("stop", "--no-block", *running)
             process.forget()
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
-        self.releases.remove(self.releases.old([self.release], self._site["kept"]))
-        if self._kind == "deploy":  # what goes back builds nothing
+        self.releases.remove(self.releases.old([self.release], self._site.kept))
+        if self._order.kind == "deploy":  # what goes back builds nothing
             self.releases.prune_cache()
             self._build().prune()
 
@@ -395,34 +400,8 @@ class Transaction:
     # ---- Questions
 
     def _deadline(self) -> Deadline:
-        return Deadline(self._site["timeout"])
+        return Deadline(self._site.timeout)
 
     def _checks(self) -> Checks:
-        site, flower = (Socket(self._site[name], self._site["domain"]) for name in ("socket", "flower_socket"))
-        return Checks(self._systemd, site, flower, self.release, self._site)
-
-
-def transaction_spec() -> dict[str, dict[str, Any]]:
-    """Return the options that a module with a transaction has."""
-    return {
-        "site": {"type": "dict", "required": True, "options": site_spec()},
-        "by": {"type": "str", "default": ""},
-        "drill": {"type": "str", "default": ""},
-    }
-
-
-def site_spec() -> dict[str, dict[str, Any]]:
-    """Return what has to be known about the site on a host."""
-    return {
-        "root": {"type": "path", "required": True},
-        "owner": {"type": "str", "required": True},
-        "group": {"type": "str", "required": True},
-        "environment_files": {"type": "list", "elements": "path", "required": True},
-        "processes": {"type": "list", "elements": "str", "required": True},
-        "socket": {"type": "path", "required": True},
-        "flower_socket": {"type": "path", "required": True},
-        "domain": {"type": "str", "required": True},
-        "timeout": {"type": "int", "default": 30},
-        "kept": {"type": "int", "default": 5},
-        **choices_spec(),
-    }
+        web, flower = (Socket(path, self._site.domain) for path in (self._site.socket, self._site.flower_socket))
+        return Checks(self._systemd, web, flower, self.release, self._site)
