@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celeriac.schedule.scheduler import REMOVED
 
-from app.schedules import REMOVED
 from processes import SITE, PostgreSQLServer, RedisServer, Stack, wait_for
 
 # Two releases of the same code, but for the schedule.

@@ -3,8 +3,8 @@
 import threading
 
 import pytest
+from celeriac.probe import Probe
 
-from app.health import Probe
 from processes import Stack, Visitor, free_port, wait_for
 
 

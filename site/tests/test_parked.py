@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from celeriac.console import broker, runs, tokens
 from celeriac.transport.parking import PARKED, unreadable
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
@@ -14,7 +15,6 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 from redis import Redis
 
-from app import broker, runs, tokens
 from conftest import BROKER_DATABASE
 from messages import Queue
 from people import member
@@ -138,10 +138,10 @@ def test_a_program_releases_a_run_by_the_api(client: Client, parked: str, queue:
     """Once, and it is in the log."""
     token = tokens.create(member("anna"), "tests")
     answers = [
-        client.post(f"/api/runs/{parked}/release", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)
+        client.post(f"/tasks/api/runs/{parked}/release", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)
     ]
     assert [answer.status_code for answer in answers] == [202, 404]
-    assert answers[0].json() == {"id": parked, "url": f"/api/runs/{parked}"}
+    assert answers[0].json() == {"id": parked, "url": f"/tasks/api/runs/{parked}"}
     assert [message["id"] for message in queue.take()] == [parked]
     assert LogEntry.objects.get().change_message == "Released, to run again."
 
@@ -198,7 +198,7 @@ def test_one_that_is_not_parked_keeps_no_other_from_being_released(parked: str, 
 
 STARTED = """
 import json, time
-from app import runs
+from celeriac.console import runs
 from django_celery_results.models import TaskResult
 run_id = runs.start("app.tasks.add", [2, 3])
 deadline = time.monotonic() + 120

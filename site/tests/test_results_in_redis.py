@@ -3,7 +3,7 @@
 from processes import free_port, run
 
 ENQUEUE = """
-from app.enqueue import BrokerAwayError, enqueue
+from celeriac.enqueue import BrokerAwayError, enqueue
 from app.tasks import add
 try:
     enqueue(add, 1, 2)

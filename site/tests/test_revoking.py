@@ -11,7 +11,7 @@ from processes import PostgreSQLServer, RedisServer, Stack, wait_for
 PRELUDE = """
 import json, time
 from concurrent.futures import ThreadPoolExecutor
-from app import runs
+from celeriac.console import runs
 
 def wait_for(run_id, state, seconds=60):
     deadline = time.monotonic() + seconds

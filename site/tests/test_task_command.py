@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from celeriac.console import runs
+from celeriac.console.management.commands.task import parsed
 from django.core.management import call_command
 
-from app import runs
-from app.management.commands.task import parsed
 from processes import RedisServer, Stack, run, wait_for
 
 
@@ -50,7 +50,7 @@ def test_a_task_is_run_and_run_again_from_a_script(backend_stack: Stack) -> None
 
 WHAT_CAN_HAPPEN = """
 import json, time
-from app import runs
+from celeriac.console import runs
 ids = [runs.start(f"app.tasks.{name}", args) for name, args in [
     ("always_fails", ["why"]), ("exceeds_soft_limit", []), ("exceeds_time_limit", []), ("succeeds_later", [1, 1.5]),
     ("simple_function", ["x", True]),
@@ -84,7 +84,7 @@ def test_what_can_happen_to_a_task_is_shown_as_what_it_is(backend_stack: Stack) 
 def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
     """With the arguments that Celery gives, or the log would have a TypeError instead."""
     code = (
-        "import json\nfrom app import runs\n"
+        "import json\nfrom celeriac.console import runs\n"
         "print(json.dumps([runs.start('app.tasks.simple_function', [str(fail), fail]) for fail in (False, True)]))"
     )
     good, bad = backend_stack.ask(code)
