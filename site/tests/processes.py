@@ -50,7 +50,7 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         env=bare_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,  # it hangs: on a busy computer one that does not may take minutes
         check=False,
     )
 
