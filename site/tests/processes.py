@@ -50,7 +50,7 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         env=bare_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,  # it hangs: on a busy computer one that does not may take minutes
         check=False,
     )
 
@@ -144,9 +144,9 @@ class PostgreSQLServer:
         """End it."""
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
 
-    def create(self, database: str) -> str:
-        """Make a database; return its URL, as DATABASE_URL takes it."""
-        self._run("createdb", "-U", "site", database, data=False)
+    def create(self, database: str, template: str = "template1") -> str:
+        """Make a database, a copy of another; return its URL, as DATABASE_URL takes it."""
+        self._run("createdb", "-U", "site", f"--template={template}", database, data=False)
         return self.url(database)
 
     def rename(self, database: str, name: str) -> None:
@@ -256,6 +256,11 @@ class Stack:
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `manage.py`; return what it said and its code."""
         return run("python3", "manage.py", *arguments, **self.environment)
+
+    def migrate(self) -> None:
+        """Make the tables of its database, which takes two seconds of CPU: whoever wants them often, copies them."""
+        migrate = self.manage("migrate", "-v0")
+        assert migrate.returncode == 0, migrate.stderr
 
     def ask(self, code: str) -> Any:
         """Return what a Python program inside the project prints as its last line, as JSON."""
