@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from celery import bootsteps, current_app, signals
+from celery import current_app, signals
 from celery.app.task import Context
 from celery.exceptions import OperationalError
 from django.db.utils import InterfaceError
@@ -23,6 +23,7 @@ from kombu import Connection
 
 from celeriac import pruning
 from celeriac.broker import listening
+from celeriac.extension import ConsumerExtension, WorkerExtension, install
 from celeriac.ledger import settings as ledger
 
 logger = logging.getLogger(__name__)
@@ -48,13 +49,11 @@ def connect() -> None:
 
 def _install(instance: Any, **_: Any) -> None:
     """Add the steps before Celery puts the worker together (celery/worker/worker.py, 5.7)."""
-    instance.app.steps["worker"].add(BeforeTheFirstTask)
-    instance.app.steps["worker"].add(Forgetting)
-    instance.app.steps["consumer"].add(AfterAGap)
+    install(instance.app, (BeforeTheFirstTask, AfterAGap))
 
 
-class BeforeTheFirstTask(bootsteps.StartStopStep):
-    """Reads the revocations while the worker starts.
+class BeforeTheFirstTask(WorkerExtension):
+    """Reads the revocations while the worker starts, and then forgets those that are old.
 
     Celery starts the consumer after all other steps of a worker. While the database is away, the worker waits, and in
     the end gives up instead of starting what was revoked; whoever looks after it starts it again.
@@ -63,6 +62,8 @@ class BeforeTheFirstTask(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Read them."""
         from celery.worker.state import maybe_shutdown
+
+        from celeriac.console.models import Revocation
 
         deadline = time.monotonic() + DATABASE_SECONDS
         while True:
@@ -75,32 +76,14 @@ class BeforeTheFirstTask(bootsteps.StartStopStep):
                 logger.warning("The database is away, and with it what was revoked: %s", error)
                 time.sleep(1)
             else:
-                return
-
-
-class Forgetting(bootsteps.StartStopStep):
-    """Deletes revocations that are older than any row of the journal."""
-
-    # The first processes of the pool are there before the thread.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
-
-    def start(self, worker: Any) -> None:
-        """Begin."""
-        from celeriac.console.models import Revocation
-
+                break
         pruning.Pruning(pruning.Job("the revocations", Revocation, prune)).start()
 
 
-class AfterAGap(bootsteps.StartStopStep):
+class AfterAGap(ConsumerExtension):
     """Reads them again with each new connection to the broker: without one, nobody could tell this worker."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
 
     def start(self, consumer: Any) -> None:
         """Read them, if this is not the first connection; that must not end the worker."""
