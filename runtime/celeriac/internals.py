@@ -2,7 +2,7 @@
 
 With another version of these this is the file to read: `PARTS` names what must be there, and a test
 says of each that it is (``tests/test_internals.py``). Beside what the functions here touch it has
-what subclasses of ours override, or have from their base: beat's scheduler, the result backend, and
+what subclasses of ours override, or have from their base: beat's schedulers, the result backend, and
 the requests of a worker. `celeriac.transport`, which takes the place of kombu's transport for
 Redis, has its own.
 """
@@ -39,6 +39,7 @@ PARTS = {
     "celery.worker.consumer.mingle:Mingle": ("send_hello",),
     "celery.worker.request:Request": ("_apply_result", "_context", "_eta_timer_entry"),
     "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_schedule"),
+    "django_celery_beat.schedulers:ModelEntry": ("_unpack_fields",),
     "django_celery_results.backends.database:DatabaseBackend": ("_store_result",),
     "kombu.asynchronous.semaphore:LaxBoundedSemaphore": ("_waiting",),
     "kombu.message:Message": ("_state",),

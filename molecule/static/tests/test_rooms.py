@@ -14,10 +14,22 @@ RUNTIME = ROOT / "runtime" / PACKAGE
 
 # A room is a folder, or a file beside the folders. From the ground up: each knows only what is below it.
 FLOORS = (
-    ("clock", "extension", "forks", "internals", "postgresql", "project", "systemd"),
+    (
+        "clock",
+        "enqueue",
+        "extension",
+        "forks",
+        "internals",
+        "postgresql",
+        "priorities",
+        "probe",
+        "project",
+        "registry",
+        "systemd",
+    ),
     ("broker", "entries", "ids", "pruning", "tasks", "transport"),
     ("beat", "ledger", "parked", "results"),
-    ("configure", "worker"),
+    ("configure", "console", "schedule", "worker"),
     ("app", "monitor", "release", "web"),
 )
 
