@@ -198,12 +198,11 @@ class Lab:
         """A machine with the whole stack, for measures that deploy to it."""
         if self._shares:
             host = self.converged
-            host.deploy(self.workshop.make())
         else:
             tell("  making a machine with the whole stack, to deploy to")
             host = self.make()
             host.converge(*self.workshop.make().arguments)
-        # The first deploy has no release before it to take over from, the second has.
+        # The first release had none before it to take over from, this one has.
         host.deploy(self.workshop.make())
         return host
 
