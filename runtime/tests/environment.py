@@ -2,8 +2,6 @@
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -86,13 +84,3 @@ def sessions(environment: dict[str, str]) -> int:
         row = session.execute(query).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def comes_true(condition: Callable[[], bool], within: float = 60) -> bool:
-    """Wait until a condition is true, at most some seconds; return whether it became so."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

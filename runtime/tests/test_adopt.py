@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from environment import postgresql_session
-from services import PostgreSQL, Redis, free_port
+from services import PostgreSQL, Redis
 from supervised import supervised
+from testkit.ports import free_port
 from workers import messages, record, send, worker
 
 from celeriac.adopt import BACKEND, adopt

@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
-from environment import (
-    PROJECT,
-    comes_true,
-    empty_database,
-    postgresql_session,
-    process_environment,
-)
-from services import PostgreSQL, Redis, free_port, postgresql_server
+from environment import PROJECT, empty_database, postgresql_session, process_environment
+from services import PostgreSQL, Redis, postgresql_server
 from supervised import Supervised
+from testkit.ports import free_port
+from testkit.waiting import comes_true
 
 STANDBY = "standby, another beat holds the lease"
 NO_DATABASE = "standby, the database does not answer"

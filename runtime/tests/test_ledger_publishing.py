@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import redis as redis_client
-from environment import TOKEN, comes_true, postgresql_session
+from environment import TOKEN, postgresql_session
 from ledgers import Project, ended, running, with_ledger
-from services import PostgreSQL, Redis, free_port
+from services import PostgreSQL, Redis
 from supervised import supervised
+from testkit.ports import free_port
+from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 
 

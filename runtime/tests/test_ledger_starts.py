@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 import redis as redis_client
-from environment import comes_true, postgresql_session
+from environment import postgresql_session
 from ledgers import Project, ended, kill
 from services import PostgreSQL, Redis
 from supervised import Supervised
+from testkit.waiting import comes_true
 from workers import POOLS, let_end, messages, record, worker
 
 ONE = "--concurrency=1"

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from amqp.exceptions import ChannelError
 from celery import Celery
-from environment import comes_true
 from kombu import Connection, Exchange, Producer, Queue
 from ledgers import running, with_ledger
 from services import RabbitMQ, Redis
 from supervised import Supervised
+from testkit.waiting import comes_true
 from workers import let_end, record, worker
 
 from celeriac.parked import NOTE, UNFINISHED, all_parked, count, release

@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from environment import comes_true, postgresql_session
+from environment import postgresql_session
+from testkit.waiting import comes_true
 
 Result = subprocess.CompletedProcess[str]
 ALL_STEPS = ["check", "import", "migrate", "note", "schema", "static", "admin"]

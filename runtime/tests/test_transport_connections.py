@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import redis as redis_client
-from environment import comes_true
-from services import Redis, free_port
+from services import Redis
 from supervised import Supervised
+from testkit.ports import free_port
+from testkit.waiting import comes_true
 from transport_lab import ONE, configured, kill, names, sender, trap
 from workers import let_end, messages, record, send, worker
 

@@ -5,7 +5,6 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 import pytest
-from environment import comes_true
 from leased import (
     FOR_EVER,
     client_of,
@@ -22,6 +21,7 @@ from leased import (
 )
 from services import Redis
 from supervised import Supervised
+from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 
 from celeriac.transport.parking import release

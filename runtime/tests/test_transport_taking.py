@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from environment import comes_true
 from services import Redis
 from supervised import Supervised, supervised
+from testkit.waiting import comes_true
 from transport_lab import (
     A_MESSAGE,
     ONE,

@@ -14,8 +14,9 @@ from pathlib import Path
 import kombu
 import pytest
 import redis as redis_client
-from environment import HERE, comes_true
+from environment import HERE
 from services import Redis
+from testkit.waiting import comes_true
 from workers import let_end, messages, record, send
 
 from celeriac import transport

@@ -14,16 +14,11 @@ from uuid import UUID
 import pytest
 import redis as redis_client
 from celery import Celery
-from environment import (
-    PROJECT,
-    TOKEN,
-    comes_true,
-    empty_database,
-    process_environment,
-    sessions,
-)
-from services import PostgreSQL, Redis, free_port, redis_server
+from environment import PROJECT, TOKEN, empty_database, process_environment, sessions
+from services import PostgreSQL, Redis, redis_server
 from supervised import Supervised, supervised
+from testkit.ports import free_port
+from testkit.waiting import comes_true
 
 from celeriac import health
 from celeriac.transport.parking import PARKED, unreadable

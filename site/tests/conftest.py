@@ -15,9 +15,11 @@ import kombu.pools
 import pytest
 from celery import current_app
 from django.utils import translation
+from testkit.ports import free_port
+from testkit.waiting import eventually
 
 from messages import Queue
-from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, tail, wait_for
+from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, run, tail
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
@@ -157,8 +159,8 @@ def site_of(stack: Stack) -> Iterator[Stack]:
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4")
         stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
-        wait_for(lambda: " ready." in stack.log("worker"), "the worker is ready")
-        wait_for(lambda: "Listening at" in stack.log("web"), "the web server listens")
+        eventually(lambda: " ready." in stack.log("worker"), what="the worker is ready")
+        eventually(lambda: "Listening at" in stack.log("web"), what="the web server listens")
         yield stack
     finally:
         stack.stop()
@@ -169,7 +171,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
     """The running site, made by the notes' own commands, for all tests."""
     with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
-        wait_for(lambda: stack.query("select 1 from django_celery_beat_periodictask"), "beat has its schedule")
+        eventually(lambda: stack.query("select 1 from django_celery_beat_periodictask"), what="beat has its schedule")
         yield stack
 
 
@@ -213,5 +215,5 @@ def site(stack: Stack) -> str:
         except OSError:
             return False
 
-    wait_for(answers, "the pages are there")
+    eventually(answers, what="the pages are there")
     return url

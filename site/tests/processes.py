@@ -17,7 +17,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from typing import Any
 import pytest
 from kombu import Connection
 from redis import Redis
+from testkit.ports import free_port
+from testkit.waiting import eventually
 
 SITE = Path(__file__).resolve().parent.parent
 
@@ -55,26 +56,9 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """Return the first true value of the condition; fail the test when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    return pytest.fail(f"{what}: not within {seconds} seconds")
-
-
 def tail(log: Path) -> str:
     """Return the last lines of a file."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-
-
-def free_port() -> int:
-    """Return a TCP port on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass
@@ -96,7 +80,7 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
-        wait_for(self._answers, "Redis answers")
+        eventually(self._answers, what="Redis answers")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -207,7 +191,7 @@ class RabbitMQServer:
             self._processes.append(
                 subprocess.Popen([command], env=environment, stdout=subprocess.DEVNULL, cwd=self.folder)
             )
-        wait_for(self._answers, "RabbitMQ answers", 60)
+        eventually(self._answers, what="RabbitMQ answers")
 
     def stop(self) -> None:
         """End it."""
@@ -266,7 +250,7 @@ class Stack:
     def start_worker(self, *options: str) -> None:
         """Start a worker, and wait until it consumes."""
         self.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", *options)
-        wait_for(lambda: " ready." in self.log("worker"), "the worker is ready")
+        eventually(lambda: " ready." in self.log("worker"), what="the worker is ready")
 
     def kill(self, name: str) -> None:
         """Kill a process with its children, as a power cut would."""

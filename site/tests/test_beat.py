@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testkit.waiting import eventually
 
 from app.schedules import REMOVED
-from processes import SITE, PostgreSQLServer, RedisServer, Stack, wait_for
+from processes import SITE, PostgreSQLServer, RedisServer, Stack
 
 # Two releases of the same code, but for the schedule.
 CODE = """
@@ -76,7 +77,7 @@ def start_on_computer(stack: Stack, name: str, release: str) -> None:
     """Start beat as a developer does, and wait until it ticks."""
     command = ("celery", "-A", name, "beat", "--loglevel=debug", f"--pidfile={stack.folder / name}.pid")
     stack.spawn(name, *command, PYTHONPATH=release)
-    wait_for(lambda: "beat: Ticking" in stack.log(name), "beat ticks")
+    eventually(lambda: "beat: Ticking" in stack.log(name), what="beat ticks")
 
 
 def test_an_operators_change_outlives_each_start_of_beat(computer: Stack, release: str) -> None:
@@ -123,20 +124,20 @@ def start_on_host(stack: Stack, name: str, process: str, release: str) -> Told:
 def test_a_deploy_merges_as_the_new_beat_takes_over_and_a_rollback_takes_it_back(host: Stack, release: str) -> None:
     """On PostgreSQL, two beats at a time, as a deploy has them: the one that stands by writes nothing."""
     told = start_on_host(host, "older", "first", release)
-    wait_for(lambda: "last tick" in told, "the older release's beat sends")
+    eventually(lambda: "last tick" in told, what="the older release's beat sends")
     change(host, "kept.enabled = False")
     before = rows(host)
     assert before == {"kept": [1, False, ""], "dropped": [1, True, ""]}
 
     told = start_on_host(host, "newer", "second", release)
-    wait_for(lambda: "standby" in told, "the newer one's stands by")
+    eventually(lambda: "standby" in told, what="the newer one's stands by")
     assert rows(host) == before
     host.end("first")
-    wait_for(lambda: "last tick" in told, "the newer one's has taken over")
+    eventually(lambda: "last tick" in told, what="the newer one's has taken over")
     assert rows(host) == {"kept": [2, False, ""], "dropped": [1, False, REMOVED], "added": [1, True, ""]}
 
     told = start_on_host(host, "older", "third", release)
-    wait_for(lambda: "standby" in told, "the older one's stands by again")
+    eventually(lambda: "standby" in told, what="the older one's stands by again")
     host.end("second")
-    wait_for(lambda: "last tick" in told, "the older one's has taken over")
+    eventually(lambda: "last tick" in told, what="the older one's has taken over")
     assert rows(host) == {**before, "added": [1, False, REMOVED]}

@@ -13,12 +13,13 @@ from django.core.management import call_command
 from django.test import Client
 from django_celery_results.models import TaskResult
 from redis import Redis
+from testkit.waiting import eventually
 
 from app import broker, runs, tokens
 from conftest import BROKER_DATABASE
 from messages import Queue
 from people import member
-from processes import RedisServer, Stack, Visitor, wait_for
+from processes import RedisServer, Stack, Visitor
 
 pytestmark = pytest.mark.django_db
 
@@ -217,7 +218,7 @@ def test_a_task_that_lost_its_process_is_parked_released_and_succeeds(worker_sta
         CELERIAC_TASK_DELIVERIES="1",
         CELERIAC_RELEASE="0123456789ab",
     )
-    wait_for(lambda: " ready." in worker_stack.log("worker"), "the worker is ready")
+    eventually(lambda: " ready." in worker_stack.log("worker"), what="the worker is ready")
     run_id, process = worker_stack.ask(STARTED)
     os.kill(process, signal.SIGKILL)
 
@@ -226,11 +227,11 @@ def test_a_task_that_lost_its_process_is_parked_released_and_succeeds(worker_sta
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    (found,) = wait_for(lambda: command("parked"), "it is parked")
+    (found,) = eventually(lambda: command("parked"), what="it is parked")
     assert (found["task_id"], found["times"], found["queue"]) == (run_id, 1, "celery")
-    wait_for(lambda: command("show", run_id)["error"].endswith("parked"), "it has failed")
+    eventually(lambda: command("show", run_id)["error"].endswith("parked"), what="it has failed")
     assert command("release", run_id) == {"released": [run_id], "not_parked": []}
-    wait_for(lambda: command("show", run_id)["result"] == 5, "it has run")
+    eventually(lambda: command("show", run_id)["result"] == 5, what="it has run")
     assert command("parked") == []
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testkit.waiting import eventually
 
-from processes import PostgreSQLServer, RedisServer, Stack, wait_for
+from processes import PostgreSQLServer, RedisServer, Stack
 
 # At the beginning of what is done inside the project: one process does a whole step, for each takes a second to start.
 PRELUDE = """
@@ -76,7 +77,7 @@ def test_six_revoked_behind_a_running_one_do_not_run_though_the_worker_is_killed
 
     worker_stack.start_worker("--concurrency=1")
     # The task that ran when the worker was killed runs again, which is not what is asked here.
-    wait_for(lambda: worker_stack.log("worker").count("Discarding revoked task") == 6, "all six are refused")
+    eventually(lambda: worker_stack.log("worker").count("Discarding revoked task") == 6, what="all six are refused")
     shown = ask(
         worker_stack,
         f"wait_for('{running}', 'SUCCESS')\n"
@@ -120,7 +121,7 @@ def test_what_is_revoked_while_a_worker_has_no_broker_is_known_when_it_has_one_a
         # As `runs.revoke` does first, and can do no more.
         run_id = ask(worker_stack, "runs.Revocation.objects.create(task_id='8a0c').task_id")
         broker.start()
-        wait_for(lambda: "1 revoked task(s) will not be started" in worker_stack.log("worker"), "it reads again")
+        eventually(lambda: "1 revoked task(s) will not be started" in worker_stack.log("worker"), what="it reads again")
         shown = ask(
             worker_stack,
             "from app.tasks import simple_function\n"
@@ -142,12 +143,12 @@ def test_a_worker_waits_for_the_database_before_it_takes_a_task(
     stack = Stack(tmp_path, redis_server, variables=variables)
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=1")
-        wait_for(lambda: "The database is away" in stack.log("worker"), "it says so")
+        eventually(lambda: "The database is away" in stack.log("worker"), what="it says so")
         assert " ready." not in stack.log("worker")
         stack.variables["DATABASE_URL"] = postgresql_server.create("almost")
         assert stack.manage("migrate", "-v0").returncode == 0
         postgresql_server.rename("almost", "not_yet")
-        wait_for(lambda: " ready." in stack.log("worker"), "it is ready")
+        eventually(lambda: " ready." in stack.log("worker"), what="it is ready")
     finally:
         stack.stop()
 

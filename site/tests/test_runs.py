@@ -18,12 +18,13 @@ from django_celery_results.models import TaskResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Queue
+from testkit.ports import free_port
 
 from app import catalogue, checks, dispatch, runs
 from app.enqueue import BrokerAwayError
 from app.models import Revocation
 from app.tasks import add, simple_function
-from processes import RedisServer, free_port
+from processes import RedisServer
 
 pytestmark = pytest.mark.django_db
 

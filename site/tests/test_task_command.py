@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from testkit.waiting import eventually
 
 from app import runs
 from app.management.commands.task import parsed
-from processes import RedisServer, Stack, run, wait_for
+from processes import RedisServer, Stack, run
 
 
 @pytest.fixture(params=["django-db", "redis"], scope="module")
@@ -92,11 +93,10 @@ def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
     def logged(line: str) -> bool:
         return line in backend_stack.log("worker")
 
-    wait_for(
-        lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), "on_success", 10
-    )
+    success = f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"
+    eventually(lambda: logged(success), what="on_success")
     failure = f"app.callbacks: Task app.tasks.simple_function[{bad}] failed: ValueError: was asked to fail with 'True'"
-    wait_for(lambda: logged(failure), "on_failure")
+    eventually(lambda: logged(failure), what="on_failure")
 
 
 @pytest.mark.parametrize(
