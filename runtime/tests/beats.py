@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis as redis_client
-from services import Redis
 from supervised import Supervised, supervised
+from testkit.redis import Redis
 
 HOURLY = 3600
 

@@ -15,14 +15,9 @@ from environment import HERE, PROJECT, empty_database, process_environment
 from kombu import pools
 from ledgers import Project, running, with_ledger
 from listening import Waiting
-from services import (
-    PostgreSQL,
-    RabbitMQ,
-    Redis,
-    postgresql_server,
-    rabbitmq_server,
-    redis_server,
-)
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.rabbitmq import RabbitMQ, rabbitmq_server
+from testkit.redis import Redis, redis_server
 
 # For the tests that call our code in their own process. No such test connects to a broker.
 os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import psycopg
-from services import PostgreSQL
+from testkit.postgresql import PostgreSQL
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE / "project"
@@ -45,8 +45,7 @@ def empty_database(
         name: of the database.
         template: the name of another, which it is a copy of.
     """
-    with postgresql_session(postgresql.environment) as session:
-        session.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    postgresql.create(name, template)
     return {**postgresql.environment, "PGDATABASE": name}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import redis as redis_client
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, record
 
 from celeriac.transport.holder import HELD, HOLDERS, LEASE

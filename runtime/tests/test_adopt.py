@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from environment import postgresql_session
-from services import PostgreSQL, Redis
 from supervised import supervised
 from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 from celeriac.adopt import BACKEND, adopt

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from beats import arrivals, beat, schedule, with_schedule
-from services import Redis
+from testkit.redis import Redis
 
 from celeriac.beat_status import BeatStatus, parse_status
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import redis as redis_client
 from django.core.cache.backends.redis import RedisCache
-from services import Redis
 from test_prepare import prepare, refused
+from testkit.redis import Redis
 
 BACKEND = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
 # Of database 0, where the queue is, and of any other.

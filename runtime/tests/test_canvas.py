@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from leased import leased
-from services import Redis
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import let_end, record, send, worker
 

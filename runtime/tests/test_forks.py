@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from celery import Celery
 from ledgers import ended, running
-from services import Redis
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import worker
 

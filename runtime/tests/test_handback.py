@@ -8,7 +8,7 @@ import time
 import pytest
 from celery import Celery
 from environment import children
-from services import Redis
+from testkit.redis import Redis
 from workers import POOLS, fill, let_end, messages, record, send, worker
 
 

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from proxies import proxy
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 from celeriac import hang

@@ -7,7 +7,7 @@ import pytest
 import redis as redis_client
 from environment import sessions
 from listening import HOST, Waiting
-from services import Redis
+from testkit.redis import Redis
 
 # The answer needs what the judge promises: HTTPS, the name, and one process for each question.
 HEALTH = """

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 from environment import children
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import POOLS, fill, let_end, messages, record, send, worker
 
 ONE = "--concurrency=1"

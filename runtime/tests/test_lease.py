@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
 from environment import PROJECT, empty_database, postgresql_session, process_environment
-from services import PostgreSQL, Redis, postgresql_server
 from supervised import Supervised
 from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 
 STANDBY = "standby, another beat holds the lease"
@@ -96,7 +97,7 @@ def test_the_server_gives_a_host_up_that_vanished(bare_environment: dict[str, st
     with postgresql_server() as server:
         server.stop()
         options = f"-k {server.directory} -c listen_addresses=127.0.0.1 -p {port}"
-        server._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}")
+        server.run("pg_ctl", "start", "--wait", "--silent", f"--options={options}")
         address = {**server.environment, "PGHOST": "127.0.0.1", "PGPORT": str(port)}
         asked = subprocess.run(
             [sys.executable, "-c", ASKS],

@@ -13,9 +13,10 @@ import pytest
 import redis as redis_client
 from environment import TOKEN, postgresql_session
 from ledgers import Project, ended, running, with_ledger
-from services import PostgreSQL, Redis
 from supervised import supervised
 from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 

@@ -8,8 +8,9 @@ import pytest
 import redis as redis_client
 from environment import postgresql_session
 from ledgers import Project, ended, kill
-from services import PostgreSQL, Redis
 from supervised import Supervised
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import POOLS, let_end, messages, record, worker
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import record, send, worker
 
 # What Celery's own mingle takes each time: a second, and here so long that no slow computer does.

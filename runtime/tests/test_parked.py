@@ -17,8 +17,9 @@ from amqp.exceptions import ChannelError
 from celery import Celery
 from kombu import Connection, Exchange, Producer, Queue
 from ledgers import running, with_ledger
-from services import RabbitMQ, Redis
 from supervised import Supervised
+from testkit.rabbitmq import RabbitMQ
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import let_end, record, worker
 

@@ -9,7 +9,7 @@ import redis as redis_client
 from celery import Celery
 from kombu.exceptions import OperationalError
 from leased import client_of, ended, kill, leased, nothing_left, prefetching, result_of, starts
-from services import Redis, redis_server
+from testkit.redis import Redis, redis_server
 from workers import let_end, messages, record, send, worker
 
 MEGABYTE = 1024 * 1024

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from leased import ended, kill, leased, prefetching, starts
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, worker
 
 FULL = bool(os.environ.get("CELERIAC_FULL"))

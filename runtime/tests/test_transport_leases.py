@@ -27,8 +27,8 @@ from leased import (
     queued,
     starts,
 )
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import let_end, messages, send, worker
 
 from celeriac.transport import identity

@@ -6,7 +6,7 @@ import signal
 import uuid
 
 import redis as redis_client
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, send, worker
 
 MANY = 3000

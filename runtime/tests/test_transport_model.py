@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from kombu.utils.encoding import bytes_to_str
-from services import Redis
+from testkit.redis import Redis
 
 from celeriac.transport import identity, scripts
 from celeriac.transport.channel import _Channel

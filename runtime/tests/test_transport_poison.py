@@ -19,8 +19,8 @@ from leased import (
     starts,
     unfinished,
 )
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from services import Redis
 from supervised import Supervised, supervised
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from transport_lab import (
     A_MESSAGE,

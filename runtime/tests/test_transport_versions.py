@@ -15,7 +15,7 @@ import kombu
 import pytest
 import redis as redis_client
 from environment import HERE
-from services import Redis
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import let_end, messages, record, send
 

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from testkit.waiting import comes_true
 from transport_lab import ONE, calls, configured, execute, inside, names, sender, trap
 from workers import messages, record, send, worker

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 DRAIN_SECONDS = 2

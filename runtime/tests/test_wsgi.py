@@ -15,9 +15,10 @@ import pytest
 import redis as redis_client
 from celery import Celery
 from environment import PROJECT, TOKEN, empty_database, process_environment, sessions
-from services import PostgreSQL, Redis, redis_server
 from supervised import Supervised, supervised
 from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis, redis_server
 from testkit.waiting import comes_true
 
 from celeriac import health

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from celery import Celery
-from services import RabbitMQ, Redis
 from supervised import Supervised, supervised
+from testkit.rabbitmq import RabbitMQ
+from testkit.redis import Redis
 
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 

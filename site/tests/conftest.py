@@ -1,10 +1,8 @@
 """Fixtures: a Redis server, the running site, and those who visit it."""
 
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +14,13 @@ import pytest
 from celery import current_app
 from django.utils import translation
 from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.rabbitmq import RabbitMQ, rabbitmq_server
+from testkit.redis import Redis, redis_server
 from testkit.waiting import eventually
 
 from messages import Queue
-from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, run, tail
+from processes import PASSWORD, Stack, Visitor, run, tail
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
@@ -60,21 +61,17 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+@pytest.fixture(scope="session", name="redis_server")
+def redis_of_the_run() -> Iterator[Redis]:
     """A running Redis server."""
-    if shutil.which("redis-server") is None:
-        pytest.fail("redis-server is not installed: apt install redis-server")
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with redis_server(on_disk=True, password=PASSWORD) as server:
+        yield server
 
 
 @pytest.fixture
-def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broker(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
-    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.url(BROKER_DATABASE))
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.database(BROKER_DATABASE))
     forget_connections()
     redis_server.forget(BROKER_DATABASE)
     yield
@@ -82,7 +79,7 @@ def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def queue(broker: None, redis_server: RedisServer) -> Queue:
+def queue(broker: None, redis_server: Redis) -> Queue:
     """What waits at that broker."""
     return Queue(redis_server, BROKER_DATABASE)
 
@@ -94,25 +91,18 @@ def forget_connections() -> None:
     app._pool = app.amqp._producer_pool = None
 
 
-@pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+@pytest.fixture(scope="session", name="postgresql_server")
+def postgresql_of_the_run() -> Iterator[PostgreSQL]:
     """A running PostgreSQL cluster, without databases."""
-    # Not among pytest's folders: the account that runs it may not look into those, nor are they short enough.
-    with tempfile.TemporaryDirectory(prefix="site-postgresql-") as folder:
-        Path(folder).chmod(0o755)
-        server = PostgreSQLServer(Path(folder) / "cluster")
-        server.start()
+    with postgresql_server() as server:
         yield server
-        server.stop()
 
 
-@pytest.fixture(scope="session")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+@pytest.fixture(scope="session", name="rabbitmq_server")
+def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
     """A running RabbitMQ."""
-    server = RabbitMQServer(tmp_path_factory.mktemp("rabbitmq"))
-    server.start()
-    yield server
-    server.stop()
+    with rabbitmq_server() as server:
+        yield server
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -124,7 +114,7 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     redis = request.getfixturevalue("redis_server")
     if request.param == "redis":
         redis.forget(7)
-        variables = {"CELERY_BROKER_URL": redis.url(7)}
+        variables = {"CELERY_BROKER_URL": redis.database(7)}
     else:
         postgresql = request.getfixturevalue("postgresql_server")
         rabbitmq = request.getfixturevalue("rabbitmq_server")
@@ -167,7 +157,7 @@ def site_of(stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Iterator[Stack]:
     """The running site, made by the notes' own commands, for all tests."""
     with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
@@ -178,14 +168,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
 @pytest.fixture
 def idle_stack(tmp_path: Path) -> Iterator[Stack]:
     """A site of its own, with a Redis of its own and without beat: nobody does anything in it."""
-    redis = RedisServer(tmp_path / "redis")
-    redis.folder.mkdir()
-    redis.start()
-    try:
-        with site_of(Stack(tmp_path, redis)) as stack:
-            yield stack
-    finally:
-        redis.stop()
+    with redis_server(on_disk=True, password=PASSWORD) as redis, site_of(Stack(tmp_path, redis)) as stack:
+        yield stack
 
 
 @pytest.fixture

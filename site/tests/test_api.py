@@ -18,13 +18,14 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 from django_celery_results.models import TaskResult
+from testkit.redis import Redis
 from testkit.waiting import eventually
 
 from app import history, tokens
 from app.models import ApiToken
 from messages import Queue
 from people import member
-from processes import Answer, RedisServer, Stack, Visitor, run
+from processes import Answer, Stack, Visitor, run
 
 pytestmark = pytest.mark.django_db
 
@@ -397,7 +398,7 @@ print(json.dumps([[answer.status_code, answer.json()["error"]] for answer in ans
 """
 
 
-def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: Redis) -> None:
     """Said in the answer, for a program to come again."""
     stack = Stack(tmp_path, redis_server)
     assert stack.manage("migrate", "-v0").returncode == 0

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 from testkit.waiting import eventually
 
 from app.schedules import REMOVED
-from processes import SITE, PostgreSQLServer, RedisServer, Stack
+from processes import SITE, Stack
 
 # Two releases of the same code, but for the schedule.
 CODE = """
@@ -40,19 +42,19 @@ def release(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def computer(tmp_path: Path, redis_server: RedisServer) -> Iterator[Stack]:
+def computer(tmp_path: Path, redis_server: Redis) -> Iterator[Stack]:
     """A developer's computer, without a process yet."""
-    stack = Stack(tmp_path, redis_server, variables={"CELERY_BROKER_URL": redis_server.url(10)})
+    stack = Stack(tmp_path, redis_server, variables={"CELERY_BROKER_URL": redis_server.database(10)})
     stack.manage("migrate", "-v0")
     yield stack
     stack.stop()
 
 
 @pytest.fixture
-def host(tmp_path: Path, redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> Iterator[Stack]:
+def host(tmp_path: Path, redis_server: Redis, postgresql_server: PostgreSQL) -> Iterator[Stack]:
     """A host, with its PostgreSQL, and without a process yet."""
     database = postgresql_server.create(f"beat_{tmp_path.name}")
-    variables = {"DATABASE_URL": database, "CELERY_BROKER_URL": redis_server.url(11)}
+    variables = {"DATABASE_URL": database, "CELERY_BROKER_URL": redis_server.database(11)}
     stack = Stack(tmp_path, redis_server, variables=variables)
     stack.manage("migrate", "-v0")
     yield stack

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from testkit.ports import free_port
+from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from processes import RedisServer, Stack, Visitor
+from processes import PASSWORD, Stack, Visitor
 
 RESULTS = {"CELERY_RESULT_BACKEND": "redis"}
 
@@ -17,7 +18,7 @@ RESULTS = {"CELERY_RESULT_BACKEND": "redis"}
 @pytest.fixture(scope="module")
 def redis_stack(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Iterator[Stack]:
     """Web and worker with a Redis of their own, that a test may stop, and the people of the other stack."""
-    redis = RedisServer(tmp_path_factory.mktemp("other-redis"))
+    redis = Redis(tmp_path_factory.mktemp("other-redis"), free_port(), on_disk=True, password=PASSWORD)
     redis.start()
     other = Stack(tmp_path_factory.mktemp("other-stack"), redis)
     with (

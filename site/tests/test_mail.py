@@ -12,9 +12,10 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from testkit.ports import free_port
+from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from processes import RedisServer, Stack
+from processes import Stack
 
 
 class Mailbox:
@@ -71,11 +72,11 @@ print(json.dumps({run.args[0]: [run.state, run.error, run.sent_by] for run in pa
 
 
 @pytest.fixture
-def mailing_stack(tmp_path: Path, redis_server: RedisServer, mailbox: tuple[Mailbox, str]) -> Iterator[Stack]:
+def mailing_stack(tmp_path: Path, redis_server: Redis, mailbox: tuple[Mailbox, str]) -> Iterator[Stack]:
     """The site with this mail server, and a worker."""
     redis_server.forget(7)
     variables = {
-        "CELERY_BROKER_URL": redis_server.url(7),
+        "CELERY_BROKER_URL": redis_server.database(7),
         "EMAIL_URL": mailbox[1],
         "DEFAULT_FROM_EMAIL": "site@example.org",
     }

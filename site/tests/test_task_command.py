@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from testkit.redis import Redis
 from testkit.waiting import eventually
 
 from app import runs
 from app.management.commands.task import parsed
-from processes import RedisServer, Stack, run
+from processes import Stack, run
 
 
 @pytest.fixture(params=["django-db", "redis"], scope="module")
 def backend_stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: Redis
 ) -> Iterator[Stack]:
     """A worker, with results in the database and in Redis."""
     redis_server.forget(6)
-    variables = {"CELERY_BROKER_URL": redis_server.url(6), "CELERY_RESULT_BACKEND": request.param}
+    variables = {"CELERY_BROKER_URL": redis_server.database(6), "CELERY_RESULT_BACKEND": request.param}
     stack = Stack(tmp_path_factory.mktemp("backend"), redis_server, variables=variables)
     migrate = stack.manage("migrate", "-v0")
     assert migrate.returncode == 0, migrate.stderr

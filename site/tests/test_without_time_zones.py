@@ -74,7 +74,7 @@ def zoneless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "DJANGO_SETTINGS_MODULE": "zoneless",
         "PYTHONPATH": f"{folder}:{SITE}",
         "TIME_ZONE": ZONE.key,
-        "CELERY_BROKER_URL": redis.url(broker),
+        "CELERY_BROKER_URL": redis.database(broker),
     }
     scheduler = "app.schedules:DatabaseScheduler"
     if request.param == "postgresql":
