@@ -9,4 +9,6 @@ touched, and nothing is skipped: a program that is not installed is an error, wh
     redis       redis-server
     postgresql  a cluster of PostgreSQL
     rabbitmq    RabbitMQ
+    browser     Chromium, and what keeps people out of a page
+    endings     a run that is killed takes its servers with it
 """

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from environment import HERE, PROJECT, empty_database, process_environment
 from kombu import pools
 from ledgers import Project, running, with_ledger
 from listening import Waiting
+from testkit.endings import end_as_by_ctrl_c
 from testkit.postgresql import PostgreSQL, postgresql_server
 from testkit.rabbitmq import RabbitMQ, rabbitmq_server
 from testkit.redis import Redis, redis_server
@@ -24,10 +24,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"
 os.environ["SQLITE"] = ":memory:"
 sys.path.insert(0, str(PROJECT))
 
-
-def pytest_configure() -> None:
-    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+pytest_configure = end_as_by_ctrl_c
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Fixtures: a Redis server, the running site, and those who visit it."""
 
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import kombu.pools
 import pytest
 from celery import current_app
 from django.utils import translation
+from testkit.endings import end_as_by_ctrl_c
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL, postgresql_server
 from testkit.rabbitmq import RabbitMQ, rabbitmq_server
@@ -26,10 +26,7 @@ from processes import PASSWORD, Stack, Visitor, run, tail
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
 
-
-def pytest_configure() -> None:
-    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+pytest_configure = end_as_by_ctrl_c
 
 
 BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
