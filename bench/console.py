@@ -104,7 +104,7 @@ class Console:
         headers = {"Content-Type": "application/json", "X-CSRFToken": self.site.cookies["csrftoken"].value}
         with self._connection() as connection:
             body = json.dumps({"task": "app.tasks.simple_function", "kwargs": {"text": "hello"}})
-            return self._median(connection, "POST", "/api/runs", body, headers, 202)
+            return self._median(connection, "POST", "/tasks/api/runs", body, headers, 202)
 
     def _median(
         self,

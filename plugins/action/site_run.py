@@ -19,7 +19,7 @@ _PLUGINS = Path(__file__).resolve().parents[1]
 if str(_PLUGINS) not in sys.path:
     sys.path.append(str(_PLUGINS))
 
-from module_utils.site_lock import computer, lives, process  # noqa: E402
+from module_utils.site_claim import computer, lives, process  # noqa: E402
 
 # OpenSSH keeps a connection for 60 seconds, for a next run (ControlPersist, ssh_config(5); Ansible's default).
 LINGER_SECONDS = 70

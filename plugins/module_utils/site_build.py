@@ -17,9 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_choices import Choices
+from ansible.module_utils.site_errors import ReleaseError
 from ansible.module_utils.site_files import link_atomically, write_atomically
+from ansible.module_utils.site_options import Shipment, Site
+from ansible.module_utils.systemd import Run
 
 # A fixed name: a build left behind by a run that was killed is found by it, and ended before the
 # next one begins.
@@ -56,30 +58,26 @@ CACHE_BYTES = 512 * 2**20
 LINES_SHOWN = 80
 
 
-class ReleaseError(Exception):
-    """A step failed; the message says which and how."""
-
-
 class Releases:
     """The folders of a site on a host, and the commands that fill them.
 
     Args:
-        module: to run commands.
-        site: its `root`, `owner`, `group` and `environment_files`.
+        run: to run commands.
+        site: whose folders they are.
     """
 
-    def __init__(self, module: AnsibleModule, site: dict[str, Any]) -> None:
-        self._module = module
+    def __init__(self, run: Run, site: Site) -> None:
+        self._run = run
         self._site = site
-        self.root = Path(site["root"])
+        self.root = Path(site.root)
         self.folder = self.root / "releases"
         # Each is served below /static/, the first one first: names that say what is in the file, and all others.
         self.immutable = self.root / "immutable" / "static"
         self.static = self.root / "static"
         self.cache = self.root / "cache"
         self.current = self.root / "current"
-        self.choices = Choices(site["environment_files"], self.root / "prepared")
-        self.owner = f"{site['owner']}:{site['group']}"  # as chown(1) has it
+        self.choices = Choices(site.environment_files, self.root / "prepared")
+        self.owner = f"{site.owner}:{site.group}"  # as chown(1) has it
 
     def path(self, release: str) -> Path:
         """Return the directory of a release, whether it is there or not."""
@@ -107,7 +105,7 @@ class Releases:
 
     def make_folders(self) -> None:
         """Make what a first release needs."""
-        owner = self._site["owner"], self._site["group"]
+        owner = self._site.owner, self._site.group
         nobody_else = "root", "root"
         for path, mode, (user, group) in (
             (self.root, 0o755, nobody_else),
@@ -123,13 +121,13 @@ class Releases:
 
     def remove_unfinished(self) -> None:
         """End a build that a run left behind when it was killed, and take away what it made."""
-        self._module.run_command(["systemctl", "stop", STEP_UNIT])
+        self._run(["systemctl", "stop", STEP_UNIT])
         for path in self.folder.iterdir():
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
     def prepare(self, release: str, steps: list[str], more: dict[str, str] | None = None) -> None:
-        """Run steps of `celeriac.prepare` in a release.
+        """Run steps of `celeriac.release` in a release.
 
         Args:
             release: which.
@@ -146,9 +144,9 @@ class Releases:
             "CELERIAC_MIGRATIONS_FILE": f"{self.path(release)}/{MIGRATIONS}",
             **(more or {}),
         }
-        files = [f"EnvironmentFile={path}" for path in self._site["environment_files"]]
+        files = [f"EnvironmentFile={path}" for path in self._site.environment_files]
         python = f"{self.path(release)}/venv/bin/python"
-        self.run(release, [python, "-m", "celeriac.prepare", *steps], environment, files)
+        self.run(release, [python, "-m", "celeriac.release", *steps], environment, files)
 
     def call(self, *command: str) -> None:
         """Run a command as root.
@@ -156,7 +154,7 @@ class Releases:
         Raises:
             ReleaseError: it failed.
         """
-        code, output, error = self._module.run_command(list(command))
+        code, output, error = self._run(list(command))
         if code != 0:
             raise ReleaseError(f"{command[0]} failed: {shortened(error or output)}")
 
@@ -181,7 +179,7 @@ class Releases:
             **(environment or {}),
         }
         settings = [
-            f"User={self._site['owner']}",
+            f"User={self._site.owner}",
             f"WorkingDirectory={self.path(release) / 'app'}",
             "UMask=0027",
             "ProtectSystem=strict",
@@ -193,7 +191,7 @@ class Releases:
             "IOSchedulingClass=idle",
             *(properties or []),
         ]
-        code, output, error = self._module.run_command(
+        code, output, error = self._run(
             ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={STEP_UNIT}"]
             + [f"--property={setting}" for setting in settings]
             + [f"--setenv={name}={value}" for name, value in variables.items()]
@@ -283,18 +281,19 @@ class Build:
     """One release being made.
 
     Args:
-        module: for its parameters `release`, `archive`, `lock_file`, `uv_requirements` and `origin`.
-        releases: the folders.
+        releases: the folders, and the commands.
+        release: its name.
+        shipment: what it is made from.
     """
 
-    def __init__(self, module: AnsibleModule, releases: Releases) -> None:
-        self._parameters: dict[str, Any] = module.params
+    def __init__(self, releases: Releases, release: str, shipment: Shipment) -> None:
         self._releases = releases
-        self._name: str = self._parameters["release"]
-        self._path = releases.path(self._name)
-        self._made = releases.is_made(self._name)
-        version = self._parameters["uv_requirements"].split()[0].replace("==", "-")
-        self._lock = self._path / "app" / self._parameters["lock_file"]
+        self._name = release
+        self._shipment = shipment
+        self._path: Path = releases.path(release)
+        self._made = releases.is_made(release)
+        version = shipment.uv_requirements.split()[0].replace("==", "-")
+        self._lock = self._path / "app" / shipment.lock_file
         self._uv = releases.root / "tools" / version / "bin" / "uv"
 
     def fetch(self) -> None:
@@ -303,7 +302,7 @@ class Build:
             return
         shutil.rmtree(self._path, ignore_errors=True)  # there may be one for another Python
         self._path.mkdir()
-        folder, archive = str(self._path), self._parameters["archive"]
+        folder, archive = str(self._path), str(self._shipment.archive)
         owner = self._releases.owner
         self._releases.call("tar", "--extract", "--no-same-owner", "--directory", folder, "--file", archive)
         # Only the group of the processes may read the code; nobody but the owner may write it.
@@ -363,7 +362,7 @@ class Build:
         building.parent.mkdir(exist_ok=True)
         self._releases.call(PYTHON, "-m", "venv", str(building))
         requirements = building / "requirements.txt"
-        requirements.write_text(self._parameters["uv_requirements"])
+        requirements.write_text(self._shipment.uv_requirements)
         pip = [f"{building}/bin/python", "-m", "pip", "--quiet", "--cert", CA_STORE, "install"]
         self._releases.call(*pip, "--require-hashes", "--requirement", str(requirements))
         building.rename(folder)
@@ -379,7 +378,7 @@ class Build:
                 "release": self._name,
                 "made": f"{datetime.now(UTC):%FT%TZ}",
                 "virtualenv": self._virtualenv_digest(),
-                **self._parameters["origin"],
+                **self._shipment.origin,
             }
             # What is made is never looked at again. Without this the note could outlive a power cut that leaves
             # the files as names without contents.

@@ -9,10 +9,14 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from ansible.module_utils.site_errors import UnhealthyError
+from ansible.module_utils.site_kinds import BEAT, WORKER, Kind
+from ansible.module_utils.site_options import Site
 from ansible.module_utils.systemd import Systemd
 
 T = TypeVar("T")
@@ -25,10 +29,6 @@ PINGS_AT_ONCE = 3
 PING_PAUSE_SECONDS = 0.2
 # How many pings may stay without an answer before the workers are asked whether they are busy.
 PATIENT_PINGS = 20
-
-
-class Unhealthy(Exception):
-    """An answer is not the right one (yet)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Door:
         """Return what is answered.
 
         Raises:
-            Unhealthy: there was no answer.
+            UnhealthyError: there was no answer.
         """
         try:
             connection = self.connection()
@@ -66,18 +66,18 @@ class Door:
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
-            raise Unhealthy(f"{method} {path}: no answer: {error}") from error
+            raise UnhealthyError(f"{method} {path}: no answer: {error}") from error
 
     def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
         """Return an answer that must have this status.
 
         Raises:
-            Unhealthy: it has another one.
+            UnhealthyError: it has another one.
         """
         reply = self.request(method, path, headers)
         if reply.status != status:
             text = reply.body[:500].decode(errors="replace")
-            raise Unhealthy(f"{method} {path}: {reply.status} where {status} is right: {text}")
+            raise UnhealthyError(f"{method} {path}: {reply.status} where {status} is right: {text}")
         return reply
 
 
@@ -107,14 +107,14 @@ class Nginx(Door):
 
 
 class Socket(Door):
-    """The socket of gunicorn or Flower, as nginx uses it: what answers is a process of the site itself.
+    """A socket of the site, as nginx uses it: what answers is a process of the site itself.
 
     Args:
         path: the socket.
         domain: the name of the site.
     """
 
-    def __init__(self, path: str, domain: str) -> None:
+    def __init__(self, path: Path, domain: str) -> None:
         self._path, self._domain = path, domain
 
     def connection(self) -> http.client.HTTPConnection:
@@ -122,7 +122,7 @@ class Socket(Door):
         connection = http.client.HTTPConnection(self._domain, timeout=ANSWER_SECONDS)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(ANSWER_SECONDS)
-        connection.sock.connect(self._path)
+        connection.sock.connect(str(self._path))
         return connection
 
     def headers(self) -> dict[str, str]:
@@ -141,36 +141,44 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def eventually(self, probe: Callable[[], T]) -> T:
-        """Return what the probe returns once it raises `Unhealthy` no more.
+        """Return what the probe returns once it raises `UnhealthyError` no more.
 
         Raises:
-            Unhealthy: it still did at the deadline.
+            UnhealthyError: it still did at the deadline.
         """
         while True:
             try:
                 return probe()
-            except Unhealthy:
+            except UnhealthyError:
                 if time.monotonic() > self._end:
                     raise
                 time.sleep(PAUSE_SECONDS)
 
 
 class Checks:
-    """One method a check. Each returns what it saw, or raises `Unhealthy`.
+    """One method a check. Each returns what it saw, or raises `UnhealthyError`.
 
     Args:
         systemd: systemctl.
-        site: the way to the site.
-        flower: the way to Flower.
+        web: the way to the web processes.
+        monitor: the way to the monitor.
         release: the release that should serve.
-        choices: `health_path`, `token`, `flower_username`, `flower_password` and `beat_seconds`, as
-            the options of the modules have them.
+        site: what is known about it.
+        units: its units on this host, by kind. Each of them has to work.
     """
 
-    def __init__(self, systemd: Systemd, site: Door, flower: Door, release: str, choices: dict[str, Any]) -> None:
-        self._systemd, self._site, self._flower = systemd, site, flower
-        self._release, self._choices = release, choices
-        self._bearer = {"Authorization": f"Bearer {choices['token']}"}
+    def __init__(
+        self,
+        systemd: Systemd,
+        web: Door,
+        monitor: Door,
+        release: str,
+        site: Site,
+        units: Mapping[Kind, Sequence[str]],
+    ) -> None:
+        self._systemd, self._web, self._monitor = systemd, web, monitor
+        self._release, self._site, self._units = release, site, units
+        self._bearer = bearer(site)
         self._pings: list[str] = []
         self._pinged = 0.0  # time.monotonic()
 
@@ -180,96 +188,122 @@ class Checks:
         for _ in range(REQUESTS_AT_ONCE):
             found = self._answering()
             if found == self._release:
-                return f"{self._choices['health_path']} answers 200 from release {self._release}"
-        raise Unhealthy(f"release {found or 'without a name'} serves, not {self._release}")
+                return f"{self._site.health_path} answers 200 from release {self._release}"
+        raise UnhealthyError(f"release {found or 'without a name'} serves, not {self._release}")
 
     def page_alone(self) -> str:
         """No other release answers any more."""
         for _ in range(REQUESTS_AT_ONCE):
             if (found := self._answering()) != self._release:
-                raise Unhealthy(f"release {found or 'without a name'} still serves, not {self._release} alone")
+                raise UnhealthyError(f"release {found or 'without a name'} still serves, not {self._release} alone")
         return self.page()
 
     def _answering(self) -> str:
         """Return the release that answers one request, which must say that the project is well."""
-        return self._site.expect(200, "GET", self._choices["health_path"]).release
+        return self._web.expect(200, "GET", self._site.health_path).release
 
     def migrations(self) -> str:
         """The migrations of the release are applied."""
-        reply = self._site.expect(200, "GET", "/-/celeriac/status", self._bearer)
+        reply = self._web.expect(200, "GET", "/-/celeriac/status", self._bearer)
         if reply.release != self._release:
-            raise Unhealthy(f"release {reply.release} serves, not {self._release}")
+            raise UnhealthyError(f"release {reply.release} serves, not {self._release}")
         if unapplied := json.loads(reply.body)["unapplied_migrations"]:
-            raise Unhealthy(f"not applied: migrations {', '.join(unapplied)}")
+            raise UnhealthyError(f"not applied: migrations {', '.join(unapplied)}")
         return "all migrations are applied"
 
     def applied(self) -> set[str]:
         """Return the migrations that the database has, as whatever release answers sees them."""
-        found = json.loads(self._site.expect(200, "GET", "/-/celeriac/status", self._bearer).body)
+        found = json.loads(self._web.expect(200, "GET", "/-/celeriac/status", self._bearer).body)
         if "applied_migrations" not in found:
-            raise Unhealthy("what serves does not tell which migrations are applied")
+            raise UnhealthyError("what serves does not tell which migrations are applied")
         return set(found["applied_migrations"])
 
     def worker(self) -> str:
-        """A worker of the release executes tasks.
+        """Workers of the release execute tasks, and each of this host does or answers.
 
         A ping that is enqueued over HTTP is the proof. Behind a long queue it would have to wait: a
-        worker that is busy, or was, is proof as well.
+        worker that is busy, or was, is proof as well. One with queues of its own gets no ping.
         """
+        self._ping()
+        states, working = self._pongs()
+        silent = self._units_without(working)
+        if (silent or not working) and len(self._pings) > PATIENT_PINGS:
+            workers = self._workers()
+            working |= {
+                name: f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
+                for name, tasks in workers.items()
+                if tasks["active"] + tasks["executed"] > 0
+            }
+            silent = self._units_without(workers)
+        if not working:
+            found = ", ".join(sorted(states))
+            raise UnhealthyError(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+        if silent:
+            raise UnhealthyError(f"{', '.join(silent)} executed no celeriac.ping, and did not answer")
+        return "; ".join(working.values())
+
+    def _ping(self) -> None:
         if time.monotonic() - self._pinged > PING_PAUSE_SECONDS:
             for _ in range(PINGS_AT_ONCE):
-                reply = self._site.expect(202, "POST", "/-/celeriac/ping", self._bearer)
+                reply = self._web.expect(202, "POST", "/-/celeriac/ping", self._bearer)
                 self._pings.append(json.loads(reply.body)["id"])
             self._pinged = time.monotonic()
-        states = set()
+
+    def _pongs(self) -> tuple[set[str], dict[str, str]]:
+        """Return the states of the pings, and of the workers of the release that have executed one what to say."""
+        states, working = set(), {}
         for ping in self._pings:
-            answer = json.loads(self._site.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
+            answer = json.loads(self._web.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
             states.add(answer["state"])
             if answer["state"] == "SUCCESS" and answer["result"]["release"] == self._release:
-                return f"celeriac.ping was executed by {answer['result']['hostname']}"
-        if len(self._pings) > PATIENT_PINGS:
-            workers = json.loads(self._site.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
-            for name, tasks in workers.items():
-                if f"-{self._release}" in name and tasks["active"] + tasks["executed"] > 0:
-                    return f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
-        found = ", ".join(sorted(states))
-        raise Unhealthy(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+                name = answer["result"]["hostname"]
+                working[name] = f"celeriac.ping was executed by {name}"
+                if not self._units_without(working):
+                    break
+        return states, working
+
+    def _workers(self) -> dict[str, Any]:
+        """Return what the workers of the release say of themselves."""
+        said = json.loads(self._web.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
+        return {name: tasks for name, tasks in said.items() if f"-{self._release}" in name}
+
+    def _units_without(self, workers: Collection[str]) -> list[str]:
+        """Return the units of this host that are not among these workers, whose names begin with that of their unit."""
+        names = {name.partition("@")[0] for name in workers}
+        return [unit for unit in self._units.get(WORKER, ()) if unit.removesuffix(".service") not in names]
 
     def beat(self) -> str:
-        """Beat ticked a moment ago."""
-        text = self._systemd.properties("celery-beat.service", "StatusText").get("StatusText", "")
-        tick = re.match(r"last tick (\d+)", text)
-        if not tick or time.time() - int(tick[1]) > self._choices["beat_seconds"]:
-            raise Unhealthy(f"celery-beat.service does not tick: {text or 'it has not said anything'}")
-        return f"celery-beat.service: {text}"
+        """Each beat ticked a moment ago."""
+        said = []
+        for unit in self._units.get(BEAT, ()):
+            text = self._systemd.properties(unit, "StatusText").get("StatusText", "")
+            tick = re.match(r"last tick (\d+)", text)
+            if not tick or time.time() - int(tick[1]) > self._site.beat_seconds:
+                raise UnhealthyError(f"{unit} does not tick: {text or 'it has not said anything'}")
+            said.append(f"{unit}: {text}")
+        return "; ".join(said)
 
-    def flower(self) -> str:
+    def monitor(self) -> str:
         """Flower sees the worker of the release, and shows nothing to a stranger."""
         for path in ("/flower/", "/flower/api/workers"):
-            self._flower.expect(401, "GET", path)
-        workers = json.loads(self._flower.expect(200, "GET", "/flower/api/workers?status=true", self._login()).body)
+            self._monitor.expect(401, "GET", path)
+        workers = json.loads(self._monitor.expect(200, "GET", "/flower/api/workers?status=true", self._login()).body)
         alive = [name for name, is_alive in workers.items() if is_alive]
         if not any(f"-{self._release}" in name for name in alive):
-            raise Unhealthy(f"Flower does not see the worker of {self._release}, but {alive or 'none'}")
+            raise UnhealthyError(f"Flower does not see the worker of {self._release}, but {alive or 'none'}")
         return f"Flower lists {', '.join(alive)} and refuses strangers"
 
-    def flower_closed(self) -> str:
+    def monitor_closed(self) -> str:
         """What Flower itself leaves open, nginx closes."""
         for path in ("/flower/metrics", "/flower/healthcheck"):
-            self._flower.expect(401, "GET", path)
+            self._monitor.expect(401, "GET", path)
         return "Flower's open pages are closed"
 
     def _login(self) -> dict[str, str]:
-        login = f"{self._choices['flower_username']}:{self._choices['flower_password']}"
+        login = f"{self._site.monitor_username}:{self._site.monitor_password}"
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
-def choices_spec() -> dict[str, dict[str, Any]]:
-    """Return the options of a module that go to `Checks` as they are."""
-    return {
-        "health_path": {"type": "str", "required": True},
-        "token": {"type": "str", "required": True, "no_log": True},
-        "flower_username": {"type": "str", "required": True},
-        "flower_password": {"type": "str", "required": True, "no_log": True},
-        "beat_seconds": {"type": "int", "required": True},
-    }
+def bearer(site: Site) -> dict[str, str]:
+    """Return the header that opens the runtime's own pages."""
+    return {"Authorization": f"Bearer {site.token}"}

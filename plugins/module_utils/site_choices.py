@@ -22,9 +22,9 @@ class Choices:
         copies: the folder for what they held the last time; only root looks into it.
     """
 
-    def __init__(self, files: list[str], copies: Path) -> None:
+    def __init__(self, files: Iterable[Path], copies: Path) -> None:
         self._copies = copies
-        self._copy_of = {Path(file): copies / Path(file).name for file in files}
+        self._copy_of = {file: copies / file.name for file in files}
 
     def are_new(self) -> bool:
         """Say whether no release was prepared with these."""

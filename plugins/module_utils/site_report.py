@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_checks import Socket, Unhealthy
+from ansible.module_utils.site_checks import Socket, bearer
+from ansible.module_utils.site_errors import UnhealthyError
 from ansible.module_utils.site_history import History
+from ansible.module_utils.site_kinds import WEB
+from ansible.module_utils.site_options import Site
 from ansible.module_utils.site_processes import Process, described
 from ansible.module_utils.systemd import Run, Systemd, parse_timestamp
 
@@ -39,19 +42,18 @@ class Report:
 
     Args:
         run: to run commands.
-        site: what has to be known about the site on this host, as `site_on_host` has it.
+        site: what is known about it.
     """
 
-    def __init__(self, run: Run, site: dict[str, Any]) -> None:
+    def __init__(self, run: Run, site: Site) -> None:
         self._run = run
         self._systemd = systemd = Systemd(run)
         self._site = site
-        self._root = Path(site["root"])
-        self._processes = described(systemd, site["processes"])
+        self._processes = described(systemd, site.processes)
 
     def read(self) -> dict[str, Any]:
         """Return all of it, as JSON has it; times are UTC, ISO 8601."""
-        history = History(self._root)
+        history = History(self._site.root)
         serving = history.serving()
         last = history.entries()[-1:]
         recorded = {process.name: process.recorded() for process in self._processes}
@@ -99,23 +101,22 @@ class Report:
     def _from_within(self) -> dict[str, Any]:
         """Return what the web process knows of queues, workers, broker and journal; of a host without one, nothing."""
         found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
-        if not any(process.name == "gunicorn" for process in self._processes):
+        if not any(process.kind == WEB for process in self._processes if process.recorded()):
             return found
-        door = Socket(self._site["socket"], self._site["domain"])
-        bearer = {"Authorization": f"Bearer {self._site['token']}"}
+        door, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
         try:
-            said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", bearer).body)
+            said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", headers).body)
             found |= {"workers": said["workers"], "queues": said["queues"]}
             found["broker"] = said.get("broker")  # an older release says nothing of it
-            ledger = door.request("GET", "/-/celeriac/ledger", bearer)
+            ledger = door.request("GET", "/-/celeriac/ledger", headers)
             if ledger.status == 200:  # a project need not have one
                 found["ledger"] = json.loads(ledger.body)
-        except Unhealthy as error:
+        except UnhealthyError as error:
             found["error"] = str(error)
         return found
 
     def _disk(self) -> dict[str, int]:
-        usage = shutil.disk_usage(self._root)
+        usage = shutil.disk_usage(self._site.root)
         return {
             "free_bytes": usage.free,
             "total_bytes": usage.total,

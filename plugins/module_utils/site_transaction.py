@@ -3,7 +3,8 @@
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
 by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
-everything else is a trial that the next run ends.
+everything else is a trial that the next run ends. What each step does with a process depends on its kind:
+`site_kinds.py` has the table.
 
 =========  ====================================================================================
 lock       nobody else changes the releases of this host meanwhile
@@ -12,10 +13,10 @@ fetch      the code is on the host
 build      the virtualenv is made from the lock file
 prepare    checked, every module imported, the database migrated, static files collected
 publish    nginx finds the static files whose names carry a hash, beside those of the other releases
-start      the new processes run beside the old ones; gunicorn judges itself before it accepts
+start      the new processes run beside the old ones; a web process judges itself before it accepts
 judge      the new processes answer, work, and are still there
 switch     the plain unit names stand for the new units, until the next boot, and other static files change
-retire     the old gunicorn and the old beat stop; Flower, which cannot overlap, is replaced
+retire     the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
 health     with them gone, everything answers
 drain      the old worker takes nothing new and ends what it runs
 record     the plain names stand for the new units for good; the release has passed
@@ -30,15 +31,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_build import Build, ReleaseError, Releases
-from ansible.module_utils.site_checks import Checks, Deadline, Socket, Unhealthy, choices_spec
+from ansible.module_utils.site_build import Build, Releases
+from ansible.module_utils.site_checks import Checks, Deadline, Socket
+from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, UnhealthyError
 from ansible.module_utils.site_history import History
-from ansible.module_utils.site_lock import HeldError, locked
+from ansible.module_utils.site_kinds import KINDS, Kind, health, judged
+from ansible.module_utils.site_lock import locked
+from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
-from ansible.module_utils.systemd import Systemd, SystemdError
+from ansible.module_utils.systemd import Run, Systemd
 
 SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
 STEPS = {
@@ -51,30 +53,32 @@ DRAINS_AT_ONCE = 2
 # After an undo: how long to wait for the processes of the bad release, to take it away altogether.
 CLEAN_UP_SECONDS = 10
 
-WORKER, BEAT, WEB, MONITOR = "celery-worker", "celery-beat", "gunicorn", "flower"
-
 
 class Transaction:
     """A deploy or a rollback of one release on this host.
 
     Args:
-        module: with the options of `transaction_spec`.
-        kind: "deploy" or "rollback".
-        release: which release; empty while a rollback has not chosen yet.
+        run: to run commands.
+        site: what is known about it.
+        order: what is to be done.
+        shipment: what the release of a deploy is made from, None where nothing is.
+
+    Attributes:
+        release: the release that it is about; empty while a rollback has not chosen yet.
+        seconds: how long each step took.
     """
 
-    def __init__(self, module: AnsibleModule, kind: str, release: str) -> None:
-        self._site: dict[str, Any] = module.params["site"]
-        self._by: str = module.params["by"]
-        self._failing_step, _, self._failing_how = module.params["drill"].partition(":")
-        self._module = module
-        self._kind = kind
-        self.release = release
-        self.releases = Releases(module, self._site)
-        self.history = History(self.releases.root)
+    def __init__(self, run: Run, site: Site, order: Order, shipment: Shipment | None = None) -> None:
+        self._site = site
+        self._order = order
+        self._shipment = shipment
+        self.release = order.release
+        self.releases = Releases(run, site)
+        self.history = History(site.root)
         self.seconds: dict[str, float] = {}
-        self._systemd = Systemd(module.run_command)
-        self._processes = described(self._systemd, self._site["processes"])
+        self._systemd = Systemd(run)
+        self._processes = described(self._systemd, site.processes)
+        self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each plain name stood for
         self._step = ""
@@ -89,7 +93,7 @@ class Transaction:
             # A host that lost its power after `switch` has those of the release that was on trial.
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
-            and not forgotten(self._systemd, self._site["processes"])
+            and not forgotten(self._systemd, self._site.processes)
             and all(process.serves(self.release) for process in self._processes)
         )
 
@@ -97,6 +101,7 @@ class Transaction:
         """Do all steps.
 
         Raises:
+            ProcessError: a process does not say of which kind it is, and nothing was begun.
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
@@ -104,18 +109,19 @@ class Transaction:
         os.umask(0o022)
         self.releases.make_folders()
         try:
-            what = f"{self._kind} of release {self.release or '(the one before)'} by {self._by}"
+            what = f"{self._order.kind} of release {self.release or '(the one before)'} by {self._order.by}"
             with locked(self.releases.root / "deploy.lock", what):
                 self._do_all()
         except HeldError as error:
             raise ReleaseError(f"another deploy is at work on this host: {error}") from None
 
     def _do_all(self) -> None:
+        self._kinds = {process.name: process.kind for process in self._processes}
         self._before = {process.name: process.recorded() for process in self._processes}
         try:
-            for name in STEPS[self._kind]:
+            for name in STEPS[self._order.kind]:
                 self._do(name)
-        except (ReleaseError, SystemdError, Unhealthy, OSError) as error:
+        except (SiteError, OSError) as error:
             raise ReleaseError(self._undone(str(error))) from error
         except BaseException as error:  # somebody ends the run
             self._undone(repr(error))
@@ -131,11 +137,12 @@ class Transaction:
 
     def _drill(self) -> None:
         """Rehearse a failure after a step: an error, a sudden death, or a run that stands still."""
-        if self._failing_step != self._step:
+        drill = self._order.drill
+        if drill.step != self._step:
             return
-        if self._failing_how == "kill":
+        if drill.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif self._failing_how == "stop":
+        elif drill.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)  # until somebody sends SIGCONT
         else:
             raise ReleaseError("This is a drill: nothing was wrong.")
@@ -171,7 +178,7 @@ class Transaction:
         """
         try:
             applied = self._checks().applied()
-        except Unhealthy:
+        except UnhealthyError:
             return False
         return bool(applied <= self.releases.migrations(self.release))
 
@@ -188,7 +195,8 @@ class Transaction:
         self._build().prepare()
 
     def _build(self) -> Build:
-        return Build(self._module, self.releases)
+        assert self._shipment, "what goes back builds nothing"
+        return Build(self.releases, self.release, self._shipment)
 
     def publish(self) -> None:
         """See `Releases.publish`."""
@@ -199,7 +207,7 @@ class Transaction:
     def start(self) -> None:
         """Run the new processes beside the old ones.
 
-        First those that nobody sees, so that a web process accepts only beside a worker that works.
+        In waves: those of the first are ready before the second is started.
         """
         for process in self._processes:
             unit = process.current(self.release) or process.add(self.release)
@@ -208,21 +216,23 @@ class Transaction:
                 # A socket starts only when the service of its name is known.
                 process.point(unit, on_trial=True)
         self._systemd.call("daemon-reload")
-        for names in ((WORKER, BEAT), (WEB,)):
-            if units := [self._units[process.name] for process in self._processes if process.name in names]:
+        for wave in sorted({kind.wave for kind in KINDS.values() if kind.wave is not None}):
+            if units := [self._units[name] for name, kind in self._kinds.items() if kind.wave == wave]:
                 self._systemd.start(*units)
 
     def judge(self) -> None:
         """Ask the new processes, while the old ones still serve."""
-        if WEB in self._units:
-            deadline, checks = self._deadline(), self._checks()
-            deadline.eventually(checks.page)
-            if WORKER in self._units:
-                deadline.eventually(checks.worker)
-        self._all_run(WORKER, BEAT, WEB)
+        self._ask(judged(self._kinds.values()))
+        self._all_run(name for name, kind in self._kinds.items() if kind.overlaps)
 
-    def _all_run(self, *names: str) -> None:
-        states = self._systemd.states([self._units[name] for name in names if name in self._units])
+    def _ask(self, checks: Iterable[str]) -> None:
+        """Wait until the answers are right, to each of these methods of `Checks`."""
+        deadline, found = self._deadline(), self._checks()
+        for name in checks:
+            deadline.eventually(getattr(found, name))
+
+    def _all_run(self, names: Iterable[str]) -> None:
+        states = self._systemd.states([self._units[name] for name in names])
         for unit, state in states.items():
             if state != "active":
                 raise ReleaseError(f"{unit} started, and ended soon after.\n{self._systemd.last_words(unit)}")
@@ -231,22 +241,22 @@ class Transaction:
         """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
 
         From here on the new units are started again when they end, as the old ones were: if this run is
-        killed, they may have to serve for long. Not Flower, which is not there yet: until all is well,
-        what serves is more urgent.
+        killed, they may have to serve for long. Not what cannot overlap, which is not there yet: until all
+        is well, what serves is more urgent.
         """
         for process in self._processes:
             process.point(self._units[process.name], on_trial=True)
-            if process.overlaps:
+            if self._kinds[process.name].overlaps:
                 process.trust(self._units[process.name])
         self._systemd.call("daemon-reload")
         self.releases.show(self.release)
 
     def retire(self) -> None:
-        """Stop what is not needed any more, but for workers, and replace what cannot overlap."""
+        """Stop what is not needed any more, but for what drains, and replace what cannot overlap."""
         others = {
             process.name: [unit for unit in process.running() if unit != self._units[process.name]]
             for process in self._processes
-            if process.name != WORKER
+            if not self._kinds[process.name].drains
         }
         if every := [unit for units in others.values() for unit in units]:
             for unit in every:
@@ -254,7 +264,7 @@ class Transaction:
                 self._systemd.renice(unit, RETIRED)
             self._systemd.call("stop", "--no-block", *every)
         for process in self._processes:
-            if process.overlaps:
+            if self._kinds[process.name].overlaps:
                 continue  # the old one finishes its requests by itself
             if others[process.name]:
                 self._systemd.call("stop", *others[process.name])  # until it is gone
@@ -262,29 +272,21 @@ class Transaction:
                 self._systemd.start(unit)
 
     def health(self) -> None:
-        """Ask everything, now that the old web processes and the old beat are gone."""
-        deadline, checks = self._deadline(), self._checks()
-        wanted: dict[str, Iterable[Callable[[], str]]] = {
-            WEB: (checks.page_alone, checks.migrations),
-            BEAT: (checks.beat,),
-            MONITOR: (checks.flower,),
-        }
-        for name, of_process in wanted.items():
-            for check in of_process if name in self._units else ():
-                deadline.eventually(check)
-        self._all_run(*self._units)
+        """Ask everything, now that the old ones are gone, but for what drains."""
+        self._ask(health(self._kinds.values()))
+        self._all_run(self._units)
 
     def drain(self) -> None:
-        """Stop the old worker: it takes nothing new, and ends what it runs."""
+        """Stop the old workers: each takes nothing new, and ends what it runs."""
         for process in self._processes:
-            if process.name == WORKER:
-                if others := [unit for unit in process.running() if unit != self._units[WORKER]]:
+            if self._kinds[process.name].drains:
+                if others := [unit for unit in process.running() if unit != self._units[process.name]]:
                     self._systemd.call("stop", "--no-block", *others)
                 self._end_drains(process)
 
-    def _end_drains(self, worker: Process) -> None:
+    def _end_drains(self, process: Process) -> None:
         """Where more than two drain, the oldest gives back what it runs (a soft shutdown)."""
-        for unit in list(worker.draining())[:-DRAINS_AT_ONCE]:
+        for unit in list(process.draining())[:-DRAINS_AT_ONCE]:
             self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
 
     def record(self) -> None:
@@ -296,19 +298,19 @@ class Transaction:
 
     def _note(self, outcome: str, reason: str = "") -> None:
         commit = str(self.releases.note(self.release).get("commit", ""))
-        self.history.append(self.release, outcome, self._kind, by=self._by, commit=commit, reason=reason)
+        self.history.append(self.release, outcome, self._order.kind, by=self._order.by, commit=commit, reason=reason)
 
     def prune(self) -> None:
         """Remove what nothing needs any more."""
-        for process in forgotten(self._systemd, self._site["processes"]):
+        for process in forgotten(self._systemd, self._site.processes):
             if running := process.running():
                 self._systemd.call("stop", "--no-block", *running)
             process.forget()
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
-        self.releases.remove(self.releases.old([self.release], self._site["kept"]))
-        if self._kind == "deploy":  # what goes back builds nothing
+        self.releases.remove(self.releases.old([self.release], self._site.kept))
+        if self._order.kind == "deploy":  # what goes back builds nothing
             self.releases.prune_cache()
             self._build().prune()
 
@@ -328,7 +330,7 @@ class Transaction:
             with contextlib.suppress(OSError):  # a full disk has no room for a note
                 self._note(outcome, reason)
             self._forget_release()
-        except (SystemdError, OSError) as error:
+        except (SiteError, OSError) as error:
             return f"{failed} What was before could not be brought back whole: {error}\n{reason}"
         served = self.history.serving()
         now = f"Release {served.release} serves on." if served else "No release serves yet."
@@ -349,7 +351,7 @@ class Transaction:
                 continue
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
-            if not process.overlaps and new != old:
+            if not self._kinds[process.name].overlaps and new != old:
                 # A request would start again what the plain name stands for.
                 process.end_trial()
                 self._systemd.call("daemon-reload")
@@ -395,34 +397,11 @@ class Transaction:
     # ---- Questions
 
     def _deadline(self) -> Deadline:
-        return Deadline(self._site["timeout"])
+        return Deadline(self._site.timeout)
 
     def _checks(self) -> Checks:
-        site, flower = (Socket(self._site[name], self._site["domain"]) for name in ("socket", "flower_socket"))
-        return Checks(self._systemd, site, flower, self.release, self._site)
-
-
-def transaction_spec() -> dict[str, dict[str, Any]]:
-    """Return the options that a module with a transaction has."""
-    return {
-        "site": {"type": "dict", "required": True, "options": site_spec()},
-        "by": {"type": "str", "default": ""},
-        "drill": {"type": "str", "default": ""},
-    }
-
-
-def site_spec() -> dict[str, dict[str, Any]]:
-    """Return what has to be known about the site on a host."""
-    return {
-        "root": {"type": "path", "required": True},
-        "owner": {"type": "str", "required": True},
-        "group": {"type": "str", "required": True},
-        "environment_files": {"type": "list", "elements": "path", "required": True},
-        "processes": {"type": "list", "elements": "str", "required": True},
-        "socket": {"type": "path", "required": True},
-        "flower_socket": {"type": "path", "required": True},
-        "domain": {"type": "str", "required": True},
-        "timeout": {"type": "int", "default": 30},
-        "kept": {"type": "int", "default": 5},
-        **choices_spec(),
-    }
+        web, monitor = (Socket(path, self._site.domain) for path in (self._site.socket, self._site.monitor_socket))
+        units: dict[Kind, list[str]] = {}
+        for name, unit in self._units.items():
+            units.setdefault(self._kinds[name], []).append(unit)
+        return Checks(self._systemd, web, monitor, self.release, self._site, units)

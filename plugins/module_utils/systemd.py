@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ansible.module_utils.site_errors import SystemdError
+
 # (rc, stdout, stderr) = run(argv); AnsibleModule.run_command is one.
 Run = Callable[[list[str]], tuple[int, str, str]]
 
 UNIT_DIRECTORY = Path("/etc/systemd/system")
-
-
-class SystemdError(Exception):
-    """systemctl refused, or a unit did not start; the message says why."""
 
 
 class Systemd:

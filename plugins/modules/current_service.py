@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd import Systemd, SystemdError, newest_change
+from ansible.module_utils.site_errors import SystemdError
+from ansible.module_utils.systemd import Systemd, newest_change
 
 DOCUMENTATION = r"""
 module: current_service

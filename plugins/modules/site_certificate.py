@@ -6,12 +6,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_errors import CertificateError
 from ansible.module_utils.site_files import write_atomically
+from ansible.module_utils.systemd import Run
 
 DOCUMENTATION = r"""
 module: site_certificate
@@ -51,9 +53,6 @@ EXAMPLES = r"""
 
 RETURN = r"""
 """
-
-# (rc, stdout, stderr) = run(argv)
-Run = Callable[[list[str]], tuple[int, str, str]]
 
 BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 DAYS = 3650
@@ -106,7 +105,7 @@ def made(run: Run, names: list[str]) -> str:
     The names are in subjectAltName, where browsers look: a common name has 64 signs at most.
 
     Raises:
-        RuntimeError: openssl could not; the message is its own.
+        CertificateError: openssl could not; the message is its own.
     """
     alternatives = ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +114,7 @@ def made(run: Run, names: list[str]) -> str:
         command += ["-subj", "/CN=self-signed", "-addext", f"subjectAltName={alternatives}"]
         code, _, error = run([*command, "-keyout", str(key), "-out", str(certificate)])
         if code != 0:
-            raise RuntimeError(f"openssl could not make a certificate: {error}")
+            raise CertificateError(f"openssl could not make a certificate: {error}")
         return key.read_text() + certificate.read_text()
 
 
@@ -131,13 +130,13 @@ def wanted(run: Run, params: dict[str, Any], there: str) -> str:
     """Return the pair that should be there.
 
     Raises:
-        RuntimeError: what was given cannot be used, or none can be made.
+        CertificateError: what was given cannot be used, or none can be made.
     """
     names: list[str] = params["names"]
     if params["certificate"]:
         given = f"{params['key'].strip()}\n{params['certificate'].strip()}\n"
         if faults := list(faults_of(run, given, names)):
-            raise RuntimeError(f"The certificate was not replaced: {'; '.join(faults)}.")
+            raise CertificateError(f"The certificate was not replaced: {'; '.join(faults)}.")
         return given
     return made(run, names) if any(faults_of(run, there, names, RENEW_SECONDS)) else there
 
@@ -169,7 +168,7 @@ def main() -> None:
     folder = Path(module.params["folder"])
     try:
         pair = wanted(module.run_command, module.params, present(folder))
-    except RuntimeError as error:
+    except CertificateError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=keep(folder, pair, check_mode=module.check_mode))
 

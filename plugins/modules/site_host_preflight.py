@@ -32,30 +32,30 @@ options:
   free_disk_mb:
     description: The free disk space that /srv and /var must have, in megabytes.
     type: int
-    default: 2048
+    required: true
   groups:
     description: The inventory groups of the host.
     type: list
     elements: str
-    default: []
+    required: true
   untested:
     description: Whether a relative of Debian will do, on which nothing was tested.
     type: bool
-    default: false
+    required: true
   accounts:
     description: Accounts that the run makes; who has one of them already must not be somebody else.
     type: list
     elements: str
-    default: []
+    required: true
   home:
     description: The home of these accounts, which they have when an earlier run has made them.
     type: str
-    default: /srv/site
+    required: true
   ports:
     description: Ports that must be free, or held by the program that is meant to have them.
     type: list
     elements: dict
-    default: []
+    required: true
     suboptions:
       port:
         description: The TCP port.
@@ -79,7 +79,11 @@ author: [Celeriac]
 EXAMPLES = r"""
 - name: The host can carry its part of the site
   site_host_preflight:
+    free_disk_mb: 2048
     groups: [web]
+    untested: false
+    accounts: [site, site_deploy]
+    home: /srv/site
     ports:
       - { port: 443, owner: nginx, group: web }
 """
@@ -402,12 +406,12 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "free_disk_mb": {"type": "int", "default": 2048},
-            "groups": {"type": "list", "elements": "str", "default": []},
-            "untested": {"type": "bool", "default": False},
-            "accounts": {"type": "list", "elements": "str", "default": []},
-            "home": {"type": "str", "default": "/srv/site"},
-            "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
+            "free_disk_mb": {"type": "int", "required": True},
+            "groups": {"type": "list", "elements": "str", "required": True},
+            "untested": {"type": "bool", "required": True},
+            "accounts": {"type": "list", "elements": "str", "required": True},
+            "home": {"type": "str", "required": True},
+            "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
         },
         supports_check_mode=True,
     )

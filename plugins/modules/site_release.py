@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_build import ReleaseError
-from ansible.module_utils.site_transaction import Transaction, transaction_spec
+from ansible.module_utils.site_errors import SiteError
+from ansible.module_utils.site_options import Order, Shipment, Site, order_spec
+from ansible.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_release
@@ -15,7 +16,7 @@ description:
     A failure leaves, or brings back, what served before.
   - The action plugin of the same name packs the source and passes O(archive) only when the host
     does not have the release.
-  - Everything that runs code of the project before it serves runs as O(owner), in a transient unit at
+  - Everything that runs code of the project before it serves runs as O(site.owner), in a transient unit at
     low priority.
 options:
   release:
@@ -38,21 +39,14 @@ options:
   origin:
     description: What to note about where the release came from, such as a commit.
     type: dict
-    default: {}
-  site:
-    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
-    type: dict
     required: true
-  by:
-    description: Who does it.
-    type: str
-    default: ""
   drill:
     description:
       - A rehearsal. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
         process is killed there, or stopped.
     type: str
-    default: ""
+    required: true
+extends_documentation_fragment: [site, site.transaction]
 author: [Celeriac]
 """
 
@@ -64,6 +58,7 @@ EXAMPLES = r"""
     lock_file: requirements.txt
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
     site: "{{ site_on_host }}"
+    drill: ""
 """
 
 RETURN = r"""
@@ -82,17 +77,18 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "release": {"type": "str", "required": True},
             "archive": {"type": "path"},
             "lock_file": {"type": "str", "required": True},
             "uv_requirements": {"type": "str", "required": True},
-            "origin": {"type": "dict", "default": {}},
-            **transaction_spec(),
+            "origin": {"type": "dict", "required": True},
+            "drill": {"type": "str", "required": True},
+            **order_spec(),
         },
         supports_check_mode=True,
     )
-    release = module.params["release"]
-    transaction = Transaction(module, "deploy", release)
+    site, order = Site.from_params(module.params), Order.from_params("deploy", module.params)
+    transaction = Transaction(module.run_command, site, order, Shipment.from_params(module.params))
+    release = order.release
     facts = {"site_release_id": release}
     if transaction.is_settled():
         module.exit_json(changed=False, release=release, ansible_facts=facts)
@@ -100,7 +96,7 @@ def main() -> None:
         module.exit_json(changed=True, release=release, ansible_facts=facts)
     try:
         transaction.run()
-    except ReleaseError as error:
+    except SiteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_build import ReleaseError
-from ansible.module_utils.site_transaction import Transaction, transaction_spec
+from ansible.module_utils.site_errors import SiteError
+from ansible.module_utils.site_options import Order, Site, order_spec
+from ansible.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_rollback
@@ -17,27 +18,16 @@ options:
   release:
     description: Name of the release; empty for the one before.
     type: str
-    default: ""
-  site:
-    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
-    type: dict
     required: true
-  by:
-    description: Who does it.
-    type: str
-    default: ""
-  drill:
-    description:
-      - A rehearsal. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
-        process is killed there, or stopped.
-    type: str
-    default: ""
+extends_documentation_fragment: [site, site.transaction]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The release before serves
   site_rollback:
+    release: ""
+    by: anna
     site: "{{ site_on_host }}"
 """
 
@@ -55,16 +45,14 @@ seconds:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"release": {"type": "str", "default": ""}, **transaction_spec()},
-        supports_check_mode=True,
-    )
-    transaction = Transaction(module, "rollback", module.params["release"])
+    module = AnsibleModule(argument_spec=order_spec(), supports_check_mode=True)
+    site, order = Site.from_params(module.params), Order.from_params("rollback", module.params)
+    transaction = Transaction(module.run_command, site, order)
     if module.check_mode:
         module.exit_json(changed=True, release=transaction.release)
     try:
         transaction.run()
-    except ReleaseError as error:
+    except SiteError as error:
         module.fail_json(msg=str(error))
     release = transaction.release
     facts = {"site_release_id": release}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_lock import NOTE, claim
+from ansible.module_utils.site_claim import NOTE, claim
 
 DOCUMENTATION = r"""
 module: site_run

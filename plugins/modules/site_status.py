@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_errors import SiteError
+from ansible.module_utils.site_options import Site, site_spec
 from ansible.module_utils.site_report import Report, as_text
-from ansible.module_utils.site_transaction import site_spec
 
 DOCUMENTATION = r"""
 module: site_status
 short_description: How the site is on a host
 description:
   - The release with its history, units, drains, queues, workers and disk. Changes nothing.
-options:
-  site:
-    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
-    type: dict
-    required: true
+extends_documentation_fragment: [site]
 author: [Celeriac]
 """
 
@@ -40,11 +37,11 @@ lines:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"site": {"type": "dict", "required": True, "options": site_spec()}},
-        supports_check_mode=True,
-    )
-    status = Report(module.run_command, module.params["site"]).read()
+    module = AnsibleModule(argument_spec=site_spec(), supports_check_mode=True)
+    try:
+        status = Report(module.run_command, Site.from_params(module.params)).read()
+    except SiteError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, status=status, lines=as_text(status))
 
 

@@ -1,25 +1,156 @@
-"""What a broker says of itself."""
+"""The broker: a connection on which nothing waits long, and what it says of itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from kombu import Connection
+from amqp.exceptions import ChannelError, NotFound
+from celery import Celery
+from kombu import Connection, Producer
+from kombu.transport import virtual
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from celeriac import transport
+from celeriac import internals
+
+# A broker that is there answers at once; one that does not is asked again later.
+TIMEOUT_SECONDS = 2.0
+
+# The queue of the tasks that no running worker knows (`celeriac.worker.unregistered`).
+UNREGISTERED = "celeriac.unknown"
+
+# A number with RabbitMQ, and a text with what kombu calls virtual.
+NOT_FOUND = str(NotFound.code)
+
+# What a transport writes into the properties of a message itself, and what is published by name.
+_NO_PROPERTIES = {
+    "delivery_info",
+    "delivery_tag",
+    "body_encoding",
+    "application_headers",
+    "content_type",
+    "content_encoding",
+    "expiration",
+}
 
 
-def transport_of(connection: Connection) -> str:
-    """Return how the broker is spoken to, in words: by which transport, and why by that.
+def connect(app: Celery, seconds: float = TIMEOUT_SECONDS) -> Connection:
+    """Return a connection, not yet open, on which no operation waits long.
+
+    Args:
+        app: whose broker is meant.
+        seconds: how long at most.
+    """
+    connection = app.connection_for_write(connect_timeout=seconds, heartbeat=0)
+    connection.transport_options = {
+        **(connection.transport_options or {}),
+        **_timeouts(connection.transport.driver_type, seconds),
+    }
+    return connection
+
+
+def _timeouts(driver_type: str, seconds: float) -> dict[str, Any]:
+    """Return the options by which a transport of kombu bounds one read or write, and an attempt."""
+    return {
+        "redis": {"socket_timeout": seconds, "socket_connect_timeout": seconds, "max_retries": 1},
+        "amqp": {"read_timeout": seconds, "write_timeout": seconds, "max_retries": 1},
+    }.get(driver_type, {})
+
+
+@contextmanager
+def channel_for_one_question(connection: Connection) -> Iterator[Any]:
+    """Give a channel for a question whose answer may be an error.
+
+    RabbitMQ closes a channel on which something went wrong. With its end, what was taken over it
+    and not acknowledged is back.
 
     Args:
         connection: to the broker.
     """
-    if connection.transport.driver_type != "redis":
-        return str(connection.transport.driver_type)
-    if type(connection.transport).__module__.startswith(transport.__name__):
-        return "celeriac"
-    return f"stock: {transport.why_not() or 'the project names a transport of its own'}"
+    if connection.transport.driver_type != "amqp":
+        yield connection.default_channel
+        return
+    channel: Any = connection.channel()
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+def waiting(connection: Connection, queue: str) -> int:
+    """Return how many messages wait in a queue, of all priorities; 0 for one that is not there.
+
+    On Redis an empty queue does not exist.
+
+    Args:
+        connection: to the broker.
+        queue: its name.
+    """
+    with channel_for_one_question(connection) as channel:
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except ChannelError as error:
+            if str(error.reply_code) != NOT_FOUND:
+                raise
+            return 0
+
+
+def listening(app: Celery, connection: Connection) -> set[str] | None:
+    """Return the queues of the workers that listen for commands, one of each.
+
+    Args:
+        app: whose workers are meant.
+        connection: to the broker.
+
+    Returns:
+        None where the broker does not tell: RabbitMQ. Redis, and all that kombu calls virtual, do.
+    """
+    channel: Any = connection.default_channel
+    if not isinstance(channel, virtual.Channel):
+        return None
+    control: Any = app.control
+    return {queue for _, _, queue in channel.get_table(control.mailbox.exchange.name)}
+
+
+def requeue(message: Any) -> None:
+    """Give a message back to its queue, in front of it where that can be chosen.
+
+    Args:
+        message: a received kombu message, neither acknowledged nor rejected.
+    """
+    qos: Any = getattr(message.channel, "qos", None)
+    if not hasattr(qos, "restore_by_tag"):
+        message.requeue()
+        return
+    # On Redis, to requeue is to queue up behind everybody else; this puts it in front. From then on
+    # the message must not be touched: whoever receives it next knows it by the same tag.
+    qos.restore_by_tag(message.delivery_tag)
+    internals.forget(qos, message.delivery_tag)
+    internals.mark_requeued(message)
+
+
+def republish(message: Any, producer: Producer, queue: str, headers: dict[str, Any], **changed: Any) -> None:
+    """Publish a message once more, unchanged but for its headers.
+
+    Args:
+        message: of kombu.
+        producer: publishes it.
+        queue: where it goes.
+        headers: what it has in place of its own.
+        changed: other properties, and options of `Producer.publish`.
+    """
+    properties = {name: value for name, value in message.properties.items() if name not in _NO_PROPERTIES}
+    expiration = message.properties.get("expiration")  # in milliseconds, as AMQP has it
+    options = {
+        "exchange": "",
+        "routing_key": queue,
+        "headers": {name: value for name, value in headers.items() if name != "compression"},
+        "compression": headers.get("compression"),
+        "content_type": message.content_type,
+        "content_encoding": message.content_encoding,
+        "expiration": None if expiration is None else int(expiration) / 1000,
+    }
+    producer.publish(message.body, **{**properties, **options, **changed})
 
 
 def memory(connection: Connection) -> float | None:

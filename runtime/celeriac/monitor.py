@@ -9,9 +9,10 @@ import socket
 
 from tornado import netutil
 
-from celeriac.app import app
+from celeriac.configure import RETRIES_IN_WORKER, configure
+from celeriac.project import celery_app
 
-__all__ = ["app"]
+app = configure(celery_app(), result_retries=RETRIES_IN_WORKER)
 
 # The first descriptor that systemd passes on: SD_LISTEN_FDS_START of sd_listen_fds(3).
 FIRST_DESCRIPTOR = 3

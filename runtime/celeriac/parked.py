@@ -1,9 +1,9 @@
 """What is parked at a broker, and how it is released.
 
 A message that did not end too often is parked (`celeriac.transport.recovery` on Redis,
-`celeriac.unfinished` on RabbitMQ): it is not lost, and ends no other process. On RabbitMQ it is in
-the queue ``celeriac.poison``, with what is to be known of it in a header. RabbitMQ can put messages
-there by itself, from a quorum queue with a delivery limit; these are known by its own header
+`celeriac.worker.unfinished` on RabbitMQ): it is not lost, and ends no other process. On RabbitMQ it
+is in the queue ``celeriac.poison``, with what is to be known of it in a header. RabbitMQ can put
+messages there by itself, from a quorum queue with a delivery limit; these are known by its header
 ``x-death``. (https://www.rabbitmq.com/docs/dlx, https://www.rabbitmq.com/docs/quorum-queues)
 
 With any other broker nothing is ever parked.
@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis
-from amqp.exceptions import NotFound
 from kombu import Connection, Producer, Queue
 from kombu.message import Message
 
+from celeriac.broker import channel_for_one_question, republish, waiting
 from celeriac.transport import parking
 from celeriac.transport.parking import PARKED, Parked
-from celeriac.unknown import republish
 
 __all__ = ["Parked", "all_parked", "count", "release"]
 
@@ -43,7 +42,7 @@ def all_parked(connection: Connection) -> list[Parked]:
     """
     if _is("redis", connection):
         return [*parking.all_parked(*_redis(connection))]
-    if _is("amqp", connection) and _size(connection):
+    if _is("amqp", connection) and waiting(connection, PARKED):
         with _messages(connection) as messages:
             return [_parked(each) for each in messages]
     return []
@@ -58,7 +57,7 @@ def count(connection: Connection) -> int:
     if _is("redis", connection):
         client, prefix = _redis(connection)
         return int(client.hlen(prefix + PARKED))
-    return _size(connection) if _is("amqp", connection) else 0
+    return waiting(connection, PARKED) if _is("amqp", connection) else 0
 
 
 def release(connection: Connection, tag_or_id: str) -> bool:
@@ -77,7 +76,7 @@ def release(connection: Connection, tag_or_id: str) -> bool:
     """
     if _is("redis", connection):
         return _release_on_redis(connection, tag_or_id)
-    if _is("amqp", connection) and _size(connection):
+    if _is("amqp", connection) and waiting(connection, PARKED):
         return _release_on_rabbitmq(connection, tag_or_id)
     return False
 
@@ -114,37 +113,17 @@ def _release_on_rabbitmq(connection: Connection, task_id: str) -> bool:
 
 def _return(connection: Connection, message: Message, queue: str) -> None:
     """Publish a message once more, and wait until the broker has it in a queue."""
-    headers = {
-        name: value for name, value in message.headers.items() if not name.startswith(_LEFT_BEHIND)
-    }
+    headers = {name: value for name, value in message.headers.items() if not name.startswith(_LEFT_BEHIND)}
     options = {**(connection.transport_options or {}), "confirm_publish": True}
     with connection.clone(transport_options=options) as confirming:
         producer = Producer(confirming.default_channel)
         republish(message, producer, queue, headers, mandatory=True)
 
 
-def _size(connection: Connection) -> int:
-    with _channel(connection) as channel:
-        try:
-            return int(channel.queue_declare(PARKED, passive=True).message_count)
-        except NotFound:
-            return 0  # nothing was ever parked
-
-
-@contextmanager
-def _channel(connection: Connection) -> Iterator[Any]:
-    """Give a channel, whose end puts back what was taken and not acknowledged."""
-    channel = connection.channel()
-    try:
-        yield channel
-    finally:
-        channel.close()
-
-
 @contextmanager
 def _messages(connection: Connection) -> Iterator[Iterator[Message]]:
     """Give what is parked, the longest first, one message after the other."""
-    with _channel(connection) as channel:
+    with channel_for_one_question(connection) as channel:
         get: Callable[[], Message | None] = Queue(PARKED, channel=channel).get
         yield iter(get, None)
 

@@ -1,10 +1,7 @@
-"""A worker forgets what would grow without end, in batches that lock little.
+"""What would grow without end is forgotten, in batches that lock little.
 
-Celery's own ``celery.backend_cleanup`` is sent by beat once a day, knows an age and no number, and
-deletes all of it in one statement; Django never deletes from the admin's log. So each worker looks
-once a minute, in a thread beside its event loop: at the results, where they are in the database
-(`celeriac.results`), and at the admin's log, where the project has one (`celeriac.admin_log`). The
-journal does it in the same way (`celeriac.ledger.retention`).
+A worker does it once a minute, in a thread beside its event loop: with the results and the admin's
+log (`celeriac.worker.pruning`), and with the journal (`celeriac.ledger.retention`).
 """
 
 import logging
@@ -15,13 +12,11 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from celery import Celery, bootsteps
-from django.apps import apps
 from django.db import connections
 from django.db.models import Model, QuerySet
 
 from celeriac import forks
-from celeriac.database import private_connection
+from celeriac.postgresql import private_connection
 
 BATCH = 1000
 # In one call, and the time to the next: enough for some thousand tasks a second.
@@ -29,11 +24,6 @@ BATCHES = 200
 PRUNE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-
-
-def install(app: Celery) -> None:
-    """Let the workers of this app forget."""
-    app.steps["worker"].add(Forgetting)
 
 
 class Job(NamedTuple):
@@ -80,21 +70,6 @@ class Pruning(threading.Thread):
                 time.sleep(PRUNE_SECONDS)
 
 
-class Forgetting(bootsteps.StartStopStep):
-    """Prunes results and the admin's log while a worker runs."""
-
-    # The first processes of the pool are there before the thread.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
-
-    def start(self, worker: Any) -> None:
-        """Begin, where there is something to be pruned."""
-        if jobs := [*_jobs(worker.app)]:
-            Pruning(*jobs).start()
-
-
 def bound(name: str) -> int:
     """Return a number of the environment; 0 if there is none: nothing is bounded by it."""
     return int(os.environ.get(name) or 0)
@@ -128,15 +103,3 @@ def delete(
         if len(batch) < BATCH:
             break
     return deleted
-
-
-def _jobs(app: Celery) -> list[Job]:
-    # Only here there are models.
-    from celeriac import admin_log, results
-
-    jobs = []
-    if isinstance(app.backend, results.DatabaseBackend):
-        jobs.append(Job("the results", app.backend.TaskModel, app.backend.cleanup))
-    if apps.is_installed("django.contrib.admin"):
-        jobs.append(Job("the admin's log", admin_log.model(), admin_log.prune))
-    return jobs

@@ -20,7 +20,7 @@ missing: as many as there are); of more than that the oldest go that have ended.
 way will hand to its body.
 
 It can be named in settings, ``CELERY_RESULT_BACKEND = "celeriac.results:DatabaseBackend"``, but
-need not: `celeriac.adopt` puts it in the place of ``django-db``. It tries again only where
+need not: `celeriac.configure` puts it in the place of ``django-db``. It tries again only where
 ``result_backend_always_retry`` is on.
 """
 

@@ -9,7 +9,8 @@ from typing import Any
 from celery import Celery
 
 from celeriac import transport
-from celeriac.transport import worker
+from celeriac.extension import install
+from celeriac.worker import deliveries
 
 transport.install()
 
@@ -24,7 +25,7 @@ app.config_from_object(
         worker_prefetch_multiplier=2,
     )
 )
-worker.install(app)
+install(app, [deliveries.Deliveries])
 
 
 def _record(word: str, name: str) -> None:

@@ -1,6 +1,7 @@
 """Beats for tests, and what arrives at the broker from them."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,13 +14,22 @@ import redis as redis_client
 from supervised import Supervised, supervised
 from testkit.redis import Redis
 
+from celeriac.beat.status import BeatStatus, Standby
+
 HOURLY = 3600
+
+_PATTERN = re.compile(
+    r"last tick (?P<last_tick>\d+) \(\S+\); (?P<entries>\d+) entries; "
+    r"(?:next due in (?P<next_due>\d+) s|nothing due)"
+    r"(?:; (?P<faulty>\d+) faulty: (?P<named>\[.*\]))?"
+)
 
 
 @contextmanager
 def beat(environment: dict[str, str]) -> Iterator[Supervised]:
     """Run beat with our scheduler."""
-    command = ["-A", "celeriac.app", "beat", "--scheduler=celeriac.beat:DatabaseScheduler"]
+    scheduler = "--scheduler=celeriac.beat.scheduler:DatabaseScheduler"
+    command = ["-A", "celeriac.app", "beat", scheduler]
     arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1"]
     with supervised("celery", *command, *arguments, environment=environment) as running:
         yield running
@@ -31,9 +41,7 @@ def schedule(seconds: float, count: int = 1) -> dict[str, Any]:
     return {f"entry {number}": entry for number in range(count)}
 
 
-def with_schedule(
-    environment: dict[str, str], entries: dict[str, Any], **settings: Any
-) -> dict[str, str]:
+def with_schedule(environment: dict[str, str], entries: dict[str, Any], **settings: Any) -> dict[str, str]:
     """Return an environment in which the project has these entries, and others, in its settings."""
     # No expiry of results: it would bring an entry of Celery's own, at some hours of the day.
     more = {"CELERY_BEAT_SCHEDULE": entries, "CELERY_RESULT_EXPIRES": None, **settings}
@@ -104,3 +112,25 @@ def arrivals(redis: Redis) -> Iterator[Arrivals]:
         yield taken
     finally:
         taken.close()
+
+
+def parse_status(text: str) -> BeatStatus | Standby:
+    """Read the line back in which beat says how it is.
+
+    Raises:
+        ValueError: beat has not ticked yet, or this is not its status.
+    """
+    line = text.strip()
+    if line in {standby.value for standby in Standby}:
+        return Standby(line)
+    match = _PATTERN.fullmatch(line)
+    if match is None:
+        raise ValueError(f"not the status of a beat that ticks: {text!r}")
+    next_due = match["next_due"]
+    return BeatStatus(
+        last_tick=int(match["last_tick"]),
+        entries=int(match["entries"]),
+        next_due=None if next_due is None else int(next_due),
+        faulty=int(match["faulty"] or 0),
+        named=tuple(json.loads(match["named"] or "[]")),
+    )

@@ -90,9 +90,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with the project's schema, to be copied."""
     directory = tmp_path_factory.mktemp("migrated")
     environment = process_environment(directory, PROJECT)
-    subprocess.run(
-        [sys.executable, "-m", "celeriac.prepare", "migrate"], env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True)
     return directory / "db.sqlite3"
 
 
@@ -110,9 +108,7 @@ def environment(bare_environment: dict[str, str], migrated: Path, redis: Redis) 
 
 
 @pytest.fixture(scope="session")
-def database_with_ledger(
-    postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def database_with_ledger(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a PostgreSQL database with the schema of the project and the journal, to copy."""
     postgresql_of_the_run.start()
     environment = process_environment(tmp_path_factory.mktemp("ledger"), PROJECT)

@@ -35,9 +35,7 @@ def process_environment(scratch: Path, project: Path) -> dict[str, str]:
     }
 
 
-def empty_database(
-    postgresql: PostgreSQL, name: str, template: str = "template1"
-) -> dict[str, str]:
+def empty_database(postgresql: PostgreSQL, name: str, template: str = "template1") -> dict[str, str]:
     """Make a database; return what a process needs in its environment to use it.
 
     Args:
@@ -75,10 +73,7 @@ def sessions(environment: dict[str, str]) -> int:
     Args:
         environment: as for `postgresql_session`.
     """
-    query = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with postgresql_session(environment) as session:
         row = session.execute(query).fetchone()
     assert row is not None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 HOST = "www.example.org"
-GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.wsgi:application"]
+GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.web.wsgi:application"]
 # sd_listen_fds(3): the socket is number 3, and the variables name the process that it is for.
 AS_SYSTEMD = """
 import os, sys
@@ -32,9 +32,7 @@ class Waiting:
         self.client.sendall(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
 
     @contextmanager
-    def gunicorn(
-        self, environment: dict[str, str], *options: str
-    ) -> Iterator[subprocess.Popen[str]]:
+    def gunicorn(self, environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
         """Run gunicorn on the socket as a unit does, until the block ends."""
         number = self._listener.fileno()
         process = subprocess.Popen(

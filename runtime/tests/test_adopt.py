@@ -16,7 +16,8 @@ from testkit.postgresql import PostgreSQL
 from testkit.redis import Redis
 from workers import messages, record, send, worker
 
-from celeriac.adopt import BACKEND, adopt
+from celeriac.configure import BACKEND, configure
+from celeriac.worker.extensions import install
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ from celeriac.adopt import BACKEND, adopt
     ],
 )
 def test_the_database_backend_is_replaced_by_ours(backend: str) -> None:
-    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    app = configure(Celery(backend=backend, set_as_current=False), result_retries=7)
     assert app.conf.result_backend == BACKEND
     assert app.conf.result_backend_always_retry is True
     assert app.conf.result_backend_max_retries == 7
@@ -47,22 +48,20 @@ def test_the_database_backend_is_replaced_by_ours(backend: str) -> None:
 )
 def test_another_backend_is_left_alone(backend: str | None) -> None:
     untouched = Celery(backend=backend, set_as_current=False)
-    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    app = configure(Celery(backend=backend, set_as_current=False), result_retries=7)
     for name in ("result_backend", "result_backend_always_retry", "result_backend_max_retries"):
         assert app.conf[name] == untouched.conf[name]
 
 
 @pytest.mark.parametrize("backend", ["redis", "redis://127.0.0.1/0", "sentinel://127.0.0.1"])
 def test_a_backend_on_redis_tries_again(backend: str) -> None:
-    app = adopt(Celery(backend=backend, set_as_current=False), result_retries=7)
+    app = configure(Celery(backend=backend, set_as_current=False), result_retries=7)
     assert app.conf.result_backend == backend
     assert app.conf.result_backend_always_retry is True
     assert app.conf.result_backend_max_retries == 7
 
 
-def test_a_task_waits_for_its_results_on_redis(
-    environment: dict[str, str], redis: Redis, tmp_path: Path
-) -> None:
+def test_a_task_waits_for_its_results_on_redis(environment: dict[str, str], redis: Redis, tmp_path: Path) -> None:
     """The read before its start must not fail: it would be acknowledged, and never executed."""
     results = Redis(tmp_path, free_port())
     results.start()
@@ -85,7 +84,7 @@ DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
 
 
 def test_tasks_are_acknowledged_when_they_have_ended() -> None:
-    app = adopt(Celery(set_as_current=False), result_retries=7)
+    app = configure(Celery(set_as_current=False), result_retries=7)
 
     @app.task
     def task() -> None: ...
@@ -105,16 +104,17 @@ def test_what_a_project_says_of_acknowledgements_is_left_alone(namespace: str) -
     names = [f"{prefix}{name}" for name in DURABLE]
     settings = {name.upper() if namespace else name: False for name in names}
     app.config_from_object(SimpleNamespace(**settings), namespace=namespace or None)
-    adopt(app, result_retries=7)
+    configure(app, result_retries=7)
     assert [app.conf[name] for name in DURABLE] == [False, False]
 
 
 def test_adopting_twice_changes_nothing_more() -> None:
     app = Celery(backend="django-db", set_as_current=False)
-    adopt(app, result_retries=7)
-    steps = set(app.steps["consumer"])
-    adopt(app, result_retries=3)
-    assert set(app.steps["consumer"]) == steps
+    install(configure(app, result_retries=7))
+    steps = {part: {*app.steps[part]} for part in ("worker", "consumer")}
+    install(configure(app, result_retries=3))
+    assert all(steps.values())
+    assert {part: {*app.steps[part]} for part in steps} == steps
     assert app.conf.result_backend_max_retries == 3
 
 
@@ -171,7 +171,7 @@ def test_a_result_survives_a_restart_of_the_database(
     on_postgresql: dict[str, str], postgresql: PostgreSQL, redis: Redis
 ) -> None:
     environment = {**on_postgresql, "MORE_SETTINGS": '{"CELERY_TASK_TRACK_STARTED": true}'}
-    prepare = [sys.executable, "-m", "celeriac.prepare", "migrate"]
+    prepare = [sys.executable, "-m", "celeriac.release", "migrate"]
     subprocess.run(prepare, env=environment, check=True, stdout=subprocess.DEVNULL)
     starts = ["-A", "celeriac.app", "worker", "--concurrency=2", "--hostname=tested@%h"]
     with supervised("celery", *starts, environment=environment) as running:

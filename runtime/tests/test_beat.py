@@ -9,11 +9,11 @@ from typing import Any
 
 import django
 import pytest
-from beats import HOURLY, beat, overdue, schedule, with_schedule
+from beats import HOURLY, beat, overdue, parse_status, schedule, with_schedule
 from django.core.management import call_command
 from testkit.redis import Redis
 
-from celeriac.beat_status import BeatStatus, parse_status
+from celeriac.beat.status import BeatStatus
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def sends() -> Any:
 
 
 def test_an_entry_is_sent_once_though_the_heap_is_rebuilt(sends: Any) -> None:
-    from celeriac.beat import DatabaseScheduler
+    from celeriac.beat.scheduler import DatabaseScheduler
 
     assert sends(DatabaseScheduler) == 1
 

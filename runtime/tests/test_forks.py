@@ -16,7 +16,7 @@ from testkit.waiting import comes_true
 from workers import worker
 
 from celeriac import forks
-from celeriac.aside import Aside
+from celeriac.worker.background import Aside
 
 
 def fork(in_child: Callable[[], bool]) -> tuple[bool, float]:

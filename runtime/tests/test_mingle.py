@@ -36,9 +36,7 @@ def mingled(running: Supervised) -> float:
         what: re.search(rf"\[(\S+ \S+): INFO/MainProcess\] mingle: {what}", log)
         for what in ("searching", "(?:sync complete|all alone)")
     }
-    began, ended = (
-        datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f") for found in lines.values() if found
-    )
+    began, ended = (datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f") for found in lines.values() if found)
     return (ended - began).total_seconds()
 
 
@@ -66,9 +64,7 @@ def test_a_new_worker_knows_what_is_revoked(long_mingle: dict[str, str], redis: 
             assert "began revoked" not in record(long_mingle)
 
 
-def test_a_dead_worker_is_waited_for_no_longer_than_ever(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_dead_worker_is_waited_for_no_longer_than_ever(environment: dict[str, str], redis: Redis) -> None:
     with worker(environment, mingle=True) as dead:
         dead.told("READY=1")
     with worker(environment, mingle=True) as young:

@@ -196,9 +196,7 @@ def watched(scratch: Path) -> Iterator[Watched]:
     fast = ["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", 0]
     with (
         redis_server(scratch / "first", "--port", first, *fast),
-        redis_server(
-            scratch / "second", "--port", second, "--replicaof", f"127.0.0.1 {first}", *fast
-        ),
+        redis_server(scratch / "second", "--port", second, "--replicaof", f"127.0.0.1 {first}", *fast),
         redis_server(scratch / "watching", configuration, "--sentinel"),
         redis_client.Redis(port=port) as sentinel,
     ):
@@ -236,17 +234,13 @@ def test_a_failover_loses_nothing(environment: dict[str, str], watched: Watched)
     assert record(environment).count("began held") == 1
 
 
-def test_what_a_worker_has_is_its_own_by_another_url_too(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_what_a_worker_has_is_its_own_by_another_url_too(environment: dict[str, str], redis: Redis) -> None:
     """As with several Sentinels: where one does not answer, Celery takes the next."""
     lease = 2  # seconds
     with (
         trap(redis, configured(environment, prefetch=4, lease_seconds=lease)) as (first_way, there),
         trap(redis, there) as (_, by_the_other),
-        worker(
-            {**there, "BROKER_URL": f"{there['BROKER_URL']};{by_the_other['BROKER_URL']}"}, ONE
-        ) as only,
+        worker({**there, "BROKER_URL": f"{there['BROKER_URL']};{by_the_other['BROKER_URL']}"}, ONE) as only,
     ):
         only.told("READY=1")
         send(redis, "long", task="wait_for_file")

@@ -132,9 +132,7 @@ def test_a_task_that_is_tried_again_while_redis_is_full_is_not_lost(
 ) -> None:
     """What is new is refused at that moment; this is not."""
     with worker(small_environment, "--concurrency=1") as only:
-        task_id = send(
-            small_redis, "again", task="work.deadly.retry_after_file", ignore_result=False
-        )
+        task_id = send(small_redis, "again", task="work.deadly.retry_after_file", ignore_result=False)
         only.waits(lambda: record(small_environment) == ["attempt again 0"], "first attempt")
         fill(small_redis)
         with pytest.raises((OperationalError, redis_client.exceptions.ResponseError)):

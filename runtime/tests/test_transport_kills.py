@@ -53,9 +53,7 @@ class Site:
         self.workers = [self._worker() for _ in range(2)]
 
     def _worker(self) -> Supervised:
-        return self._stack.enter_context(
-            worker(self._environment, f"--concurrency={PROCESSES}", "--loglevel=WARNING")
-        )
+        return self._stack.enter_context(worker(self._environment, f"--concurrency={PROCESSES}", "--loglevel=WARNING"))
 
     def send(self, number: int) -> None:
         """Send some tasks, faster than two workers can follow."""

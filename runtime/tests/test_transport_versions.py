@@ -64,9 +64,7 @@ def worker(python: Path, environment: dict[str, str], name: str) -> Iterator[int
         process.wait()
 
 
-def test_nothing_is_lost_runs_twice_or_kills_for_ever(
-    python: Path, environment: dict[str, str], redis: Redis
-) -> None:
+def test_nothing_is_lost_runs_twice_or_kills_for_ever(python: Path, environment: dict[str, str], redis: Redis) -> None:
     def began(name: str) -> int:
         return record(environment).count(f"began {name}")
 

@@ -18,8 +18,8 @@ from testkit.rabbitmq import RabbitMQ
 from testkit.redis import Redis
 from workers import messages, record, send, worker
 
-from celeriac.handback import requeue
-from celeriac.unknown import _try_again
+from celeriac.broker import requeue
+from celeriac.worker.unregistered import _try_again
 
 PARKED = "celeriac.unknown"
 

@@ -29,7 +29,7 @@ def hangs(request):
 """
 WORKERS, THREADS = 2, 8
 WARM = (
-    *("--config=python:celeriac.warm", "--log-level=info"),
+    *("--config=python:celeriac.web.warmup", "--log-level=info"),
     *(f"--workers={WORKERS}", f"--threads={THREADS}"),
 )
 

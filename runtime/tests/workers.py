@@ -19,9 +19,7 @@ _names = itertools.count(1)
 
 
 @contextmanager
-def worker(
-    environment: dict[str, str], *arguments: str, mingle: bool = False
-) -> Iterator[Supervised]:
+def worker(environment: dict[str, str], *arguments: str, mingle: bool = False) -> Iterator[Supervised]:
     """Run a worker of the test project; two processes and no queue but the default one.
 
     Args:
@@ -36,9 +34,7 @@ def worker(
         yield running
 
 
-def send(
-    broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object
-) -> str:
+def send(broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object) -> str:
     """Send a task of the module ``work.tasks``, or of any other by its full name; return its id.
 
     Args:
@@ -54,9 +50,7 @@ def send(
     return str(sent.id)
 
 
-def fill(
-    running: Supervised, broker: Redis, environment: dict[str, str], countdown: float
-) -> float:
+def fill(running: Supervised, broker: Redis, environment: dict[str, str], countdown: float) -> float:
     """Let a new worker hold a task, ``later``, and run one, ``long``; send it three more, 0 to 2.
 
     Args:

@@ -6,11 +6,9 @@ Source: https://docs.celeryq.dev/en/stable/django/first-steps-with-django.html
 import os
 from datetime import timedelta
 
+from celeriac import priorities
 from celery import Celery
 from celery.schedules import crontab
-
-from app import revocations
-from TimeOut import priorities
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "TimeOut.settings")
 
@@ -23,13 +21,10 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 # `tasks.py` of every installed app.
 app.autodiscover_tasks()
 
-# A worker knows what was revoked before it takes its first task.
-revocations.install(app)
-
 # ==================================================================================================
 # Periodic tasks
 # ==================================================================================================
-# These are defaults: beat merges them into the database when it begins to send (`app.schedules`), and
+# These are defaults: beat merges them into the database when it begins to send (`celeriac.schedule`), and
 # what was changed there in the admin stays. A `task` here must be the name under which the task is
 # registered, or the worker refuses the message.
 app.conf.beat_schedule = {
@@ -44,8 +39,8 @@ app.conf.beat_schedule = {
     # An interval does not care about clocks.
     "app-prune_runs": {"task": "app.tasks.prune_runs", "schedule": timedelta(hours=1)},
     # Before everything that waits: what the graphs show is a matter of now, and worth nothing later.
-    "app-measure": {
-        "task": "app.tasks.measure",
+    "celeriac-measure": {
+        "task": "celeriac.measure",
         "schedule": crontab(),
         "options": {"priority": priorities.HIGHEST, "expires": 50},
     },

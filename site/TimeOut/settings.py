@@ -13,10 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from celeriac import priorities
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-
-from TimeOut import priorities
 
 env = environ.Env()
 
@@ -98,7 +97,9 @@ if "SECURE_HSTS_SECONDS" in env and SECURE_HSTS_SECONDS == 0:
 
 INSTALLED_APPS = [
     "app",
-    "celeriac.ledger",  # the journal of what was sent (../runtime)
+    "celeriac.console",  # pages, API and commands for tasks (../runtime)
+    "celeriac.ledger",  # the journal of what was sent
+    "celeriac.schedule",  # the schedule of the code, merged into the tables of the next
     "django_celery_beat",  # the schedule, as tables that the admin edits
     "django_celery_results",  # results of tasks, as tables that the admin shows
     "django.contrib.admin",
@@ -152,7 +153,6 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "app.context.links",
             ],
         },
     },
@@ -168,8 +168,10 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Where pages say Flower is; empty for no link.
-FLOWER_URL = env.str("FLOWER_URL", default="/flower/" if ON_HOST else "http://127.0.0.1:5555/")
+# What the pages of the console extend.
+CELERIAC_CONSOLE_BASE_TEMPLATE = "app/base.html"
+# Where they say Flower is; empty for no link.
+CELERIAC_CONSOLE_FLOWER_URL = env.str("FLOWER_URL", default="/flower/" if ON_HOST else "http://127.0.0.1:5555/")
 
 # ==================================================================================================
 # E-mail
@@ -484,7 +486,7 @@ CELERIAC_LEDGER_KEEP_ROWS = RUNS_MAX
 # The schedule is in the database, and the entries of the code are its defaults: django-celery-beat's own class,
 # `django_celery_beat.schedulers:DatabaseScheduler`, writes them over what was changed in the admin at each start.
 # https://docs.celeryq.dev/en/stable/userguide/configuration.html#beat-scheduler
-CELERY_BEAT_SCHEDULER = env.str("CELERY_BEAT_SCHEDULER", default="app.schedules:DatabaseScheduler")
+CELERY_BEAT_SCHEDULER = env.str("CELERY_BEAT_SCHEDULER", default="celeriac.schedule.scheduler:DatabaseScheduler")
 
 # Each run is written down at once; by default beat forgets up to three minutes of them when it is
 # killed.

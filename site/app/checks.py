@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac import transport
+from celeriac.registry import keeps_arguments
 from celery import current_app
 from celery.backends.base import DisabledBackend
 from django.apps import AppConfig
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 from django_celery_results.backends.database import DatabaseBackend
-
-from app.catalogue import keeps_arguments
 
 
 @checks.register

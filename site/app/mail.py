@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 from smtplib import SMTPRecipientsRefused
 
+from celeriac.console import runs
+from celeriac.registry import BadArgumentsError
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage
 from django.core.mail.utils import DNS_NAME
 from django.core.validators import validate_email
 from django.utils.translation import gettext as _
-
-from app import runs
-from app.catalogue import BadArgumentsError
 
 # example.org belongs to nobody (RFC 2606): a form filled with these sends nothing to a stranger.
 EXAMPLES = [f"reader{number}@example.org" for number in range(1, 11)]
@@ -34,8 +33,8 @@ def start(addresses: Iterable[str], *, by: str = "") -> str:
         by: who asked for it: a user's name.
 
     Raises:
-        app.catalogue.BadArgumentsError: there is none, or one is not an address; nothing was sent.
-        app.enqueue.BrokerAwayError: nothing was sent.
+        celeriac.registry.BadArgumentsError: there is none, or one is not an address; nothing was sent.
+        celeriac.enqueue.BrokerAwayError: nothing was sent.
     """
     wanted = [*dict.fromkeys(addresses)]  # each once
     bad = [address for address in wanted if not _is_address(address)]

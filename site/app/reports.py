@@ -3,12 +3,12 @@
 from datetime import date, datetime, timedelta
 
 from celeriac import clock
+from celeriac.console import runs
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from app import dispatch
 from app.models import DailyReport, Post
 
 
@@ -19,7 +19,7 @@ def write(day: date) -> str:
         day: in the site's time zone.
     """
     begin, end = (_midnight(day), _midnight(day + timedelta(days=1)))
-    sent = dispatch.ours().filter(sent_at__gte=begin, sent_at__lt=end).count()
+    sent = runs.ours().filter(sent_at__gte=begin, sent_at__lt=end).count()
     new = Post.objects.filter(created_at__gte=begin, created_at__lt=end).count()
     views = Post.objects.aggregate(views=Sum("view_count"))["views"] or 0
     return f"{day}: {new} new post(s), {views} view(s) of all posts so far, {sent} task(s) sent."

@@ -14,11 +14,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celeriac import clock
+from celeriac.console import revocations
+from celeriac.ledger import retention
 from celery import Task, shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from app import dispatch, mail, reports, samples
+from app import mail, reports
 from app.callbacks import LoggedTask
 from app.models import Post
 
@@ -108,13 +110,7 @@ def clear_expired_sessions() -> None:
 @shared_task(name="app.tasks.prune_runs")
 def prune_runs() -> int:
     """Forget tasks that were sent too long ago, or are too many; return how many."""
-    return dispatch.prune()
-
-
-@shared_task(name="app.tasks.measure", soft_time_limit=20, time_limit=30)
-def measure() -> int:
-    """Measure what the graphs of the console show; return how many numbers are new."""
-    return samples.take(clock.now())
+    return retention.prune() + revocations.prune()
 
 
 # ==================================================================================================

@@ -5,23 +5,29 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from celeriac import registry
+from celeriac.console import history, runs
+from celeriac.console.english import in_english
+from celeriac.console.pages import render
+from celeriac.console.views import Request, live, not_allowed, staff_page
+from celeriac.enqueue import BrokerAwayError, enqueue
+from celeriac.ledger import permissions
+from celeriac.schedule.upcoming import upcoming
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from app import health as site_health
-from app import permissions, runs
-from app.console import Request, live, not_allowed
-from app.english import in_english
-from app.enqueue import BrokerAwayError, enqueue
+from app import mail
+from app.forms import EmailsForm
 from app.models import Post
-from app.pages import render
 from app.tasks import add
-from app.upcoming import upcoming
 
 
 class BadInputError(ValueError):
@@ -82,8 +88,29 @@ def enqueue_add(request: HttpRequest) -> JsonResponse:
         result = enqueue(add, *numbers)
     except BrokerAwayError:
         return JsonResponse({"error": "The broker is away, nothing was started."}, status=503)
-    url = reverse("run", args=[result.id])
+    url = reverse("celeriac:run", args=[result.id])
     return JsonResponse({"id": result.id, "url": url}, status=202, headers={"Location": url})
+
+
+@staff_page(permissions.START)
+@require_http_methods(["GET", "HEAD", "POST"])
+def send_emails(request: Request) -> HttpResponse:
+    """Show the form with ten addresses; take it, and answer before the first e-mail is sent."""
+    form = EmailsForm(request.POST if request.method == "POST" else None)
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "app/emails.html", {"form": form}, status=400 if form.errors else 200)
+    addresses = form.cleaned_data["addresses"]
+    try:
+        run_id = mail.start(addresses, by=request.user.get_username())
+    except registry.BadArgumentsError as error:
+        form.add_error("addresses", error.problems.get("addresses") or str(error))
+        return render(request, "app/emails.html", {"form": form}, status=400)
+    except BrokerAwayError:
+        form.add_error(None, _("The broker is away, nothing was started."))
+        return render(request, "app/emails.html", {"form": form}, status=503)
+    history.note(request.user, run_id, history.STARTED)
+    messages.success(request, _("The e-mails are on their way. This answer did not wait for them."))
+    return redirect("celeriac:run", run_id)
 
 
 def _object(request: HttpRequest) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Fixtures: a Redis server, the running site, and those who visit it."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,24 @@ def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Path:
+    """An SQLite database with the site's tables, to copy."""
+    stack = Stack(tmp_path_factory.mktemp("tables"), redis_server)
+    stack.migrate()
+    return stack.folder / "db.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def tables_on_postgresql(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: Redis, postgresql_server: PostgreSQL
+) -> str:
+    """The name of a PostgreSQL database with the site's tables, to copy."""
+    variables = {"DATABASE_URL": postgresql_server.create("tables")}
+    Stack(tmp_path_factory.mktemp("tables"), redis_server, variables=variables).migrate()
+    return "tables"
+
+
 @pytest.fixture(params=["redis", "rabbitmq"])
 def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     """The site's database, on each broker an empty queue, and no process yet: `start_worker` starts one.
@@ -112,17 +131,17 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     if request.param == "redis":
         redis.forget(7)
         variables = {"CELERY_BROKER_URL": redis.database(7)}
+        shutil.copy(request.getfixturevalue("tables"), tmp_path)
     else:
         postgresql = request.getfixturevalue("postgresql_server")
+        template = request.getfixturevalue("tables_on_postgresql")
         rabbitmq = request.getfixturevalue("rabbitmq_server")
         variables = {
             "CELERY_BROKER_URL": rabbitmq.url,
-            "DATABASE_URL": postgresql.create(f"test_{uuid4().hex}"),
+            "DATABASE_URL": postgresql.create(f"test_{uuid4().hex}", template),
         }
         rabbitmq.forget("celery")
     stack = Stack(tmp_path, redis, variables=variables)
-    migrate = stack.manage("migrate", "-v0")
-    assert migrate.returncode == 0, migrate.stderr
     yield stack
     stack.stop()
 

@@ -1,8 +1,7 @@
 """Who uses the site in tests."""
 
+from celeriac.ledger.permissions import CHANGE, START, VIEW
 from django.contrib.auth.models import Permission, User
-
-from app.permissions import CHANGE, START, VIEW
 
 
 def member(name: str, *permissions: str) -> User:
@@ -10,7 +9,7 @@ def member(name: str, *permissions: str) -> User:
 
     Args:
         name: to log in with.
-        permissions: of `app.permissions`; all of them where none is named.
+        permissions: of `celeriac.ledger.permissions`; all of them where none is named.
     """
     user = User.objects.create_user(name, is_staff=True)
     for permission in permissions or (VIEW, START, CHANGE):

@@ -48,7 +48,7 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         env=bare_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,  # it hangs: on a busy computer one that does not may take minutes
         check=False,
     )
 
@@ -82,6 +82,11 @@ class Stack:
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `manage.py`; return what it said and its code."""
         return run("python3", "manage.py", *arguments, **self.environment)
+
+    def migrate(self) -> None:
+        """Make the tables of its database, which takes two seconds of CPU: whoever wants them often, copies them."""
+        migrate = self.manage("migrate", "-v0")
+        assert migrate.returncode == 0, migrate.stderr
 
     def ask(self, code: str) -> Any:
         """Return what a Python program inside the project prints as its last line, as JSON."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import time_machine
+from celeriac.console import history, tokens
+from celeriac.console.models import ApiToken
 from celeriac.ledger.models import Dispatch
 from celery.utils import uuid
 from django.contrib.admin.models import LogEntry
@@ -21,8 +23,6 @@ from django_celery_results.models import TaskResult
 from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from app import history, tokens
-from app.models import ApiToken
 from messages import Queue
 from people import member
 from processes import Answer, Stack, Visitor, run
@@ -58,13 +58,13 @@ ADD = {"task": "app.tasks.add", "args": [2, 3]}
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("get", "/api/tasks"),
-        ("get", "/api/runs"),
-        ("get", "/api/runs/1"),
-        ("post", "/api/runs"),
-        ("post", "/api/runs/1/revoke"),
-        ("post", "/api/runs/1/rerun"),
-        ("post", "/api/runs/1/release"),
+        ("get", "/tasks/api/tasks"),
+        ("get", "/tasks/api/runs"),
+        ("get", "/tasks/api/runs/1"),
+        ("post", "/tasks/api/runs"),
+        ("post", "/tasks/api/runs/1/revoke"),
+        ("post", "/tasks/api/runs/1/rerun"),
+        ("post", "/tasks/api/runs/1/release"),
     ],
 )
 def test_a_stranger_may_nothing(method: str, path: str, client: Client, queue: Queue) -> None:
@@ -84,7 +84,7 @@ def test_a_stranger_may_nothing(method: str, path: str, client: Client, queue: Q
 def test_a_token_is_worth_what_its_user_is(is_staff: bool, is_active: bool, status: int, queue: Queue) -> None:
     """403 for one who is no member of staff, 401 for one who may not log in any more."""
     token = tokens.create(User.objects.create_user("ben", is_staff=is_staff, is_active=is_active), "tests")
-    answer = post(Client(headers={"Authorization": f"Bearer {token}"}), "/api/runs", ADD)
+    answer = post(Client(headers={"Authorization": f"Bearer {token}"}), "/tasks/api/runs", ADD)
     assert answer.status_code == status
     assert queue.take() == []
 
@@ -92,21 +92,21 @@ def test_a_token_is_worth_what_its_user_is(is_staff: bool, is_active: bool, stat
 def test_a_deleted_token_is_no_token(token: str) -> None:
     """As the admin deletes it."""
     client = Client(headers={"Authorization": f"Bearer {token}"})
-    assert client.get("/api/tasks").status_code == 200
+    assert client.get("/tasks/api/tasks").status_code == 200
     ApiToken.objects.all().delete()
-    assert client.get("/api/tasks").status_code == 401
+    assert client.get("/tasks/api/tasks").status_code == 401
 
 
 def test_a_token_that_is_over_is_no_token(queue: Queue) -> None:
     """With the same answer as one that there never was; without an end it is good for as long as it is there."""
     anna = member("anna")
-    unknown = Client(headers={"Authorization": "Bearer 99.x"}).get("/api/tasks")
+    unknown = Client(headers={"Authorization": "Bearer 99.x"}).get("/tasks/api/tasks")
     for days, later, status in ((30, 29, 200), (30, 31, 401), (None, 10_000, 200)):
         client = Client(headers={"Authorization": f"Bearer {tokens.create(anna, 'tests', days=days)}"})
         with time_machine.travel(timezone.now() + timedelta(days=later)):
-            answer = client.get("/api/tasks")
+            answer = client.get("/tasks/api/tasks")
             assert answer.status_code == status, (days, later)
-            assert post(client, "/api/runs", ADD).status_code == (202 if status == 200 else 401)
+            assert post(client, "/tasks/api/runs", ADD).status_code == (202 if status == 200 else 401)
         if status == 401:
             assert (answer.content, answer.headers) == (unknown.content, unknown.headers)
     assert len(queue.take()) == 2
@@ -116,11 +116,11 @@ def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> Non
     """A page of somebody else, open in the same browser, has none."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(member("anna"))
-    assert client.get("/api/tasks").status_code == 200
-    assert post(client, "/api/runs", ADD).status_code == 403
+    assert client.get("/tasks/api/tasks").status_code == 200
+    assert post(client, "/tasks/api/runs", ADD).status_code == 403
     assert queue.take() == []
-    client.get("/api/")  # the page with the documentation carries one
-    answer = post(client, "/api/runs", ADD, headers={"X-CSRFToken": client.cookies["csrftoken"].value})
+    client.get("/tasks/api/")  # the page with the documentation carries one
+    answer = post(client, "/tasks/api/runs", ADD, headers={"X-CSRFToken": client.cookies["csrftoken"].value})
     assert answer.status_code == 202
     assert [message["args"] for message in queue.take()] == [[2, 3]]
 
@@ -128,13 +128,13 @@ def test_a_session_needs_the_csrf_token_to_change_something(queue: Queue) -> Non
 def test_a_session_of_somebody_who_is_no_member_of_staff_may_nothing(client: Client) -> None:
     """403: to log in would not help."""
     client.force_login(User.objects.create_user("ben"))
-    assert client.get("/api/tasks").status_code == 403
+    assert client.get("/tasks/api/tasks").status_code == 403
 
 
 def test_a_wrong_token_beside_a_session_is_a_wrong_token(client: Client) -> None:
     """A program that sends one does not want to be taken for somebody else."""
     client.force_login(member("anna"))
-    assert client.get("/api/tasks", headers={"Authorization": "Bearer 1.x"}).status_code == 401
+    assert client.get("/tasks/api/tasks", headers={"Authorization": "Bearer 1.x"}).status_code == 401
 
 
 def test_only_a_hash_of_the_token_is_kept_and_nothing_of_it_is_logged(
@@ -145,7 +145,7 @@ def test_only_a_hash_of_the_token_is_kept_and_nothing_of_it_is_logged(
     secret = token.partition(".")[2]
     caplog.set_level(logging.DEBUG)
     for header in (f"Bearer {token}", f"Token {token}", f"Bearer {token}x"):
-        Client(headers={"Authorization": header}).get("/api/tasks")
+        Client(headers={"Authorization": header}).get("/tasks/api/tasks")
     assert secret not in caplog.text
     assert secret not in str(ApiToken.objects.values())
 
@@ -184,14 +184,16 @@ def test_the_command_makes_no_token_for_what_is_no_number_of_days(days: str) -> 
 
 def test_the_documentation_is_for_members_of_staff(client: Client, token: str) -> None:
     """A stranger gets to the log-in; its scripts are files of the site."""
-    for path in ("/api/", "/api/openapi.json"):
+    for path in ("/tasks/api/", "/tasks/api/openapi.json"):
         assert client.get(path).status_code == 302
     client.force_login(User.objects.get(username="anna"))
-    page = client.get("/api/").content.decode()
+    page = client.get("/tasks/api/").content.decode()
     assert "/static/ninja/swagger-ui-bundle.js" in page
     assert "//cdn" not in page
-    paths = client.get("/api/openapi.json").json()["paths"]
-    assert {"/api/tasks", "/api/runs", "/api/runs/{run_id}", "/api/runs/{run_id}/rerun"} <= set(paths)
+    paths = client.get("/tasks/api/openapi.json").json()["paths"]
+    assert {"/tasks/api/tasks", "/tasks/api/runs", "/tasks/api/runs/{run_id}", "/tasks/api/runs/{run_id}/rerun"} <= set(
+        paths
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -202,10 +204,10 @@ def test_the_documentation_is_for_members_of_staff(client: Client, token: str) -
 def test_a_task_is_sent_with_what_was_asked_for(anna_api: Client, queue: Queue) -> None:
     """202, with the address where to see what becomes of it."""
     body = {"task": "app.tasks.add", "args": [2], "kwargs": {"y": 3.5}, "priority": 9, "countdown": 60}
-    answer = post(anna_api, "/api/runs", body)
+    answer = post(anna_api, "/tasks/api/runs", body)
     assert answer.status_code == 202
     run_id = answer.json()["id"]
-    assert answer["Location"] == answer.json()["url"] == f"/api/runs/{run_id}"
+    assert answer["Location"] == answer.json()["url"] == f"/tasks/api/runs/{run_id}"
     (message,) = queue.take()
     assert (message["id"], message["task"], message["args"], message["kwargs"]) == (
         *(run_id, "app.tasks.add", [2], {"y": 3.5}),
@@ -241,7 +243,7 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(
     body: Any, status: int, about: str | None, anna_api: Client, queue: Queue
 ) -> None:
     """By the name of the argument, and nothing is sent."""
-    answer = post(anna_api, "/api/runs", body)
+    answer = post(anna_api, "/tasks/api/runs", body)
     assert answer.status_code == status, answer.content
     assert answer.json()["error"]
     if about is not None:
@@ -253,11 +255,11 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(
 def test_a_refusal_is_in_english_whoever_asks(anna_api: Client, queue: Queue) -> None:
     """Pages follow the browser; a program may look for the words."""
     russian = {"Accept-Language": "ru"}
-    assert post(anna_api, "/api/runs", {**ADD, "args": [2]}, headers=russian).json()["error"] == "y: is required"
+    assert post(anna_api, "/tasks/api/runs", {**ADD, "args": [2]}, headers=russian).json()["error"] == "y: is required"
     TaskResult.objects.create(task_id="gone", task_name="app.tasks.gone", status="SUCCESS")
     reason = "There is no task app.tasks.gone any more."
-    assert post(anna_api, "/api/runs/gone/rerun", headers=russian).json()["error"] == reason
-    assert anna_api.get("/api/runs/gone", headers=russian).json()["not_rerunnable"] == reason
+    assert post(anna_api, "/tasks/api/runs/gone/rerun", headers=russian).json()["error"] == reason
+    assert anna_api.get("/tasks/api/runs/gone", headers=russian).json()["not_rerunnable"] == reason
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(
     body: bytes, status: int, anna_api: Client, queue: Queue
 ) -> None:
     """As JSON, with the reason."""
-    answer = anna_api.post("/api/runs", body, content_type="application/json")
+    answer = anna_api.post("/tasks/api/runs", body, content_type="application/json")
     assert answer.status_code == status, answer.content[:300]
     assert answer.json()["error"]
     assert queue.take() == []
@@ -285,8 +287,8 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(
 
 def test_a_run_is_sent_again_with_the_same_arguments(anna_api: Client, queue: Queue) -> None:
     """Under a new id, which names the first one."""
-    first = post(anna_api, "/api/runs", {**ADD, "priority": 7}).json()["id"]
-    answer = post(anna_api, f"/api/runs/{first}/rerun")
+    first = post(anna_api, "/tasks/api/runs", {**ADD, "priority": 7}).json()["id"]
+    answer = post(anna_api, f"/tasks/api/runs/{first}/rerun")
     assert answer.status_code == 202
     second = answer.json()["id"]
     assert [(each["id"], each["args"]) for each in queue.take()] == [(first, [2, 3]), (second, [2, 3])]
@@ -296,51 +298,51 @@ def test_a_run_is_sent_again_with_the_same_arguments(anna_api: Client, queue: Qu
 def test_a_run_of_which_nothing_was_kept_is_not_run_again(anna_api: Client, queue: Queue) -> None:
     """409 with the reason; 404 where nothing is known at all."""
     TaskResult.objects.create(task_id="old", task_name="app.tasks.add", task_args="(2, 3)", status="SUCCESS")
-    answer = post(anna_api, "/api/runs/old/rerun")
+    answer = post(anna_api, "/tasks/api/runs/old/rerun")
     assert answer.status_code == 409
-    assert answer.json()["error"] == anna_api.get("/api/runs/old").json()["not_rerunnable"] != ""
-    assert post(anna_api, f"/api/runs/{uuid()}/rerun").status_code == 404
+    assert answer.json()["error"] == anna_api.get("/tasks/api/runs/old").json()["not_rerunnable"] != ""
+    assert post(anna_api, f"/tasks/api/runs/{uuid()}/rerun").status_code == 404
     assert queue.take() == []
 
 
 def test_a_run_is_revoked(anna_api: Client, queue: Queue) -> None:
     """It says what that did, and the state is the true one at once."""
-    run_id = post(anna_api, "/api/runs", ADD).json()["id"]
-    answer = post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": True})
+    run_id = post(anna_api, "/tasks/api/runs", ADD).json()["id"]
+    answer = post(anna_api, f"/tasks/api/runs/{run_id}/revoke", {"terminate": True})
     assert (answer.status_code, answer.json()["done"]) == (200, "BEFORE_START")
-    assert anna_api.get(f"/api/runs/{run_id}").json()["state"] == "REVOKED"
-    assert post(anna_api, f"/api/runs/{run_id}/revoke").json()["done"] == "WAS_OVER"
-    assert post(anna_api, "/api/runs/unknown/revoke").status_code == 404
-    assert post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": "no"}).status_code == 422
+    assert anna_api.get(f"/tasks/api/runs/{run_id}").json()["state"] == "REVOKED"
+    assert post(anna_api, f"/tasks/api/runs/{run_id}/revoke").json()["done"] == "WAS_OVER"
+    assert post(anna_api, "/tasks/api/runs/unknown/revoke").status_code == 404
+    assert post(anna_api, f"/tasks/api/runs/{run_id}/revoke", {"terminate": "no"}).status_code == 422
 
 
 def test_the_log_has_what_a_revoke_has_done_and_no_more(anna_api: Client, queue: Queue) -> None:
     """What was not started is not terminated, and what was over is neither."""
-    run_id = post(anna_api, "/api/runs", ADD).json()["id"]
+    run_id = post(anna_api, "/tasks/api/runs", ADD).json()["id"]
     for _ in range(2):
-        post(anna_api, f"/api/runs/{run_id}/revoke", {"terminate": True})
+        post(anna_api, f"/tasks/api/runs/{run_id}/revoke", {"terminate": True})
     assert [entry.change_message for entry in history.entries(run_id)] == ["Started.", "Revoked."]
 
 
 def test_a_revoke_that_no_worker_heard_of_is_in_the_log(anna_api: Client) -> None:
     """It is noted: workers that start will know. Without a queue the broker of these tests listens nowhere."""
     Dispatch.objects.create(task_id="waits", name="app.tasks.add", args="[2, 3]", kwargs="{}")
-    assert post(anna_api, "/api/runs/waits/revoke").status_code == 503
+    assert post(anna_api, "/tasks/api/runs/waits/revoke").status_code == 503
     assert [entry.change_message for entry in history.entries("waits")] == ["Revoked."]
 
 
 def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
     """Each run once, the youngest first."""
-    ids = [post(anna_api, "/api/runs", ADD).json()["id"] for _ in range(5)]
-    post(anna_api, "/api/runs", {"task": "app.tasks.daily_report"})
+    ids = [post(anna_api, "/tasks/api/runs", ADD).json()["id"] for _ in range(5)]
+    post(anna_api, "/tasks/api/runs", {"task": "app.tasks.daily_report"})
     cursor: str | None = ""
     found: list[str] = []
     while cursor is not None:
-        page = anna_api.get(f"/api/runs?name=app.tasks.add&size=2&cursor={cursor}").json()
+        page = anna_api.get(f"/tasks/api/runs?name=app.tasks.add&size=2&cursor={cursor}").json()
         found += [each["id"] for each in page["runs"]]
         cursor = page["older"]
     assert found == ids[::-1]
-    assert anna_api.get("/api/runs", {"state": "SUCCESS"}).json()["runs"] == []
+    assert anna_api.get("/tasks/api/runs", {"state": "SUCCESS"}).json()["runs"] == []
     assert len(queue.take()) == 6
 
 
@@ -350,13 +352,13 @@ def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
 )
 def test_a_list_that_cannot_be_is_refused(query: dict[str, Any], anna_api: Client) -> None:
     """With the name of what is wrong."""
-    answer = anna_api.get("/api/runs", query)
+    answer = anna_api.get("/tasks/api/runs", query)
     assert (answer.status_code, list(answer.json()["problems"])) == (422, [f"query.{next(iter(query))}"])
 
 
 def test_the_tasks_are_listed_with_what_they_take(anna_api: Client) -> None:
     """So that a program can make a form of it."""
-    tasks = {task["name"]: task for task in anna_api.get("/api/tasks").json()}
+    tasks = {task["name"]: task for task in anna_api.get("/tasks/api/tasks").json()}
     assert "celery.backend_cleanup" not in tasks
     assert tasks["app.tasks.post_counter_update"]["parameters"] == [
         {"name": "pk", "kind": "int", "required": False, "default": 1, "variadic": ""}
@@ -364,7 +366,7 @@ def test_the_tasks_are_listed_with_what_they_take(anna_api: Client) -> None:
     assert tasks["app.tasks.add"]["description"]
 
 
-@pytest.mark.parametrize("path", ["/api/nothing", "/api/runs/1/nothing"])
+@pytest.mark.parametrize("path", ["/tasks/api/nothing", "/tasks/api/runs/1/nothing"])
 def test_an_address_that_there_is_not(path: str, anna_api: Client) -> None:
     """404: for the second one because there is no run of that id."""
     assert anna_api.get(path).status_code == 404
@@ -372,7 +374,7 @@ def test_an_address_that_there_is_not(path: str, anna_api: Client) -> None:
 
 def test_the_broker_being_away_is_a_503(anna_api: Client) -> None:
     """And nothing is noted as sent. Without a queue the broker of these tests listens nowhere."""
-    answer = post(anna_api, "/api/runs", ADD)
+    answer = post(anna_api, "/tasks/api/runs", ADD)
     assert (answer.status_code, answer.json()) == (503, {"error": "The broker is away, nothing was started."})
     assert not Dispatch.objects.exists()
 
@@ -384,8 +386,8 @@ def test_what_json_cannot_say_is_shown_as_text(anna_api: Client) -> None:
         ("date", '{"__type__": "datetime", "__value__": "2026-03-29T02:30:00+00:00"}'),
     ):
         TaskResult.objects.create(task_id=task_id, task_name="app.tasks.add", status="SUCCESS", result=result)
-    assert anna_api.get("/api/runs/nan").json()["result"] == "nan"
-    assert anna_api.get("/api/runs/date").json()["result"].startswith("2026-03-29T02:30:00")
+    assert anna_api.get("/tasks/api/runs/nan").json()["result"] == "nan"
+    assert anna_api.get("/tasks/api/runs/date").json()["result"].startswith("2026-03-29T02:30:00")
 
 
 AWAY = """
@@ -393,7 +395,7 @@ import json
 from django.test import Client
 
 client = Client(SERVER_NAME="localhost", headers={{"Authorization": "Bearer {token}"}})
-answers = [client.get("/api/runs/1"), client.post("/api/runs/1/revoke", content_type="application/json")]
+answers = [client.get("/tasks/api/runs/1"), client.post("/tasks/api/runs/1/revoke", content_type="application/json")]
 print(json.dumps([[answer.status_code, answer.json()["error"]] for answer in answers]))
 """
 
@@ -435,9 +437,9 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     made = run("python3", "manage.py", "api_token", "anna", "tests", **stack.environment)
     assert made.returncode == 0, made.stderr
     token = made.stdout.strip()
-    first = ask(stack, token, "/api/runs", ADD)
+    first = ask(stack, token, "/tasks/api/runs", ADD)
     assert first.status == 202, first.text
-    long = ask(stack, token, "/api/runs", ADD)
+    long = ask(stack, token, "/tasks/api/runs", ADD)
 
     def shown(answer: Answer) -> Any:
         return ask(stack, token, answer.headers["Location"]).json
@@ -446,7 +448,10 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
     assert stopped.json["done"] == "TERMINATED", stopped.text
     log = f"[entry.change_message for entry in history.entries({long.json['id']!r})]"
-    assert stack.ask(f"import json\nfrom app import history\nprint(json.dumps({log}))") == ["Started.", "Terminated."]
+    assert stack.ask(f"import json\nfrom celeriac.console import history\nprint(json.dumps({log}))") == [
+        "Started.",
+        "Terminated.",
+    ]
     eventually(lambda: shown(long)["state"] == "REVOKED", what="it is stopped")
     eventually(lambda: shown(first)["state"] == "SUCCESS", what="the task has ended")
     again = ask(stack, token, f"{first.headers['Location']}/rerun", {})

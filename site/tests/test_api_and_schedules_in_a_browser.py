@@ -25,8 +25,8 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere_and_starts_a_task(page
     """Its scripts and styles are files of the site, and its button sends the CSRF token of the session."""
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto("/api/")
-    expect(page.get_by_text("/api/runs", exact=True).first).to_be_visible()
+    page.goto("/tasks/api/")
+    expect(page.get_by_text("/tasks/api/runs", exact=True).first).to_be_visible()
     assert [url for url in asked if not url.startswith((site, "data:", "blob:"))] == []
 
     start = page.locator(".opblock-post", has_text="Start a task")

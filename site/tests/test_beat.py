@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celeriac.schedule.scheduler import REMOVED
 from testkit.postgresql import PostgreSQL
 from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from app.schedules import REMOVED
 from processes import SITE, Stack
 
 # Two releases of the same code, but for the schedule.
@@ -116,7 +116,7 @@ def start_on_host(stack: Stack, name: str, process: str, release: str) -> Told:
     told = Told(stack.folder / f"{process}.sock")
     stack.spawn(
         process,
-        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat:DatabaseScheduler"),
+        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat.scheduler:DatabaseScheduler"),
         *("--pidfile=", "--max-interval=1", "--loglevel=info"),
         **{"PYTHONPATH": release, "CELERIAC_CELERY_APP": name, "NOTIFY_SOCKET": str(told.path)},
     )

@@ -8,13 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celeriac import registry
+from celeriac.console import runs, states
 from celeriac.ledger.models import Dispatch
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django_celery_results.models import TaskResult
 
-from app import catalogue, runs, states
 from people import member
 
 pytestmark = pytest.mark.django_db
@@ -155,7 +156,7 @@ def test_what_a_task_was_given_stays_text(staff: Client) -> None:
 def test_every_registered_task_can_be_chosen_and_has_a_form(staff: Client) -> None:
     """With a field for each parameter."""
     chosen = staff.get("/tasks/start/").content.decode()
-    for task in catalogue.registered():
+    for task in registry.registered():
         assert f'href="/tasks/start/{task.name}/"' in chosen
         form = staff.get(f"/tasks/start/{task.name}/").content.decode()
         assert re.findall(r'name="arg-(\w+)"', form) == [parameter.name for parameter in task.parameters]
@@ -275,8 +276,8 @@ def test_priority_and_countdown_are_those_of_the_form(started: Callable[..., Dis
 )
 def test_values_of_variadic_parameters_come_after_the_named_ones(form: dict[str, str], call: Any) -> None:
     """`def task(first, second=0, *rest, flag=None, **named)`."""
-    from app.catalogue import Parameter, Registered
-    from app.forms import StartForm
+    from celeriac.console.forms import StartForm
+    from celeriac.registry import Parameter, Registered
 
     task = Registered(
         "t",

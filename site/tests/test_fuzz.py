@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from celeriac import registry
+from celeriac.console import forms
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import catalogue, forms
 from messages import Queue
 from people import member
 
@@ -23,7 +24,7 @@ lightly = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-TASKS = catalogue.registered()
+TASKS = registry.registered()
 NAMES = sorted({parameter.name for task in TASKS for parameter in task.parameters})
 
 # What is special to somebody on the way: NUL to PostgreSQL, half a character to UTF-8, an envelope to kombu's JSON, a
@@ -102,7 +103,7 @@ def same(one: Any, other: Any) -> bool:
 @given(body=bodies())
 def test_the_api_sends_exactly_what_was_asked_for_or_nothing(body: Any, anna: Client, queue: Queue) -> None:
     """202 and one message with these arguments, or a refusal with a reason and none."""
-    answer = anna.post("/api/runs", json.dumps(body), content_type="application/json")
+    answer = anna.post("/tasks/api/runs", json.dumps(body), content_type="application/json")
     messages = queue.take()
     if answer.status_code == 202:
         (message,) = messages
@@ -120,7 +121,7 @@ def test_the_api_sends_exactly_what_was_asked_for_or_nothing(body: Any, anna: Cl
 
 @lightly
 @given(body=st.one_of(st.binary(max_size=60), values.map(json.dumps).map(str.encode)))
-@pytest.mark.parametrize("path", ["/api/runs", "/api/runs/1/revoke", "/api/runs/1/rerun"])
+@pytest.mark.parametrize("path", ["/tasks/api/runs", "/tasks/api/runs/1/revoke", "/tasks/api/runs/1/rerun"])
 def test_the_api_bears_any_body(path: str, body: bytes, anna: Client, queue: Queue) -> None:
     """Whatever its type is said to be."""
     for content_type in ("application/json", "application/x-www-form-urlencoded", "text/plain"):
@@ -138,8 +139,12 @@ def test_the_api_bears_any_address(text: str, query: dict[str, str], anna: Clien
     """Ids, filters, cursors."""
     path = quote(text, safe="/", errors="replace")
     asked = {name: value.encode(errors="replace").decode() for name, value in query.items()}
-    assert anna.get("/api/runs", asked).status_code in {200, 422}
-    for answer in (anna.get(f"/api/runs/{path}"), anna.post(f"/api/runs/{path}/rerun"), anna.get(f"/api/{path}")):
+    assert anna.get("/tasks/api/runs", asked).status_code in {200, 422}
+    for answer in (
+        anna.get(f"/tasks/api/runs/{path}"),
+        anna.post(f"/tasks/api/runs/{path}/rerun"),
+        anna.get(f"/tasks/api/{path}"),
+    ):
         assert answer.status_code in {200, 302, 404, 405, 422}, (path, answer.content)
     assert queue.take() == []
 
@@ -149,7 +154,7 @@ def filled_in(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
     """What a browser sends of a form that starts a task: texts, one for each field that somebody filled in."""
     name, _, kwargs = draw(calls())
     fields = {}
-    for parameter in catalogue.find(name).parameters:
+    for parameter in registry.find(name).parameters:
         if parameter.name in kwargs:
             value = kwargs[parameter.name]
             as_text = isinstance(value, str) and (parameter.kind != "json" or draw(st.booleans()))
@@ -174,14 +179,14 @@ def test_the_form_sends_exactly_what_was_filled_in_or_nothing(
         return
     (message,) = messages
     assert (message["task"], message["args"]) == (name, [])
-    for parameter in catalogue.find(name).parameters:
+    for parameter in registry.find(name).parameters:
         text = fields.get(forms.PREFIX + parameter.name)
         sent = message["kwargs"].get(parameter.name, parameter.default)
         assert means(parameter, text, sent), (parameter, text, sent)
     assert anna.get(answer["Location"]).status_code == 200
 
 
-def means(parameter: catalogue.Parameter, text: str | None, sent: Any) -> bool:
+def means(parameter: registry.Parameter, text: str | None, sent: Any) -> bool:
     """Say whether a value is what a field of this kind says; None for a field that was not there."""
     match parameter.kind:
         case "bool":

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celeriac.console import graphs, samples
+from celeriac.console.models import Sample
 from celeriac.ledger.models import Counter, Dispatch
 from django.test import Client
 from django_celery_results.models import TaskResult
 
-from app import graphs, samples
-from app.models import Sample
 from people import member
 from processes import Stack
 
@@ -33,7 +33,7 @@ def numbers(series: str) -> dict[datetime, float]:
 
 
 COUNT = """
-from app.samples import queue_lengths
+from celeriac.console.samples import queue_lengths
 from app.tasks import add
 print(queue_lengths())
 for priority in (0, 5, 9):

@@ -3,10 +3,10 @@
 import threading
 
 import pytest
+from celeriac.probe import Probe
 from testkit.ports import free_port
 from testkit.waiting import eventually
 
-from app.health import Probe
 from processes import Stack, Visitor
 
 
@@ -21,7 +21,8 @@ def test_health_is_green_while_everything_answers(stranger: Visitor) -> None:
 def test_without_its_broker_the_site_says_so_and_recovers_by_itself(idle_stack: Stack) -> None:
     """Health names what is away, nothing is started; then the first try works again.
 
-    A worker that has a task when it loses Redis may end itself (Celery 5.7). On a host it does not: `celeriac.keeping`.
+    A worker that has a task when it loses Redis may end itself (Celery 5.7). On a host it does not:
+    `celeriac.worker.reconnect`.
     """
     stack, anna = idle_stack, Visitor(idle_stack.url)
     anna.log_in()

@@ -17,7 +17,7 @@ import json
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django_celery_results.models import TaskResult
-from app import runs
+from celeriac.console import runs
 from celeriac.ledger.models import Dispatch
 
 def fill(first, last):

@@ -65,7 +65,7 @@ print(json.dumps([run_id, time.time()]))
 
 OUTCOMES = """
 import json
-from app import runs
+from celeriac.console import runs
 page = runs.page(name="app.tasks.send_email", size=50)
 print(json.dumps({run.args[0]: [run.state, run.error, run.sent_by] for run in page.runs}))
 """
@@ -118,8 +118,9 @@ def test_the_request_is_answered_before_the_first_of_ten_is_sent_and_all_arrive(
 )
 def test_what_is_no_address_is_refused(addresses: list[str]) -> None:
     """Before anything is sent; nor can a header be smuggled in."""
+    from celeriac.registry import BadArgumentsError
+
     from app import mail
-    from app.catalogue import BadArgumentsError
 
     with pytest.raises(BadArgumentsError) as caught:
         mail.start(addresses)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis as redis_client
+from celeriac.console import broker, runs, tokens
 from celeriac.transport.parking import PARKED, unreadable
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
@@ -16,7 +17,6 @@ from django_celery_results.models import TaskResult
 from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from app import broker, runs, tokens
 from conftest import BROKER_DATABASE
 from messages import Queue
 from people import member
@@ -140,10 +140,10 @@ def test_a_program_releases_a_run_by_the_api(client: Client, parked: str, queue:
     """Once, and it is in the log."""
     token = tokens.create(member("anna"), "tests")
     answers = [
-        client.post(f"/api/runs/{parked}/release", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)
+        client.post(f"/tasks/api/runs/{parked}/release", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)
     ]
     assert [answer.status_code for answer in answers] == [202, 404]
-    assert answers[0].json() == {"id": parked, "url": f"/api/runs/{parked}"}
+    assert answers[0].json() == {"id": parked, "url": f"/tasks/api/runs/{parked}"}
     assert [message["id"] for message in queue.take()] == [parked]
     assert LogEntry.objects.get().change_message == "Released, to run again."
 
@@ -200,7 +200,7 @@ def test_one_that_is_not_parked_keeps_no_other_from_being_released(parked: str, 
 
 STARTED = """
 import json, time
-from app import runs
+from celeriac.console import runs
 from django_celery_results.models import TaskResult
 run_id = runs.start("app.tasks.add", [2, 3])
 deadline = time.monotonic() + 120

@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from celeriac.console import tokens
 from celeriac.ledger.models import Dispatch
+from celeriac.ledger.permissions import CHANGE, START, VIEW
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from app import tokens
-from app.permissions import CHANGE, START, VIEW
 from messages import Queue
 from people import member
 
@@ -39,15 +39,15 @@ CONSOLE = [
     ("post", "/tasks/a/release/", CHANGE),
 ]
 API = [
-    ("get", "/api/", VIEW),
-    ("get", "/api/openapi.json", VIEW),
-    ("get", "/api/tasks", VIEW),
-    ("get", "/api/runs", VIEW),
-    ("get", "/api/runs/a", VIEW),
-    ("post", "/api/runs", START),
-    ("post", "/api/runs/a/rerun", START),
-    ("post", "/api/runs/a/revoke", CHANGE),
-    ("post", "/api/runs/a/release", CHANGE),
+    ("get", "/tasks/api/", VIEW),
+    ("get", "/tasks/api/openapi.json", VIEW),
+    ("get", "/tasks/api/tasks", VIEW),
+    ("get", "/tasks/api/runs", VIEW),
+    ("get", "/tasks/api/runs/a", VIEW),
+    ("post", "/tasks/api/runs", START),
+    ("post", "/tasks/api/runs/a/rerun", START),
+    ("post", "/tasks/api/runs/a/revoke", CHANGE),
+    ("post", "/tasks/api/runs/a/release", CHANGE),
 ]
 EVERYTHING = pytest.mark.parametrize(("method", "path", "needed"), [*CONSOLE, *API])
 
@@ -65,7 +65,7 @@ def ask(user: User, method: str, path: str) -> Any:
     client.force_login(user)
     if method == "get":
         return client.get(path)
-    if path.startswith("/api/"):
+    if path.startswith("/tasks/api/"):
         return client.post(path, json.dumps({"task": "app.tasks.add", "args": [2, 3]}), "application/json")
     return client.post(path, {"arg-x": "2", "arg-y": "3", "x": "2", "y": "3"})
 
@@ -113,10 +113,11 @@ def addresses(patterns: list[Any], prefix: str = "") -> set[str]:
 def test_no_address_is_left_out_of_these_tests() -> None:
     """One that is new has to be decided on."""
     known = {
-        path.lstrip("/").replace("/a/", "/<text:run_id>/").replace("app.tasks.add", "<text:name>")
+        path.lstrip("/").replace("/a/", "/<celeriac-text:run_id>/").replace("app.tasks.add", "<celeriac-text:name>")
         for _, path, _ in CONSOLE
     }
     known |= {path.lstrip("/").replace("runs/a", "runs/<path:run_id>") for _, path, _ in API}
+    known.add("tasks/api/<celeriac-text:address>")  # says to everybody that there is nothing
     below = {path for path in addresses(get_resolver().url_patterns) if path.startswith(("tasks/", "api/"))}
     assert below - known == set()
 
@@ -126,7 +127,7 @@ def test_a_token_is_worth_what_its_user_may(permission: str, status: int, queue:
     """And not more."""
     token = tokens.create(member("ben", permission), "tests")
     program = Client(headers={"Authorization": f"Bearer {token}"})
-    answer = program.post("/api/runs", json.dumps({"task": "app.tasks.add", "args": [2, 3]}), "application/json")
+    answer = program.post("/tasks/api/runs", json.dumps({"task": "app.tasks.add", "args": [2, 3]}), "application/json")
     assert answer.status_code == status
     assert len(queue.take()) == (status == 202)
 

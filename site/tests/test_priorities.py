@@ -5,14 +5,14 @@ import pickle
 from bisect import bisect
 
 import pytest
+from celeriac import priorities
 
 from processes import Stack
-from TimeOut import priorities
 
 FLOOD = """
 import json, time
 from django_celery_results.models import TaskResult
-from app import runs
+from celeriac.console import runs
 from app.tasks import simple_function
 
 low = [simple_function.apply_async(("low",), priority=0).id for _ in range(500)]
@@ -87,7 +87,7 @@ def test_a_retry_keeps_its_priority(worker_stack: Stack) -> None:
     """It is sent again with what its message had: nothing is turned round twice."""
     worker_stack.start_worker("--concurrency=1")
     state, priority = worker_stack.ask(
-        "import json, time\nfrom app import runs\n"
+        "import json, time\nfrom celeriac.console import runs\n"
         "run_id = runs.start('app.tasks.succeeds_later', [1, 0.1], priority=8)\n"
         "deadline = time.monotonic() + 120\n"
         "while not (run := runs.find(run_id)).is_over and time.monotonic() < deadline: time.sleep(0.05)\n"

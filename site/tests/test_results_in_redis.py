@@ -5,7 +5,7 @@ from testkit.ports import free_port
 from processes import run
 
 ENQUEUE = """
-from app.enqueue import BrokerAwayError, enqueue
+from celeriac.enqueue import BrokerAwayError, enqueue
 from app.tasks import add
 try:
     enqueue(add, 1, 2)

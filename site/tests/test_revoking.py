@@ -15,7 +15,7 @@ from processes import PASSWORD, Stack
 PRELUDE = """
 import json, time
 from concurrent.futures import ThreadPoolExecutor
-from app import runs
+from celeriac.console import runs
 
 def wait_for(run_id, state, seconds=60):
     deadline = time.monotonic() + seconds

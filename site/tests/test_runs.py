@@ -9,6 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celeriac import registry
+from celeriac.console import revocations, runs
+from celeriac.console.models import Revocation
+from celeriac.enqueue import BrokerAwayError
+from celeriac.ledger import retention
 from celeriac.ledger.models import Dispatch
 from celery import current_app, shared_task
 from django.conf import LazySettings
@@ -21,9 +26,7 @@ from kombu import Queue
 from testkit.ports import free_port
 from testkit.redis import Redis
 
-from app import catalogue, checks, dispatch, runs
-from app.enqueue import BrokerAwayError
-from app.models import Revocation
+from app import checks
 from app.tasks import add, simple_function
 
 pytestmark = pytest.mark.django_db
@@ -123,14 +126,14 @@ def test_what_is_not_ours_is_not_listed_and_a_retry_only_once(queue: Messages) -
     current_app.send_task("celeriac.ping")
     assert not runs.page().runs
     sent = add.apply_async((1, 2), countdown=30, priority=7)
-    (row,) = dispatch.ours()
+    (row,) = runs.ours()
     assert row.eta is not None and 25 < (row.eta - timezone.now()).total_seconds() <= 30
     retry: Any = add.apply_async  # Celery's types do not know what its own `retry` gives
     retry((1, 2), task_id=sent.id, retries=1)
-    (row,) = dispatch.ours()
+    (row,) = runs.ours()
     assert (row.name, row.retries, row.args, row.kwargs) == ("app.tasks.add", 1, "[1, 2]", "{}")
     add.apply_async((3, 4), task_id=sent.id)
-    (row,) = dispatch.ours()
+    (row,) = runs.ours()
     assert (row.name, row.retries, row.args, row.kwargs) == ("app.tasks.add", 0, "[3, 4]", "{}")
 
 
@@ -175,7 +178,7 @@ def test_arguments_that_are_not_to_be_kept_are_nowhere(queue: Messages, task: An
     assert "hunter2" not in json.dumps(message.headers)
     run = runs.find(run_id)
     assert (run.args, run.kwargs) == (None, None)
-    assert not catalogue.find("tests.keeps_nothing").keeps_arguments
+    assert not registry.find("tests.keeps_nothing").keeps_arguments
     assert "never stored" in run.not_rerunnable
     with pytest.raises(runs.NotRerunnableError, match="never stored"):
         runs.rerun(run_id)
@@ -241,7 +244,7 @@ def test_a_priority_or_a_countdown_that_cannot_be_is_refused(
     options: dict[str, Any], about: str, queue: Messages
 ) -> None:
     """A task put off for longer than Redis waits would run twice: 1890 s, less the 60 it may run and 30 to stop."""
-    with pytest.raises(catalogue.BadArgumentsError) as caught:
+    with pytest.raises(registry.BadArgumentsError) as caught:
         runs.start("app.tasks.add", [1, 2], **options)
     assert [*caught.value.problems] == [about]
     assert queue.take() is None
@@ -262,7 +265,7 @@ def test_on_rabbitmq_a_countdown_has_to_fit_into_its_consumer_timeout(monkeypatc
 
 def test_old_and_too_many_are_forgotten_with_their_revocations(settings: LazySettings) -> None:
     """By age and by number, the oldest first."""
-    settings.RUNS_EXPIRE = settings.CELERIAC_LEDGER_KEEP_SECONDS = 3600
+    settings.CELERIAC_LEDGER_KEEP_SECONDS = 3600
     settings.CELERIAC_LEDGER_KEEP_ROWS = 5
     now = timezone.now()
     Dispatch.objects.bulk_create(
@@ -271,10 +274,11 @@ def test_old_and_too_many_are_forgotten_with_their_revocations(settings: LazySet
     )
     for number in range(2):
         Revocation.objects.create(task_id=f"{number}", revoked_at=now - timedelta(minutes=90 - 60 * number))
-    assert dispatch.prune(now) == 3
+    assert retention.prune(now) == 3
+    assert revocations.prune(now) == 1
     assert sorted(Dispatch.objects.values_list("task_id", flat=True)) == ["3", "4", "5", "6", "7"]
     assert [row.task_id for row in Revocation.objects.all()] == ["1"]
-    assert dispatch.prune(now) == 0
+    assert retention.prune(now) + revocations.prune(now) == 0
 
 
 # ==================================================================================================
@@ -394,8 +398,8 @@ json_values = st.recursive(
 def test_whatever_is_checked_either_fits_or_is_refused_with_a_reason(args: list[Any], kwargs: dict[str, Any]) -> None:
     """And what fits, Python can call with: two numbers, whatever they are called."""
     try:
-        catalogue.check("app.tasks.add", args, kwargs)
-    except catalogue.BadArgumentsError as error:
+        registry.check("app.tasks.add", args, kwargs)
+    except registry.BadArgumentsError as error:
         assert error.problems and all(error.problems.values())
     else:
         given_ = dict(zip("xy", args, strict=False)) | kwargs
@@ -424,8 +428,8 @@ def test_what_would_reach_the_worker_as_something_else_is_refused(value: Any, ta
 
     task(takes_all)
     for args, kwargs in (([value], {}), ([], {"k": value}), ([[{"deep": value}]], {})):
-        with pytest.raises(catalogue.BadArgumentsError):
-            catalogue.check("tests.takes_all", args, kwargs)
+        with pytest.raises(registry.BadArgumentsError):
+            registry.check("tests.takes_all", args, kwargs)
 
 
 def test_every_kind_of_parameter_is_described(task: Any) -> None:
@@ -440,7 +444,7 @@ def test_every_kind_of_parameter_is_described(task: Any) -> None:
         """
 
     task(takes_much, bind=False)
-    found = catalogue.find("tests.takes_much")
+    found = registry.find("tests.takes_much")
     assert found.description == "Take much."
     described = [(each.name, each.kind, each.required, each.default, each.variadic) for each in found.parameters]
     assert described == [
@@ -452,9 +456,9 @@ def test_every_kind_of_parameter_is_described(task: Any) -> None:
         ("e", "json", False, None, ""),
         ("more", "json", False, None, "**"),
     ]
-    catalogue.check("tests.takes_much", ["x", 1, 2], {"e": [1]})
-    with pytest.raises(catalogue.BadArgumentsError) as caught:
-        catalogue.check("tests.takes_much", [1, True, "x", "y"], {"d": 1, "e": ["x"], "z": 1})
+    registry.check("tests.takes_much", ["x", 1, 2], {"e": [1]})
+    with pytest.raises(registry.BadArgumentsError) as caught:
+        registry.check("tests.takes_much", [1, True, "x", "y"], {"d": 1, "e": ["x"], "z": 1})
     assert caught.value.problems == {
         "a": "is not a text",
         "b": "is not a whole number",
@@ -476,16 +480,16 @@ def test_the_task_itself_is_no_parameter(task: Any) -> None:
 
     task(bound, bind=True)
     task(retried, bind=True, autoretry_for=(OSError,))
-    assert [each.name for each in catalogue.find("tests.bound").parameters] == ["x"]
-    assert [(each.name, each.kind) for each in catalogue.find("tests.retried").parameters] == [("y", "int")]
+    assert [each.name for each in registry.find("tests.bound").parameters] == ["x"]
+    assert [(each.name, each.kind) for each in registry.find("tests.retried").parameters] == [("y", "int")]
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "celery.ping", "celery.chord_unlock", "celeriac.ping", "app.tasks"])
 def test_a_task_that_is_not_the_projects_cannot_be_started(name: str) -> None:
     """Celery's own are among them."""
-    assert name not in [each.name for each in catalogue.registered()]
-    for call in (catalogue.find, runs.start):
-        with pytest.raises(catalogue.UnknownTaskError):
+    assert name not in [each.name for each in registry.registered()]
+    for call in (registry.find, runs.start):
+        with pytest.raises(registry.UnknownTaskError):
             call(name)
 
 

@@ -7,8 +7,11 @@ from zoneinfo import ZoneInfo
 
 import kombu
 import pytest
+from celeriac.console import tokens
+from celeriac.console.models import ApiToken
 from celeriac.ledger.models import Dispatch
 from celeriac.ledger.publishing import NOTED
+from celeriac.schedule import scheduler
 from celery.schedules import crontab
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -20,8 +23,6 @@ from django.utils.formats import date_format
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from pytest_django import DjangoAssertNumQueries
 
-from app import schedules, tokens
-from app.models import ApiToken
 from messages import Queue
 from TimeOut.celery import app
 
@@ -42,7 +43,7 @@ def daily() -> Any:
     """An entry of the code, `daily`."""
     before, app.conf.beat_schedule = app.conf.beat_schedule, {}
     app.conf.beat_schedule = {"daily": {"task": "app.tasks.add", "schedule": crontab("0", "6"), "args": (2, 3)}}
-    schedules.DatabaseScheduler(app)
+    scheduler.DatabaseScheduler(app)
     app.conf.beat_schedule = before
     return PeriodicTask.objects.get(name="daily")
 
@@ -147,7 +148,7 @@ def test_run_now_sends_what_beat_sends(
     PeriodicTask.objects.filter(pk=mine.pk).update(**fields)
     operator.post(LIST, {"action": "run_tasks", "_selected_action": [mine.pk]})
     (by_olga,) = queue.take(where)
-    beat = schedules.DatabaseScheduler(app, lazy=True)
+    beat = scheduler.DatabaseScheduler(app, lazy=True)
     beat.apply_async(beat.Entry(PeriodicTask.objects.get(pk=mine.pk), app=app), advance=False)
     (by_beat,) = queue.take(where)
     assert by_olga["headers"].pop("sent_by") == "olga"
@@ -297,12 +298,12 @@ def test_tokens_are_shown_and_deleted_and_never_made_or_changed(operator: Client
     """A page would have to show a new one, and a changed one would be somebody else's."""
     tokens.create(User.objects.get(username="olga"), "nightly import", days=30)
     row = ApiToken.objects.get()
-    page = operator.get(reverse("admin:app_apitoken_changelist")).content.decode()
+    page = operator.get(reverse("admin:celeriac_console_apitoken_changelist")).content.decode()
     assert "nightly import" in page
     assert date_format(timezone.localtime(row.expires_at), "DATETIME_FORMAT") in page
     assert row.digest not in page
-    assert operator.get(reverse("admin:app_apitoken_add")).status_code == 403
-    change = reverse("admin:app_apitoken_change", args=[row.pk])
+    assert operator.get(reverse("admin:celeriac_console_apitoken_add")).status_code == 403
+    change = reverse("admin:celeriac_console_apitoken_change", args=[row.pk])
     assert operator.post(change, {"purpose": "mine", "user": row.user_id}).status_code == 403
-    operator.post(reverse("admin:app_apitoken_delete", args=[row.pk]), {"post": "yes"})
+    operator.post(reverse("admin:celeriac_console_apitoken_delete", args=[row.pk]), {"post": "yes"})
     assert not ApiToken.objects.exists()

@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from celeriac.schedule import scheduler
+from celeriac.schedule.models import ScheduleDefault
 from celery import signals
 from celery.schedules import crontab
 from django_celery_beat import schedulers as stock
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
-from app import schedules
-from app.models import ScheduleDefault
 from TimeOut.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +35,7 @@ def begin() -> Iterator[Begin]:
     """A function that lets beat begin to send, with these entries in the code; it returns its scheduler."""
     before = app.conf.beat_schedule
 
-    def begin(entries: dict[str, Any], scheduler: Any = schedules.DatabaseScheduler) -> Any:
+    def begin(entries: dict[str, Any], scheduler: Any = scheduler.DatabaseScheduler) -> Any:
         app.conf.beat_schedule = entries
         return scheduler(app)
 
@@ -84,7 +84,7 @@ def test_what_an_operator_changed_survives_the_next_start_of_beat(begin: Begin) 
     assert (entry.queue, entry.priority) == ("slow", 3)
     assert not row("off").enabled
     assert (row("off").interval.every, row("off").crontab) == (3600, None)
-    assert schedules.changed_here(entry, ScheduleDefault.objects.get(name="daily")) == [
+    assert scheduler.changed_here(entry, ScheduleDefault.objects.get(name="daily")) == [
         *("args", "description", "schedule"),
     ]
 
@@ -121,7 +121,7 @@ def test_an_entry_that_is_gone_from_the_code_is_disabled_and_says_so(begin: Begi
     PeriodicTask.objects.update(description="For the accountants.")
     begin({})
     assert not row().enabled
-    assert row().description == f"{schedules.REMOVED}\nFor the accountants."
+    assert row().description == f"{scheduler.REMOVED}\nFor the accountants."
 
     begin({"daily": DAILY})
     assert row().enabled
@@ -132,9 +132,9 @@ def test_an_entry_without_a_schedule_that_is_gone_from_the_code_is_disabled_too(
     """The library refuses to write such a row."""
     begin({"daily": DAILY})
     PeriodicTask.objects.filter(name="daily").update(crontab=None)
-    schedules.disable_all_but({"celery.backend_cleanup"})
+    scheduler.disable_all_but({"celery.backend_cleanup"})
     assert enabled() == {"celery.backend_cleanup"}
-    assert row().description == schedules.REMOVED
+    assert row().description == scheduler.REMOVED
 
 
 def test_who_enables_a_removed_entry_again_is_not_contradicted(begin: Begin) -> None:
@@ -180,7 +180,7 @@ def test_an_entry_that_cannot_be_written_stops_no_other(begin: Begin) -> None:
 
 
 def test_the_stock_scheduler_still_writes_over_an_operators_change(begin: Begin) -> None:
-    """When this fails, django-celery-beat has learnt it, and `app.schedules` can become shorter."""
+    """When this fails, django-celery-beat has learnt it, and `celeriac.schedule.scheduler` can become shorter."""
     begin({"daily": DAILY}, stock.DatabaseScheduler)
     PeriodicTask.objects.filter(name="daily").update(args="[8, 9]")
     begin({"daily": DAILY}, stock.DatabaseScheduler)
@@ -219,7 +219,7 @@ def let_beat_run(
     since: dt.datetime,
     until: dt.datetime,
     minutes: int,
-    scheduler: Any = schedules.DatabaseScheduler,
+    scheduler: Any = scheduler.DatabaseScheduler,
 ) -> None:
     """Let beat tick every so many minutes of a clock that is moved."""
     with time_machine.travel(since, tick=False) as clock:
@@ -273,7 +273,7 @@ def test_a_daily_entry_runs_once_on_the_days_on_which_the_clock_is_changed(
 @pytest.mark.parametrize(
     ("scheduler", "runs"),
     [
-        (schedules.DatabaseScheduler, 4 * 60),
+        (scheduler.DatabaseScheduler, 4 * 60),
         (stock.DatabaseScheduler, 3 * 60),  # when this fails, `_without_skipped_hour` can go
     ],
 )
@@ -313,11 +313,11 @@ def test_the_next_run_is_the_one_that_beat_will_send(begin: Begin) -> None:
     """Also after a missed one, which is not made up for when it is too old."""
     daily(0, 2, "Europe/Berlin", last_run=JUNE)
     with time_machine.travel(JUNE + dt.timedelta(hours=5), tick=False):
-        assert schedules.next_due(row()) == JUNE + dt.timedelta(days=1)
+        assert scheduler.next_due(row()) == JUNE + dt.timedelta(days=1)
     with time_machine.travel(JUNE + dt.timedelta(hours=24, minutes=5), tick=False) as clock:
-        assert schedules.next_due(row()) == dt.datetime.now(UTC)
+        assert scheduler.next_due(row()) == dt.datetime.now(UTC)
         clock.shift(dt.timedelta(hours=2))
-        assert schedules.next_due(row()) == JUNE + dt.timedelta(days=2)
+        assert scheduler.next_due(row()) == JUNE + dt.timedelta(days=2)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_what_is_never_sent_has_no_next_run(change: dict[str, Any]) -> None:
     """Disabled, expired, or sent already."""
     daily(0, 2, "UTC", last_run=JUNE)
     PeriodicTask.objects.update(**change)
-    assert schedules.next_due(row()) is None
+    assert scheduler.next_due(row()) is None
 
 
 @pytest.mark.parametrize(
@@ -345,4 +345,4 @@ def test_what_is_never_sent_has_no_next_run(change: dict[str, Any]) -> None:
 )
 def test_a_schedule_that_would_skip_an_hour_is_known(crontab_of: dict[str, Any], skips: bool) -> None:
     """Hourly or more often, where clocks are changed."""
-    assert schedules.skips_an_hour(CrontabSchedule(minute="*/15", **crontab_of)) is skips
+    assert scheduler.skips_an_hour(CrontabSchedule(minute="*/15", **crontab_of)) is skips

@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "CELERY_TASK_EAGER_PROPAGATES": True,
     "CELERY_TASK_TIME_LIMIT": 30 * 60,
     "CELERY_TASK_SOFT_TIME_LIMIT": 27 * 60,
-    "CELERY_BEAT_SCHEDULER": "app.schedules:DatabaseScheduler",
+    "CELERY_BEAT_SCHEDULER": "celeriac.schedule.scheduler:DatabaseScheduler",
     "CELERY_BEAT_CRON_STARTING_DEADLINE": 3600,
     "CELERY_BEAT_SYNC_EVERY": 1,
     "CELERY_TASK_ALWAYS_EAGER": False,

@@ -1,32 +1,33 @@
 """`manage.py task`, as a script would use it: output, exit codes, and what can happen to a task on both backends."""
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from celeriac.console import runs
+from celeriac.console.management.commands.task import parsed
 from django.core.management import call_command
 from testkit.redis import Redis
 from testkit.waiting import eventually
 
-from app import runs
-from app.management.commands.task import parsed
 from processes import Stack, run
 
 
 @pytest.fixture(params=["django-db", "redis"], scope="module")
 def backend_stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: Redis
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: Redis, tables: Path
 ) -> Iterator[Stack]:
     """A worker, with results in the database and in Redis."""
     redis_server.forget(6)
     variables = {"CELERY_BROKER_URL": redis_server.database(6), "CELERY_RESULT_BACKEND": request.param}
     stack = Stack(tmp_path_factory.mktemp("backend"), redis_server, variables=variables)
-    migrate = stack.manage("migrate", "-v0")
-    assert migrate.returncode == 0, migrate.stderr
+    shutil.copy(tables, stack.folder)
     stack.start_worker("--concurrency=4")
     yield stack
     stack.stop()
@@ -52,7 +53,7 @@ def test_a_task_is_run_and_run_again_from_a_script(backend_stack: Stack) -> None
 
 WHAT_CAN_HAPPEN = """
 import json, time
-from app import runs
+from celeriac.console import runs
 ids = [runs.start(f"app.tasks.{name}", args) for name, args in [
     ("always_fails", ["why"]), ("exceeds_soft_limit", []), ("exceeds_time_limit", []), ("succeeds_later", [1, 1.5]),
     ("simple_function", ["x", True]),
@@ -86,7 +87,7 @@ def test_what_can_happen_to_a_task_is_shown_as_what_it_is(backend_stack: Stack) 
 def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
     """With the arguments that Celery gives, or the log would have a TypeError instead."""
     code = (
-        "import json\nfrom app import runs\n"
+        "import json\nfrom celeriac.console import runs\n"
         "print(json.dumps([runs.start('app.tasks.simple_function', [str(fail), fail]) for fail in (False, True)]))"
     )
     good, bad = backend_stack.ask(code)

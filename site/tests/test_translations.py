@@ -6,13 +6,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from celeriac import registry
+from celeriac.console import graphs, states
 from django.test import Client
 from django.utils import translation
 
-from app import catalogue, graphs, states
 from processes import SITE, run
 
-APP = SITE / "app"
+RUNTIME = SITE.parent / "runtime" / "celeriac"
+# Each app with a catalogue of its own, and what else is translated by it.
+APPS = {
+    "app": (SITE / "app",),
+    "console": (RUNTIME / "console", RUNTIME / "registry.py"),
+    "schedule": (RUNTIME / "schedule",),
+}
+each_app = pytest.mark.parametrize("name", APPS)
 RUSSIAN = Path("locale/ru/LC_MESSAGES")
 
 
@@ -35,10 +43,14 @@ def originals(catalogue: Path) -> set[str]:
     return set(re.findall(r'^msgid(?:_plural)? ("(?:.|\n(?="))*")$', entries(catalogue), re.MULTILINE))
 
 
-def test_every_text_is_translated(tmp_path: Path) -> None:
+@each_app
+def test_every_text_is_translated(name: str, tmp_path: Path) -> None:
     """Of the code and the templates as they are now, and no text is kept that is gone."""
+    app, *others = APPS[name]
     copy = tmp_path / "app"
-    shutil.copytree(APP, copy, ignore=shutil.ignore_patterns("__pycache__", "locale"))
+    shutil.copytree(app, copy, ignore=shutil.ignore_patterns("__pycache__", "locale"))
+    for other in others:
+        shutil.copy(other, copy)
     (copy / "locale").mkdir()
     extracted = run(
         *("sh", "-c", f"cd {copy} && python3 {SITE}/manage.py makemessages --locale=ru --no-location --verbosity=0"),
@@ -46,20 +58,22 @@ def test_every_text_is_translated(tmp_path: Path) -> None:
     )
     assert extracted.returncode == 0, extracted.stderr
     fresh = originals(copy / RUSSIAN / "django.po")
-    assert len(fresh) > 100
-    kept = APP / RUSSIAN / "django.po"
+    assert len(fresh) > (100 if name == "console" else 5)
+    kept = app / RUSSIAN / "django.po"
     assert originals(kept) == fresh
     assert entries(kept, "--untranslated") == ""
     assert entries(kept, "--only-fuzzy") == ""
     assert entries(kept, "--only-obsolete") == ""
 
 
-def test_the_compiled_file_is_that_of_the_texts(tmp_path: Path) -> None:
+@each_app
+def test_the_compiled_file_is_that_of_the_texts(name: str, tmp_path: Path) -> None:
     """`django-admin compilemessages` was run after the last change."""
+    kept = APPS[name][0] / RUSSIAN
     compiled = tmp_path / "django.mo"
-    check = ["msgfmt", "--check-format", "--output-file", str(compiled), str(APP / RUSSIAN / "django.po")]
+    check = ["msgfmt", "--check-format", "--output-file", str(compiled), str(kept / "django.po")]
     assert subprocess.run(check, capture_output=True, text=True, check=False).stderr == ""
-    assert compiled.read_bytes() == (APP / RUSSIAN / "django.mo").read_bytes()
+    assert compiled.read_bytes() == (kept / "django.mo").read_bytes()
 
 
 @pytest.mark.django_db
@@ -96,8 +110,8 @@ def test_the_states_are_explained_in_russian() -> None:
 )
 def test_a_number_in_a_refusal_has_its_word_in_the_right_form(task: str, text: str) -> None:
     """One word after 1, another after 2."""
-    with translation.override("ru"), pytest.raises(catalogue.BadArgumentsError, match=text):
-        catalogue.check(f"app.tasks.{task}", [1, 2, 3, 4], {})
+    with translation.override("ru"), pytest.raises(registry.BadArgumentsError, match=text):
+        registry.check(f"app.tasks.{task}", [1, 2, 3, 4], {})
 
 
 @pytest.mark.django_db

@@ -76,10 +76,10 @@ def zoneless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "TIME_ZONE": ZONE.key,
         "CELERY_BROKER_URL": redis.database(broker),
     }
-    scheduler = "app.schedules:DatabaseScheduler"
+    scheduler = "celeriac.schedule.scheduler:DatabaseScheduler"
     if request.param == "postgresql":
         variables["DATABASE_URL"] = request.getfixturevalue("postgresql_server").create(f"zoneless_{uuid4().hex}")
-        scheduler = "celeriac.beat:DatabaseScheduler"
+        scheduler = "celeriac.beat.scheduler:DatabaseScheduler"
     with site_of(Stack(folder, redis, variables=variables)) as stack:
         assert stack.ask("from django.conf import settings; print(int(settings.USE_TZ))") == 0
         stack.ask(SCHEDULE)
@@ -114,7 +114,7 @@ def started(anna: Visitor, task: str, **more: Any) -> str:
 
 def run_of(anna: Visitor, run_id: str) -> Any:
     """Return what the API has of a run."""
-    answer = anna.ask(f"/api/runs/{run_id}")
+    answer = anna.ask(f"/tasks/api/runs/{run_id}")
     assert answer.status == 200, answer.text
     return answer.json
 
@@ -143,14 +143,21 @@ def test_every_page_and_address_answers(zoneless: Stack, anna: Visitor) -> None:
     later = started(anna, "app.tasks.always_fails", countdown="600")
     assert zoneless.manage("api_token", "anna", "a test", "--days=3").returncode == 0
     tables = (
-        "app/post app/dailyreport app/apitoken django_celery_beat/periodictask django_celery_beat/crontabschedule"
-        " django_celery_beat/clockedschedule django_celery_results/taskresult"
+        "app/post app/dailyreport celeriac_console/apitoken django_celery_beat/periodictask"
+        " django_celery_beat/crontabschedule django_celery_beat/clockedschedule django_celery_results/taskresult"
     )
     paths = [
         *("/", "/health/", "/tasks/", "/tasks/?state=SUCCESS&name=app.tasks.daily_report", "/tasks/graphs/"),
         *("/tasks/start/", "/tasks/start/app.tasks.add/", "/tasks/emails/"),
         *(f"/tasks/{run}/{what}" for run in (run_id, later) for what in ("", "revoke/", "terminate/")),
-        *("/api/", "/api/openapi.json", "/api/tasks", "/api/runs", f"/api/runs/{later}", "/admin/"),
+        *(
+            "/tasks/api/",
+            "/tasks/api/openapi.json",
+            "/tasks/api/tasks",
+            "/tasks/api/runs",
+            f"/tasks/api/runs/{later}",
+            "/admin/",
+        ),
         *(f"/admin/{table}/" for table in tables.split()),
         *(f"/admin/{table}/1/change/" for table in tables.split()),
         "/admin/django_celery_beat/periodictask/add/",
@@ -222,18 +229,23 @@ def test_the_schedule_is_shown_and_sent_at_its_times(zoneless: Stack, anna: Visi
 
 def run_id_of(anna: Visitor) -> str:
     """Return the id of any run."""
-    return str(anna.ask("/api/runs?size=1").json["runs"][0]["id"])
+    return str(anna.ask("/tasks/api/runs?size=1").json["runs"][0]["id"])
+
+
+SAMPLES = """
+import json
+from celeriac.console.models import Sample
+print(json.dumps([str(sample.minute) for sample in Sample.objects.all()]))
+"""
 
 
 def test_graphs_show_this_hour(zoneless: Stack, anna: Visitor) -> None:
     """What is measured is of the minutes that have just been, and stands under their hours."""
-    assert ended(anna, started(anna, "app.tasks.measure"))["state"] == "SUCCESS"
+    zoneless.ask("from celeriac.console.tasks import measure; print(int(measure.delay() is not None))")
+    eventually(lambda: zoneless.ask(SAMPLES), what="numbers")
     page = anna.ask("/tasks/graphs/")
     assert page.status == 200
-    code = (
-        "from app.models import Sample; import json; print(json.dumps([str(s.minute) for s in Sample.objects.all()]))"
-    )
-    assert is_now_there(max(zoneless.ask(code)))
+    assert is_now_there(max(zoneless.ask(SAMPLES)))
     titles = [int(hour) for hour in re.findall(r"<title>(\d\d):\d\d · ", page.text)]
     assert titles
     assert titles[-1] in {(datetime.now(ZONE) - back).hour for back in (timedelta(), timedelta(hours=1))}

@@ -64,7 +64,6 @@ class Workshop:
                 copy_file(path, source / "probe" / name)
             append(source / "TimeOut/settings.py", 'INSTALLED_APPS += ["probe"]')
             append(source / "TimeOut/urls.py", 'urlpatterns += [path("probe/", include("probe.urls"))]')
-            replace(source / "TimeOut/urls.py", "from django.urls import path", "from django.urls import include, path")
             replace(source / "probe/late.py", '"base"', f'"{source.name}"')
         for edit in edits:
             edit(source)

@@ -8,7 +8,8 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
@@ -35,6 +36,23 @@ class Answer:
 def basic(name: str, password: str) -> dict[str, str]:
     """Return the header of a log-in as Flower wants it."""
     return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
+
+
+def is_slowed(attempt: Callable[[int], Answer], attempts: int) -> bool:
+    """Say whether one of many attempts is answered with 429.
+
+    Several are under way at a time, as those of a program that guesses: one after the other, on a busy computer, they
+    may come no faster than nginx lets them.
+
+    Args:
+        attempt: makes one; takes its number.
+        attempts: how many there are at most.
+    """
+    with ThreadPoolExecutor(16) as people:
+        for first in range(0, attempts, 100):
+            if any(answer.status == 429 for answer in people.map(attempt, range(first, first + 100))):
+                return True
+    return False
 
 
 @dataclass

@@ -28,10 +28,11 @@ def test_exit_status_is_passed_on(person: Host) -> None:
     assert person.run("site-manage shell --command 'raise SystemExit(7)'").rc == 7
 
 
-@pytest.mark.parametrize("word", ["$HOME", "a${HOME}b", "$$", "%h", "\\x41", "'\"`", "", "a\n\n"])
-def test_an_argument_is_passed_on_as_it_is(person: Host, word: str) -> None:
-    """A name that `sqlmigrate` does not know is repeated by it."""
-    assert f"'{word}'" in person.run("site-manage sqlmigrate %s 1", word).stderr
+def test_an_argument_is_passed_on_as_it_is(person: Host) -> None:
+    """Names that `showmigrations` does not know are repeated by it, each in a sentence of its own."""
+    words = ["$HOME", "a${HOME}b", "$$", "%h", "\\x41", "'\"`", "", "a\n\n"]
+    said = person.run(f"site-manage showmigrations {' '.join(['%s'] * len(words))}", *words).stderr
+    assert [word for word in words if f"label '{word}'." not in said] == []
 
 
 def test_standard_input_is_passed_on(person: Host) -> None:

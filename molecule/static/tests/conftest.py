@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from ansible import module_utils
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
+from module_utils.site_options import Site
 from preflight.bundle import Bundle, read_bundle
 from preflight.check import problems_of
 from preflight.inventory import Inventory
@@ -52,6 +55,28 @@ CHOICES = "---\nsite_domain: www.mysite.test\n"
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Site:
+    """What a module is given about a site whose folders are this test's."""
+    return Site(
+        root=tmp_path,
+        owner=pwd.getpwuid(os.getuid()).pw_name,
+        group=grp.getgrgid(os.getgid()).gr_name,
+        environment_files=(),
+        processes=(),
+        socket=tmp_path / "gunicorn.sock",
+        monitor_socket=tmp_path / "flower.sock",
+        domain="www.mysite.test",
+        health_path="/health/",
+        token="token",
+        monitor_username="admin",
+        monitor_password="password",
+        beat_seconds=20,
+        timeout=1,
+        kept=5,
+    )
 
 
 @pytest.fixture(scope="session")

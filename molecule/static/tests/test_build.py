@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils import site_build, site_processes, systemd
 from ansible.module_utils.site_build import OWN, Build, Releases
+from module_utils.site_options import Shipment, Site
+
+RELEASE = "0123456789ab"
+SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", {})
 
 
-class Module:
-    """What `Build` asks of Ansible's module: its parameters, and to run commands.
+class Commands:
+    """What `Releases` runs its commands with.
 
     Attributes:
         run: the commands, each with the files that the release had then.
@@ -22,14 +27,8 @@ class Module:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.run: list[tuple[str, list[str]]] = []
-        self.params = {
-            "release": "0123456789ab",
-            "lock_file": "requirements.txt",
-            "uv_requirements": "uv==1.0",
-            "origin": {},
-        }
 
-    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+    def __call__(self, command: list[str]) -> tuple[int, str, str]:
         """Run a command on this computer."""
         self.run.append((command[0], sorted(path.name for path in self.folder.glob("releases/*/*"))))
         if command[0] == "systemd-run":
@@ -39,16 +38,15 @@ class Module:
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """The module of a deploy into a folder."""
-    return Module(tmp_path)
+def commands(tmp_path: Path) -> Commands:
+    """The commands of a deploy into a folder."""
+    return Commands(tmp_path)
 
 
 @pytest.fixture
-def build(tmp_path: Path, module: Module) -> Any:
+def build(known: Site, commands: Commands) -> Any:
     """A release that is about to be built below the folder."""
-    site = {"root": str(tmp_path), "owner": os.getuid(), "group": os.getgid(), "environment_files": []}
-    return Build(module, Releases(module, site))
+    return Build(Releases(commands, known), RELEASE, SHIPMENT)
 
 
 def test_a_uv_that_others_could_not_run_is_mended(tmp_path: Path, build: Any) -> None:
@@ -98,17 +96,17 @@ def test_a_cache_is_emptied_of_much_that_no_release_has(
     assert installed.stat().st_size == 300_000
 
 
-def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, module: Module, build: Any) -> None:
+def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, commands: Commands, build: Any) -> None:
     release = tmp_path / "releases/0123456789ab"
     (release / "app").mkdir(parents=True)
     build.prepare()
-    command, files = module.run[-1]
+    command, files = commands.run[-1]
     assert command == "sync"
     assert files == ["app"]
     assert (release / "release.json").exists()
 
 
-def test_a_release_for_another_python_is_made_anew(tmp_path: Path, module: Module, build: Any) -> None:
+def test_a_release_for_another_python_is_made_anew(tmp_path: Path, build: Any) -> None:
     """As after an upgrade of the host to the next Debian."""
     releases = build._releases
     release = tmp_path / "releases/0123456789ab"
@@ -120,8 +118,7 @@ def test_a_release_for_another_python_is_made_anew(tmp_path: Path, module: Modul
     assert not releases.is_made(release.name)
     archive = tmp_path / "archive.tar"
     subprocess.run(["tar", "--create", f"--file={archive}", "--files-from=/dev/null"], check=True)
-    module.params["archive"] = str(archive)
-    Build(module, releases).fetch()
+    Build(releases, RELEASE, replace(SHIPMENT, archive=archive)).fetch()
     assert not (release / "venv").exists()
 
 

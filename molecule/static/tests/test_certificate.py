@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.site_errors import CertificateError
 from ansible.module_utils.site_report import _of_the_certificate, certificate_end
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -151,7 +152,7 @@ def test_host_keeps_the_pair_that_it_has(tmp_path: Path, case: str) -> None:
     assert given(tmp_path, RIGHT, key_text(), NAME, ALIAS)
     before = files(tmp_path)
 
-    with pytest.raises(RuntimeError, match=words):
+    with pytest.raises(CertificateError, match=words):
         given(tmp_path, certificate, key, NAME, ALIAS)
 
     assert files(tmp_path) == before
@@ -216,7 +217,7 @@ def test_pair_of_two_files_becomes_one(tmp_path: Path) -> None:
 
 
 def test_openssl_that_fails_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="could not make"):
+    with pytest.raises(CertificateError, match="could not make"):
         made(run, ["a name\nof two lines"])
 
 

@@ -13,7 +13,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "deploy.environment"
-        self.choices = Choices([str(self._file)], folder / "prepared")
+        self.choices = Choices([self._file], folder / "prepared")
 
     def choose(self, name: str, password: str, level: str = "WARNING") -> None:
         """Write the file, as the role `site_host` does."""

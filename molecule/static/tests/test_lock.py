@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from module_utils.site_lock import HeldError, began, locked
+from ansible.module_utils.site_claim import began
+from ansible.module_utils.site_errors import HeldError
+from ansible.module_utils.site_lock import locked
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from module_utils.site_lock import NOTE, claim, computer, connection, lives, process
+from module_utils.site_claim import NOTE, claim, computer, connection, lives, process
 from stack.play import Play
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,7 +69,7 @@ def test_a_run_that_has_ended_is_replaced_and_no_other(note: Path, other: subpro
 def test_a_run_of_another_computer_lives_as_long_as_its_connection(
     note: Path, other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("module_utils.site_lock.connection", lambda: process(other.pid))
+    monkeypatch.setattr("module_utils.site_claim.connection", lambda: process(other.pid))
     assert claim(note, run("theirs", 1, "elsewhere")) is None
     mine = run("mine", os.getpid(), "here")
     held = claim(note, mine)
@@ -108,7 +108,7 @@ def test_the_connection_is_found_among_the_ancestors(tmp_path: Path) -> None:
     assert connection() == [] or lives(connection())
     server = tmp_path / "sshd-session"
     server.symlink_to("/bin/sh")
-    program = "from module_utils.site_lock import connection; import os; print(connection()[0], os.getppid())"
+    program = "from module_utils.site_claim import connection; import os; print(connection()[0], os.getppid())"
     words = f"{sys.executable} -c '{program}'; :"
     done = subprocess.check_output([server, "-c", words], env={"PYTHONPATH": str(ROOT / "plugins")}, text=True)
     found, parent = done.split()

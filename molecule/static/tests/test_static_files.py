@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible.module_utils import site_build
 from ansible.module_utils.site_build import Releases
+from module_utils.site_options import Site
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 
 
 @pytest.fixture
-def releases(tmp_path: Path) -> Releases:
+def releases(known: Site) -> Releases:
     """The folders of a host, still without a release."""
-    site: dict[str, Any] = {"root": str(tmp_path), "owner": "nobody", "group": "nobody", "environment_files": []}
-    made = Releases(None, site)
+    made = Releases(lambda command: (0, "", ""), known)
     for folder in (made.folder, made.static, made.immutable):
         folder.mkdir(parents=True)
     return made

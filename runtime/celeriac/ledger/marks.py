@@ -21,8 +21,8 @@ from django.db.models import F
 from django.db.utils import InterfaceError, OperationalError
 
 from celeriac import clock, forks
-from celeriac.database import private_connection
-from celeriac.ledger.models import Counter, Dispatch
+from celeriac.ledger.models import NOT_MARKED, Counter, Dispatch
+from celeriac.postgresql import private_connection
 
 # Also how exact the times are, so that many marks are alike.
 FLUSH_SECONDS = 0.25
@@ -142,7 +142,7 @@ class Ledger(threading.Thread):
                 raise
             except Exception as error:
                 _log.warning("A mark of task [%s] is dropped: %r", heard[0][0][0], error)
-                self._counted["not_marked"] += 1
+                self._counted[NOT_MARKED] += 1
             del heard[0]
 
     def _write(self, heard: list[tuple[_Key, _Mark]]) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Task, current_app
-from celery.app.amqp import AMQP
 from celery.signals import before_task_publish
 from django.db import connections, router
 from django.db.utils import InterfaceError, OperationalError
@@ -23,8 +22,9 @@ from django.utils import timezone
 from kombu.utils import json
 
 from celeriac import clock, ids
+from celeriac.internals import Sender, wrap_sender
 from celeriac.ledger import bounded
-from celeriac.ledger.models import Counter, Dispatch
+from celeriac.ledger.models import NOT_NOTED, Counter, Dispatch
 
 # Headers of a message, beside Celery's own. The first says which publication of its task id it is,
 # and so whose the marks of a worker are; the sender may give the others: a user's name, and the id
@@ -47,8 +47,7 @@ def connect() -> None:
     """Have every task noted that this process sends."""
     before_task_publish.connect(_note, dispatch_uid="celeriac.ledger")
     ids.refuse_longer_than(Dispatch._meta.get_field("task_id").max_length or 0)
-    amqp: Any = AMQP
-    amqp._create_task_sender = _forgetting(amqp._create_task_sender)
+    wrap_sender(_forgetting)
 
 
 def forget(task_id: str, publication: str, *, kept: bool) -> None:
@@ -210,27 +209,22 @@ def _bring() -> None:
     with _lock:
         number, _unnoted = _unnoted, 0
     try:
-        bounded.write(_alias(), partial(Counter.add, "not_noted", number))
+        bounded.write(_alias(), partial(Counter.add, NOT_NOTED, number))
     except Exception:
         with _lock:
             _unnoted += number
 
 
-def _forgetting(create: Any) -> Any:
-    """Return `AMQP._create_task_sender` with senders that forget what they could not send."""
+def _forgetting(send: Sender) -> Sender:
+    """Return a sender that forgets what it could not send."""
 
-    def create_task_sender(amqp: Any) -> Any:
-        send = create(amqp)
+    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+        try:
+            return send(producer, name, message, **options)
+        except BaseException:
+            headers = message.headers
+            if publication := headers.get(NOTED):
+                forget(headers["id"], publication, kept=bool(headers.get("retries")))
+            raise
 
-        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            try:
-                return send(producer, name, message, **options)
-            except BaseException:
-                headers = message.headers
-                if publication := headers.get(NOTED):
-                    forget(headers["id"], publication, kept=bool(headers.get("retries")))
-                raise
-
-        return send_task_message
-
-    return create_task_sender
+    return send_task_message

@@ -9,12 +9,12 @@ from django.utils import timezone
 
 from celeriac import clock
 from celeriac.entries import enabled, fault, schedule
-from celeriac.ledger.models import Counter, Dispatch
+from celeriac.ledger.models import NOT_MARKED, NOT_NOTED, Counter, Dispatch
 
 # What is counted since the journal is there.
 COUNTERS = {
-    "not_noted": "publications whose row could not be written",
-    "not_marked": "starts and ends that no row could take",
+    NOT_NOTED: "publications whose row could not be written",
+    NOT_MARKED: "starts and ends that no row could take",
 }
 
 # So late an entry may be: a deploy stops one beat before it starts the next.

@@ -40,7 +40,7 @@ def _noting(base: Any, ledger: Ledger) -> Any:
         @property
         def publication(self) -> str:
             """Which one it is, empty for one that is not in the journal."""
-            return str(self._request_dict.get(NOTED) or "")
+            return str(self.request_dict.get(NOTED) or "")
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:
             super().on_accepted(pid, time_accepted)

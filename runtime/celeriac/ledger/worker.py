@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import signals
 
+from celeriac.extension import ConsumerExtension, WorkerExtension, install
 from celeriac.ledger import requests, retention
 from celeriac.ledger.marks import Ledger
 from celeriac.ledger.models import Dispatch
@@ -19,20 +20,18 @@ def connect() -> None:
 
 def _install(instance: Any, **_: Any) -> None:
     """Add the parts before Celery puts the worker together (celery/worker/worker.py, 5.7)."""
-    instance.app.steps["worker"].add(Noting)
-    instance.app.steps["consumer"].add(Writing)
+    install(instance.app, (Noting, Writing))
 
 
-class Noting(bootsteps.StartStopStep):
+class Noting(WorkerExtension):
     """Lets the requests of the worker's tasks be noted, and forgets what is old.
 
     Celery starts the consumer, which asks for their classes, after all other steps of a worker. The
     first processes of the pool are there before the threads.
     """
 
-    requires = ("celery.worker.components:Pool",)
-
     def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
         worker.celeriac_ledger = self._ledger = Ledger(worker.hostname)
 
     def start(self, worker: Any) -> None:
@@ -42,13 +41,8 @@ class Noting(bootsteps.StartStopStep):
         Pruning(Job("the journal", Dispatch, retention.prune)).start()
 
 
-class Writing(bootsteps.StartStopStep):
+class Writing(ConsumerExtension):
     """Waits in the end for what is being written."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
 
     def shutdown(self, consumer: Any) -> None:
         """Write what is left: the pool has ended."""

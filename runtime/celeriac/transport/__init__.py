@@ -2,7 +2,9 @@
 
 It takes the place of kombu's transport for ``redis://``, ``rediss://``, ``sentinel://`` and Redis
 on a unix socket. All that lies in Redis is as kombu has it: workers with kombu's own transport,
-Flower and tools share the queues.
+Flower and tools share the queues. It is made of subclasses of kombu's, and so it touches kombu's
+private parts itself; for all else there is `celeriac.internals`. It knows nothing of Celery's
+worker, which is told and tells by `celeriac.worker.deliveries`.
 
 ======================  ===========================================================================
 `~.transports`          what takes the place of kombu's, and the event loop that carries it
@@ -14,7 +16,6 @@ Flower and tools share the queues.
 `~.identity`            which process that is, and whether another is dead
 `~.recovery`            what did not end goes back to its queue, counted
 `~.parking`             what did not end too often is parked, until somebody releases it
-`~.worker`              what Celery's worker tells, and is told
 `~.scripts`, ``lua/``   what is one step in Redis
 ======================  ===========================================================================
 
@@ -32,7 +33,7 @@ key in Redis                    what it holds
 import os
 
 import kombu
-from kombu import transport
+from kombu import Connection, transport
 
 # The versions whose private parts `channel` was tried with.
 OLDEST, NEWEST = (5, 4), (5, 7)
@@ -60,3 +61,16 @@ def why_not() -> str | None:
     if not OLDEST <= version <= NEWEST:
         return f"kombu {kombu.__version__} is not one of those it was tried with"
     return None
+
+
+def transport_of(connection: Connection) -> str:
+    """Return how the broker is spoken to, in words: by which transport, and why by that.
+
+    Args:
+        connection: to the broker.
+    """
+    if connection.transport.driver_type != "redis":
+        return str(connection.transport.driver_type)
+    if type(connection.transport).__module__.startswith(__name__):
+        return "celeriac"
+    return f"stock: {why_not() or 'the project names a transport of its own'}"

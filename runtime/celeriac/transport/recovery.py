@@ -7,7 +7,7 @@ goes where it goes. One that has not ended so many times is parked instead (`cel
 Whose fault was it? The first end of a worker counts for all that it had. A message that has been
 counted is marked when it begins (`begins`), and from then on only ends of workers that had begun it
 count: what was just waiting beside the culprit stays at one. What was counted twice begins alone
-(`celeriac.transport.worker`): what just ran beside the culprit stays at two.
+(`celeriac.worker.deliveries`): what just ran beside the culprit stays at two.
 """
 
 import json
@@ -127,9 +127,7 @@ class Recovery:
             limit: how many at most.
         """
         keys, prefix = self.keys, self.keys.prefix
-        found = ORPHANS(
-            self._client, keys.index, visibility_timeout, limit, prefix + HOLDERS, prefix + HELD
-        )
+        found = ORPHANS(self._client, keys.index, visibility_timeout, limit, prefix + HOLDERS, prefix + HELD)
         return [bytes_to_str(tag) for tag in found]
 
     def refresh(self) -> None:
@@ -178,9 +176,7 @@ class Recovery:
             _log.warning("%s is gone: %d message(s) of it go back", process, len(tags))
         self._give_back(name, tags, f"{process} ended", "RPUSH", always=False)
 
-    def _give_back(
-        self, name: str, tags: list[str], reason: str, push: str, *, always: bool
-    ) -> None:
+    def _give_back(self, name: str, tags: list[str], reason: str, push: str, *, always: bool) -> None:
         """Give back what a holder has.
 
         Args:
@@ -228,9 +224,7 @@ class Recovery:
             return
         headers = each.message["headers"]
         name, task_id = headers.get("task"), headers.get("id")
-        _log.error(
-            "Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason
-        )
+        _log.error("Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason)
         if self.parks is not None:
             self.parks(each.message, reason, each.unfinished)
 

@@ -28,7 +28,7 @@ from celeriac.ledger.models import Dispatch
 from celeriac.transport import channel as channels
 from celeriac.transport import holder as holders
 from celeriac.transport import identity, parking
-from celeriac.transport.worker import Deliveries, _drop
+from celeriac.worker.deliveries import Deliveries, _drop
 
 QUEUE = "celery"
 OPTIONS = {"lease_seconds": 3600, "deliveries": 2}
@@ -84,9 +84,7 @@ class Pool(BasePool):
     ) -> None:
         """Say that it began."""
         accept_callback(os.getpid(), time.monotonic())
-        self.given = SimpleNamespace(
-            run=lambda: target(*args, **(kwargs or {})), succeed=callback, fail=error_callback
-        )
+        self.given = SimpleNamespace(run=lambda: target(*args, **(kwargs or {})), succeed=callback, fail=error_callback)
 
 
 class Worker:

@@ -1,0 +1,86 @@
+"""What the documentation of several modules shares; `module_utils/site_options.py` has the types."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """`extends_documentation_fragment: [site]`, with `site.transaction` beside it where a module has a transaction."""
+
+    DOCUMENTATION = r"""
+options:
+  site:
+    description: What has to be known about the site on this host, C(site_on_host) in the derived facts.
+    type: dict
+    required: true
+    suboptions:
+      root:
+        description: The folder of all releases.
+        type: path
+        required: true
+      owner:
+        description: The account that owns the releases, builds them and migrates the database.
+        type: str
+        required: true
+      group:
+        description: The group of the accounts that run the processes.
+        type: str
+        required: true
+      environment_files:
+        description: The environment of the steps of a release.
+        type: list
+        elements: path
+        required: true
+      processes:
+        description: The processes that the host runs, by name.
+        type: list
+        elements: str
+        required: true
+      socket:
+        description: Where the web processes accept.
+        type: path
+        required: true
+      monitor_socket:
+        description: Where the monitor accepts.
+        type: path
+        required: true
+      domain:
+        description: The name of the site.
+        type: str
+        required: true
+      health_path:
+        description: The page of the project that answers 200 while the site is well.
+        type: str
+        required: true
+      token:
+        description: The token of the runtime's own pages.
+        type: str
+        required: true
+      monitor_username:
+        description: Name of the log-in to the monitor.
+        type: str
+        required: true
+      monitor_password:
+        description: Password of the log-in to the monitor.
+        type: str
+        required: true
+      beat_seconds:
+        description: How old the last tick of beat may be, in seconds.
+        type: int
+        required: true
+      timeout:
+        description: How long to wait for an answer to be the right one, in seconds.
+        type: int
+        required: true
+      kept:
+        description: How many releases are kept to go back to, the serving one included.
+        type: int
+        required: true
+"""
+
+    TRANSACTION = r"""
+options:
+  by:
+    description: Who does it.
+    type: str
+    required: true
+"""

@@ -1,0 +1,42 @@
+"""What can go wrong in the engine; the message of each says what, for the person who reads the run.
+
+A name ends in `Error`, and begins with what is wrong.
+
+SiteError
+├── CertificateError  a certificate cannot be used, or none can be made
+├── HeldError         somebody else has a lock
+├── ProcessError      a process is not described as it must be
+├── ReleaseError      a step of a release failed
+├── SystemdError      systemctl refused, or a unit did not start
+└── UnhealthyError    an answer is not the right one (yet)
+"""
+
+from __future__ import annotations
+
+
+class SiteError(Exception):
+    """The base of all errors that a module reports as they are."""
+
+
+class CertificateError(SiteError):
+    """A certificate cannot be used, or none can be made."""
+
+
+class HeldError(SiteError):
+    """Somebody else has the lock; the message says who."""
+
+
+class ProcessError(SiteError):
+    """A process is not described as it must be; the message says which, and what mends it."""
+
+
+class ReleaseError(SiteError):
+    """A step failed; the message says which and how."""
+
+
+class SystemdError(SiteError):
+    """systemctl refused, or a unit did not start; the message says why."""
+
+
+class UnhealthyError(SiteError):
+    """An answer is not the right one (yet)."""

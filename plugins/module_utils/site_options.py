@@ -1,0 +1,154 @@
+"""What the modules of a release are given, with its types: read once, passed on frozen.
+
+Nothing has a default here: what is chosen has it in `roles/*/defaults`, what is derived in
+`playbooks/group_vars/all/facts.yml`. The documentation of the options is in `plugins/doc_fragments/site.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Site:
+    """What has to be known about the site on a host: `site_on_host` in the derived facts.
+
+    Attributes:
+        root: the folder of all releases.
+        owner: the account that owns the releases, builds them and migrates the database.
+        group: the group of the accounts that run the processes.
+        environment_files: the environment of the steps of a release.
+        processes: the processes that the host runs, by name.
+        socket: where the web processes accept.
+        monitor_socket: where the monitor accepts.
+        domain: the name of the site.
+        health_path: the page of the project that answers 200 while the site is well.
+        token: what opens the runtime's own pages.
+        monitor_username: the name of the log-in to the monitor.
+        monitor_password: its password.
+        beat_seconds: how old the last tick of beat may be.
+        timeout: how long answers may take to become the right ones, in seconds.
+        kept: how many releases are kept.
+    """
+
+    root: Path
+    owner: str
+    group: str
+    environment_files: tuple[Path, ...]
+    processes: tuple[str, ...]
+    socket: Path
+    monitor_socket: Path
+    domain: str
+    health_path: str
+    token: str = field(repr=False)
+    monitor_username: str
+    monitor_password: str = field(repr=False)
+    beat_seconds: int
+    timeout: int
+    kept: int
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Site:
+        """Return what the option `site` of a module says."""
+        site = params["site"]
+        paths = {name: Path(site[name]) for name in ("root", "socket", "monitor_socket")}
+        lists = {
+            "environment_files": tuple(map(Path, site["environment_files"])),
+            "processes": tuple(site["processes"]),
+        }
+        return cls(**{**site, **paths, **lists})
+
+
+@dataclass(frozen=True)
+class Drill:
+    """A rehearsal: a transaction fails after a step.
+
+    Attributes:
+        step: the step; empty for no rehearsal.
+        how: "kill" and "stop" are what happens to its process; empty for an error.
+    """
+
+    step: str = ""
+    how: str = ""
+
+    @classmethod
+    def from_text(cls, text: str) -> Drill:
+        """Return the rehearsal that is written as `STEP` or `STEP:HOW`."""
+        step, _, how = text.partition(":")
+        return cls(step, how)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a transaction is to do.
+
+    Attributes:
+        kind: "deploy" or "rollback".
+        release: which release; empty for a rollback to the one before.
+        by: who does it.
+        drill: a rehearsal.
+    """
+
+    kind: str
+    release: str
+    by: str
+    drill: Drill = field(default_factory=Drill)
+
+    @classmethod
+    def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
+        """Return the order of a module of this kind."""
+        return cls(kind, params["release"], params["by"], Drill.from_text(params.get("drill", "")))
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What a release is made from.
+
+    Attributes:
+        archive: a tar file with the folders `app` and `runtime`; None while it is only asked what is to be done.
+        lock_file: the lock file of the project, relative to its folder.
+        uv_requirements: pinned and hashed requirement lines for uv.
+        origin: what is noted about where it came from.
+    """
+
+    archive: Path | None
+    lock_file: str
+    uv_requirements: str
+    origin: Mapping[str, Any]
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Shipment:
+        """Return what the module `site_release` has."""
+        archive = Path(params["archive"]) if params["archive"] else None
+        return cls(archive, params["lock_file"], params["uv_requirements"], params["origin"])
+
+
+def site_spec() -> dict[str, dict[str, Any]]:
+    """Return the option that says what has to be known about the site."""
+    options: dict[str, dict[str, Any]] = {
+        "root": {"type": "path"},
+        "owner": {"type": "str"},
+        "group": {"type": "str"},
+        "environment_files": {"type": "list", "elements": "path"},
+        "processes": {"type": "list", "elements": "str"},
+        "socket": {"type": "path"},
+        "monitor_socket": {"type": "path"},
+        "domain": {"type": "str"},
+        "health_path": {"type": "str"},
+        "token": {"type": "str", "no_log": True},
+        "monitor_username": {"type": "str"},
+        "monitor_password": {"type": "str", "no_log": True},
+        "beat_seconds": {"type": "int"},
+        "timeout": {"type": "int"},
+        "kept": {"type": "int"},
+    }
+    required = {name: {**option, "required": True} for name, option in options.items()}
+    return {"site": {"type": "dict", "required": True, "options": required}}
+
+
+def order_spec() -> dict[str, dict[str, Any]]:
+    """Return the options that each module with a transaction has."""
+    return {"release": {"type": "str", "required": True}, "by": {"type": "str", "required": True}, **site_spec()}

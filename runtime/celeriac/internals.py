@@ -1,0 +1,190 @@
+"""The private parts of Celery, kombu and billiard that our processes touch: nobody else does.
+
+With another version of these this is the file to read: `PARTS` names what must be there, and a test
+says of each that it is (``tests/test_internals.py``). Beside what the functions here touch it has
+what subclasses of ours override, or have from their base: beat's scheduler, the result backend, and
+the requests of a worker. `celeriac.transport`, which takes the place of kombu's transport for
+Redis, has its own.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from celery import Celery
+from celery.app import trace
+from celery.app.amqp import AMQP
+from kombu.transport.virtual import QoS
+
+# By "module:Class", or the module where it is none of a class; tried with Celery 5.7, kombu 5.7.
+PARTS = {
+    "billiard.pool:ApplyResult": ("_accepted", "correlation_id", "discard"),
+    "billiard.pool:Pool": ("_cache", "_pool"),
+    "celery.app.amqp:AMQP": ("_create_task_sender",),
+    "celery.app.trace": ("LOG_SUCCESS",),
+    "celery.beat:Scheduler": ("_heap", "_is_due_failed", "_ensure_connected"),
+    "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
+    "celery.concurrency.prefork:TaskPool": ("_pool",),
+    "celery.concurrency.thread:TaskPool": ("executor",),
+    "celery.utils.collections:ConfigurationView": ("_to_keys",),
+    "celery.worker.components:Pool": ("_quick_release",),
+    "celery.worker.consumer.consumer:Consumer": (
+        "cancel_active_requests",
+        "create_task_handler",
+        "on_connection_error_after_connected",
+        "on_unknown_task",
+        "perform_pending_operations",
+    ),
+    "celery.worker.consumer.mingle:Mingle": ("send_hello",),
+    "celery.worker.request:Request": ("_apply_result", "_context", "_eta_timer_entry"),
+    "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_schedule"),
+    "django_celery_results.backends.database:DatabaseBackend": ("_store_result",),
+    "kombu.asynchronous.semaphore:LaxBoundedSemaphore": ("_waiting",),
+    "kombu.message:Message": ("_state",),
+    "kombu.messaging:Consumer": ("_active_tags",),
+    "kombu.transport.redis:Channel": ("_brpop_read", "_in_poll", "brpop_timeout"),
+    "kombu.transport.redis:QoS": ("restore_by_tag",),
+    "kombu.transport.virtual.base:QoS": ("_delivered", "_quick_ack"),
+}
+
+Sender = Callable[..., Any]
+
+
+# The app.
+
+
+def wrap_sender(wrap: Callable[[Sender], Sender]) -> None:
+    """Put something around what sends each task, in all apps of this process.
+
+    Celery logs what a handler of `before_task_publish` raises, and sends all the same.
+
+    Args:
+        wrap: is given a sender, and returns another one: ``sender(producer, name, message, …)``.
+    """
+    amqp: Any = AMQP
+    create = amqp._create_task_sender
+    amqp._create_task_sender = lambda self: wrap(create(self))
+
+
+def is_set(app: Celery, name: str) -> bool:
+    """Return whether the project has set something, be it to what it is by default.
+
+    The last of the maps in Celery's settings has the defaults.
+
+    Args:
+        app: of the project.
+        name: of the setting, in lower case.
+    """
+    app.conf.get(name)  # lets the settings be read, if they were not yet
+    conf: Any = app.conf
+    names = conf._to_keys(name)
+    return any(each in settings for settings in conf.maps[:-1] for each in names)
+
+
+def log_success(text: str) -> None:
+    """Have workers say in these words that a task has succeeded; there is no setting for it."""
+    trace.LOG_SUCCESS = text
+
+
+# Messages.
+
+
+def forget(qos: Any, tag: str) -> None:
+    """Let a virtual channel forget a message that is not acknowledged, without asking the server.
+
+    Args:
+        qos: of the channel.
+        tag: of the message.
+    """
+    QoS.ack(qos, tag)
+
+
+def forget_at_once(qos: Any, tag: str) -> None:
+    """Do as `forget` does, also where a subclass of its class would say it to the server."""
+    qos._quick_ack(tag)
+
+
+def remember(qos: Any, message: Any) -> None:
+    """Let a virtual channel have a message that came over another one."""
+    QoS.append(qos, message, message.delivery_tag)
+
+
+def remembered(qos: Any) -> set[str]:
+    """Return the tags of what a virtual channel has given out, and has no acknowledgement of."""
+    return {*qos._delivered}
+
+
+def mark_requeued(message: Any) -> None:
+    """Let nobody acknowledge a message any more, or reject it."""
+    message._state = "REQUEUED"
+
+
+def queue_by_tag(consumer: Any, tag: str | None) -> str:
+    """Return by which queue a consumer of kombu has a tag; "" if by none, as in a drain."""
+    return next((name for name, each in consumer._active_tags.items() if each == tag), "")
+
+
+def read_answer(channel: Any, grace_seconds: float) -> None:
+    """Wait for the answer to a question to Redis that is under way, and take what it brings.
+
+    Args:
+        channel: of whichever broker.
+        grace_seconds: over what the server promises to answer in.
+    """
+    connection = getattr(channel, "_in_poll", None)
+    if connection and connection.can_read(timeout=channel.brpop_timeout + grace_seconds):
+        with suppress(Empty):
+            channel._brpop_read()
+
+
+# The requests of a worker, and its pool. `processes` is billiard's pool.
+
+
+def context(request: Any) -> Any:
+    """Return what a result backend is told of a request."""
+    return request._context
+
+
+def held_until(request: Any) -> Any:
+    """Return the entry of the timer that waits for the ETA of a request, None without one."""
+    return request._eta_timer_entry
+
+
+def job_of(request: Any) -> Any:
+    """Return what the pool has of a request, None for nothing."""
+    return request._apply_result and request._apply_result()
+
+
+def give_back_slot(worker: Any) -> None:
+    """Let a worker with an event loop give its pool another request."""
+    worker._quick_release()
+
+
+def forget_waiting(worker: Any) -> None:
+    """Drop the requests that wait for a free process of the pool."""
+    if getattr(worker, "semaphore", None):
+        worker.semaphore._waiting.clear()
+
+
+def processes_of(pool: Any) -> Any:
+    """Return billiard's pool of processes, None where the pool is of another kind."""
+    processes = getattr(pool, "_pool", None)
+    return processes if hasattr(processes, "outbound_buffer") else None
+
+
+def free(processes: Any) -> int:
+    """Return how many processes have nothing to do."""
+    return len(processes._pool) - len(processes._busy_workers)
+
+
+def begun(processes: Any) -> set[str]:
+    """Return the ids of what was written to a process that has not said yet that it runs it."""
+    return {job.correlation_id for job in processes._cache.values() if not job._accepted}
+
+
+def take_back(processes: Any, jobs: Iterable[Any]) -> None:
+    """Take jobs back that were written to no process yet."""
+    for job in [*jobs]:
+        processes.outbound_buffer.remove(job)
+        job.discard()

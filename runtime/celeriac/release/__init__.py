@@ -1,0 +1,9 @@
+"""What a release goes through before it serves: ``python -m celeriac.release STEP…``.
+
+======================  ===========================================================================
+`~.__main__`            the command, and the table of its steps
+`~.steps`               checks, imports, static files, the first superuser
+`~.migrations`          the schema of the database
+`~.caches`              a check of the project: the Redis of the queue is none of its caches
+======================  ===========================================================================
+"""

@@ -1,0 +1,199 @@
+"""The schema of the default database: brought to this release, or found to fit it.
+
+The steps of `celeriac.release` that deal with migrations. Each returns its outcome in a few words,
+or raises.
+"""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from django.core.management import (
+    BaseCommand,
+    CommandError,
+    call_command,
+    get_commands,
+    load_command_class,
+)
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+
+from celeriac.postgresql import begin_with
+
+# Any number will do as long as every host uses the same: "celeriac" in ASCII.
+MIGRATION_LOCK = int.from_bytes(b"celeriac")
+
+
+class OutOfTime(BaseException):
+    """The time for the migrations is over. No `Exception`: no migration shall catch it."""
+
+
+def migrate() -> str:
+    """Bring the default database to the schema of this release."""
+    lock_timeout = int(os.environ.get("CELERIAC_LOCK_TIMEOUT_SECONDS") or 10)
+    seconds = int(os.environ.get("CELERIAC_MIGRATE_SECONDS") or 600)
+    command = _command()
+    at: list[Any] = []  # the migration that is being applied
+    following = command.migration_progress_callback
+
+    def note(action: str, migration: Any = None, fake: bool = False) -> None:
+        at[:] = [migration] if action == "apply_start" else []
+        following(action, migration, fake)
+
+    command.migration_progress_callback = note
+    with _one_host_at_a_time(lock_timeout, seconds):
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        try:
+            with _at_most(seconds):
+                call_command(command, interactive=False, verbosity=0)
+        except OutOfTime:
+            raise CommandError(_too_long(at, seconds)) from None
+        except Exception as error:
+            if at:
+                error.add_note(f"This was the migration {at[0]}.")
+            raise
+    return f"{len(plan)} migrations applied"
+
+
+def known() -> str:
+    """Find out whether this release knows every migration that the database has.
+
+    A release that does not would meet columns and tables that it does not know: ask before a
+    rollback.
+
+    Raises:
+        CommandError: it does not; with what is in the way, and what removes it.
+    """
+    loader = MigrationLoader(connection)
+    ours = _ours(loader)
+    applied = set(loader.applied_migrations)
+    unknown = sorted(name for name in applied - ours if not _only_squashes(name, ours & applied))
+    if not unknown:
+        return f"all {len(applied)} applied migrations are known to this release"
+    ways = [f"  site-manage migrate {app} {_last_common(loader, app)}" for app in sorted({app for app, _ in unknown})]
+    raise CommandError(
+        "\n".join(
+            [
+                "the database has migrations that this release does not know:",
+                *(f"  {app}.{name}" for app, name in unknown),
+                "Undo them with the release that serves now, which knows them:",
+                *ways,
+                "or leave this release alone, and ship a new one that repairs what is wrong.",
+            ]
+        )
+    )
+
+
+def note() -> str:
+    """Write the names of all migrations that this release knows into `CELERIAC_MIGRATIONS_FILE`.
+
+    From them a rollback sees at once, without starting Django, that nothing is in its way.
+    """
+    names = sorted(f"{app}.{name}" for app, name in _ours(MigrationLoader(None)))
+    Path(os.environ["CELERIAC_MIGRATIONS_FILE"]).write_text(json.dumps(names))
+    return f"{len(names)} migrations are known to this release"
+
+
+def _ours(loader: MigrationLoader) -> set[tuple[str, str]]:
+    """Return the migrations of this release, and those that they replace."""
+    replaced = {old for squash in loader.disk_migrations.values() for old in squash.replaces}
+    return replaced | set(loader.disk_migrations)
+
+
+def _only_squashes(migration: tuple[str, str], common: set[tuple[str, str]]) -> bool:
+    """Say whether a migration that we do not know stands for others that we do.
+
+    Django notes a squash as applied beside all that it replaces. What it replaces is not in the
+    database, but ``squashmigrations`` gives it the name of the last of them.
+    """
+    app, name = migration
+    squash = re.fullmatch(r"\d+\w*?_squashed_(\w+)", name)
+    return squash is not None and (app, squash[1]) in common
+
+
+def _last_common(loader: MigrationLoader, app: str) -> str:
+    """Return the last migration of an app that we know and the database has, or ``zero``."""
+    graph = loader.graph
+    plan = [node for leaf in graph.leaf_nodes(app) for node in graph.forwards_plan(leaf)]
+    common = [name for label, name in plan if label == app and (app, name) in loader.applied_migrations]
+    return common[-1] if common else "zero"
+
+
+def _command() -> Any:
+    """Return the project's own ``migrate`` command, which most often is Django's."""
+    found = get_commands()["migrate"]
+    return found if isinstance(found, BaseCommand) else load_command_class(found, "migrate")
+
+
+def _too_long(at: list[Any], seconds: int) -> str:
+    name = str(at[0]) if at else "migrate"
+    undone = bool(at) and at[0].atomic and connection.features.can_rollback_ddl
+    outcome = "was rolled back" if undone else "what it did until then stays"
+    return f"{name} did not end in {seconds} s (CELERIAC_MIGRATE_SECONDS) and was stopped; {outcome}"
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raise `OutOfTime` inside the block after so many seconds, wherever it is then."""
+
+    def over(*_: object) -> None:
+        if connection.vendor == "postgresql" and connection.connection is not None:
+            with suppress(Exception):  # the server would go on, and keep all its locks
+                connection.connection.cancel()
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _one_host_at_a_time(lock_timeout_seconds: int, seconds: int) -> Iterator[None]:
+    """Hold PostgreSQL's advisory lock for migrations, in a session in which nothing takes for ever.
+
+    Other databases have neither; there it does nothing.
+
+    Args:
+        lock_timeout_seconds: how long a statement of a migration may wait for a lock. Behind a
+            waiting ALTER TABLE every query on that table waits too, and the site stands still.
+        seconds: how long it may take, should nobody be left to cancel it; and how long one host
+            waits for the migrations of another.
+
+    Raises:
+        CommandError: another host took too long.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    connection.close()
+    begin_with(
+        connection.settings_dict["OPTIONS"],
+        lock_timeout=f"{lock_timeout_seconds}s",
+        statement_timeout=f"{seconds}s",
+        # In the middle of a statement the server does not notice that its client was killed: the
+        # statement would go on, and keep its locks and ours. (PostgreSQL 14 and later.)
+        client_connection_check_interval="1s",
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{seconds}s'; SET statement_timeout = 0")
+        try:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        except OperationalError as error:
+            raise CommandError(f"another host has been migrating for {seconds} s: {error}") from error
+        # To what the session began with.
+        cursor.execute("RESET lock_timeout; RESET statement_timeout")
+    try:
+        yield
+    finally:
+        connection.close()  # which gives the lock back

@@ -1,0 +1,11 @@
+"""The web processes: the project's WSGI application, and what a deployment asks them.
+
+======================  ===========================================================================
+`~.wsgi`                what gunicorn serves
+`~.health`              the endpoints under ``/-/celeriac/``
+`~.readiness`           a release is asked for its health before it accepts a request
+`~.warmup`              a process has done once what its requests do
+`~.overdue`             a process with a request that does not end is replaced
+`~.request`             one request from within the process
+======================  ===========================================================================
+"""

@@ -1,0 +1,177 @@
+"""The endpoints under ``/-/celeriac/``, which a deployment asks whether the release works.
+
+=====================================  =====  ====================================================
+request                                       answer, JSON
+=====================================  =====  ====================================================
+``POST /-/celeriac/ping``              202    ``{"id": "<uuid>"}``: a ping task is in the queue
+``GET /-/celeriac/ping/<uuid>``        200    ``{"state": "SUCCESS", "result": {"release": …,
+                                              "hostname": …}}``; the result is null until then
+``GET /-/celeriac/status``             200    ``{"release": …, "applied_migrations": […],
+                                              "unapplied_migrations": […]}``
+``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
+                                              "executed": 20}}, "queues": {"celery": 7},
+                                              "broker": {"transport": "celeriac",
+                                              "memory": 0.02, "parked": 0}}``
+``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
+                                              404 where the project has not installed it
+the broker or the database is away     503    ``{"error": "…"}``
+=====================================  =====  ====================================================
+
+Each needs ``Authorization: Bearer $CELERIAC_HEALTH_TOKEN``. Without the right token, and while
+none is configured, everything here is 404.
+"""
+
+import hmac
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from django.apps import apps
+from django.db import close_old_connections, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from celeriac import parked
+from celeriac.broker import UNREGISTERED, connect, memory, waiting
+from celeriac.project import release
+from celeriac.tasks import PING, Pong
+from celeriac.transport import transport_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PREFIX = "/-/celeriac/"
+
+Answer = tuple[HTTPStatus, dict[str, Any]]
+
+_log = logging.getLogger(__name__)
+
+
+def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer a request whose path begins with `PREFIX` (PEP 3333)."""
+    headers: list[tuple[str, str]] = []
+    route = _route(environ["PATH_INFO"].removeprefix(PREFIX)) if _authorized(environ) else None
+    if route is None:
+        status, content = HTTPStatus.NOT_FOUND, {"error": "not found"}
+    elif environ["REQUEST_METHOD"] != route[0]:
+        headers.append(("Allow", route[0]))
+        status, content = HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"only {route[0]}"}
+    else:
+        status, content = _guarded(lambda: route[1](app))
+    body = json.dumps(content).encode()
+    headers += [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [body]
+
+
+def _authorized(environ: "WSGIEnvironment") -> bool:
+    token = os.environ.get("CELERIAC_HEALTH_TOKEN", "")
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    # A header's text is Latin-1 in WSGI; the comparison takes as long for a near miss as for a far.
+    right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+    return bool(token) and scheme.lower() == "bearer" and right
+
+
+def _route(path: str) -> tuple[str, Callable[[Celery], Answer]] | None:
+    """Return the method and the handler for a path below `PREFIX`."""
+    if path == "ping":
+        return "POST", _send_ping
+    if path == "status":
+        return "GET", _status
+    if path == "workers":
+        return "GET", _workers
+    if path == "ledger" and apps.is_installed("celeriac.ledger"):
+        return "GET", _ledger
+    if match := re.fullmatch(r"ping/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", path):
+        return "GET", lambda app: _read_ping(app, match[1])
+    return None
+
+
+def _guarded(handler: Callable[[], Answer]) -> Answer:
+    """Call a handler; whatever it raises is the finding of a health check: 503.
+
+    These requests pass by Django's handler, which otherwise sees to the database connections.
+    """
+    close_old_connections()
+    try:
+        return handler()
+    except Exception as error:
+        _log.exception("health check failed")
+        return HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        close_old_connections()
+
+
+def _send_ping(app: Celery) -> Answer:
+    """Put a ping task into a queue of the workers, over a connection of its own, closed then.
+
+    ``CELERIAC_PING_QUEUE`` names it where they do not consume the project's default one.
+    The project's policy may retry a publish for minutes; here one attempt must do.
+    """
+    with connect(app) as broker:
+        sent = app.send_task(
+            PING,
+            connection=broker,
+            retry=False,
+            expires=app.tasks[PING].expires,
+            queue=os.environ.get("CELERIAC_PING_QUEUE") or None,
+            # With a result backend on Redis, a publisher subscribes to the result and keeps that
+            # for ever; not so when it ignores the result. The worker obeys the header and stores.
+            ignore_result=True,
+            headers={"ignore_result": False},
+        )
+    return HTTPStatus.ACCEPTED, {"id": sent.id}
+
+
+def _read_ping(app: Celery, task_id: str) -> Answer:
+    """Report a ping. Of any other task no more than its state: its result is not ours to show."""
+    meta = app.backend.get_task_meta(task_id, cache=False)
+    result = meta["result"]
+    is_pong = isinstance(result, dict) and result.keys() == Pong.__annotations__.keys()
+    return HTTPStatus.OK, {"state": meta["status"], "result": result if is_pong else None}
+
+
+def _status(_: Celery) -> Answer:
+    """Report the release, the migrations of the database, and those of the code that it has not."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    unapplied = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    applied = sorted(f"{app}.{name}" for app, name in executor.loader.applied_migrations)
+    return HTTPStatus.OK, {
+        "release": release(),
+        "applied_migrations": applied,
+        "unapplied_migrations": unapplied,
+    }
+
+
+def _workers(app: Celery) -> Answer:
+    """Report what the workers do, what waits in each queue, and how the broker is."""
+    with connect(app) as broker:
+        inspect = app.control.inspect(timeout=1.0, connection=broker)
+        stats, active = inspect.stats() or {}, inspect.active() or {}
+        workers = {
+            name: {"active": len(active.get(name, ())), "executed": sum(found["total"].values())}
+            for name, found in stats.items()
+        }
+        queues = {name: waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
+        about = {
+            "transport": transport_of(broker),
+            "memory": memory(broker),
+            "parked": parked.count(broker),
+        }
+    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about}
+
+
+def _ledger(_: Celery) -> Answer:
+    """Report what the journal has counted, and what it finds missing."""
+    from celeriac.ledger.report import report  # has models, which a project may not have
+
+    return HTTPStatus.OK, report()

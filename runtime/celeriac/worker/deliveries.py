@@ -1,0 +1,226 @@
+"""What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
+
+A pool process that dies leaves a message that did not end: it goes back, and is counted
+(`celeriac.transport.recovery`; on RabbitMQ `celeriac.worker.unfinished`). A task that raises
+MemoryError has failed like any other; Celery would raise it again in the worker, and end that. What
+this process had when it lost its lease, and has not begun, is another worker's: it is dropped here.
+A task that is parked has failed, and its state says so.
+(celery/worker/request.py and strategy.py, 5.7)
+"""
+
+import base64
+import logging
+import weakref
+from collections.abc import Callable
+from functools import cache, partial, wraps
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Celery
+from celery.app.task import Context
+from celery.exceptions import TaskRevokedError
+from celery.states import SUCCESS
+from celery.utils.imports import symbol_by_name
+from celery.worker import state
+from kombu import serialization
+
+from celeriac import internals
+from celeriac.extension import WorkerExtension
+from celeriac.transport import channel as channels
+from celeriac.transport.parking import UNFINISHED
+from celeriac.worker import unfinished
+
+_log = logging.getLogger(__name__)
+
+# What did not end so often runs one at a time, and who waits for that asks again so soon.
+SUSPECT = 2
+ALONE_SECONDS = 0.5
+
+# Those of them that have begun here.
+_suspects: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# The requests of what this process has, by the tags of their messages.
+_requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
+
+
+class TaskMemoryError(Exception):
+    """A task ran out of memory; the worker did not."""
+
+
+class Deliveries(WorkerExtension):
+    """Lets the requests of all tasks tell, before the consumer asks for their classes."""
+
+    def start(self, worker: Any) -> None:
+        """Begin."""
+        telling = cache(partial(_telling, worker))
+        for task in worker.app.tasks.values():
+            task.Request = telling(symbol_by_name(task.Request))
+        channels.on_lost[:] = [partial(_drop, worker)]
+        channels.on_parked[:] = [partial(_fail, worker.app)]
+
+
+def _telling(worker: Any, base: Any) -> Any:
+    class Telling(base):  # Celery's class, or one of the project's own
+        _is_lost = False
+        _unfinished = ""  # why, once it did not end
+
+        def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
+            super().__init__(message, *arguments, **options)
+            _requests[message.delivery_tag] = self
+
+        def __init_subclass__(cls) -> None:
+            """Wrap what Celery defines anew in the class that it makes for each task, for speed."""
+            super().__init_subclass__()
+            if "execute_using_pool" in cls.__dict__:
+                cls.execute_using_pool = _asking(worker, cls.execute_using_pool)
+
+        @property
+        def recovery(self) -> Any:
+            """Where it is told, None on other brokers and where nothing is to be told."""
+            return getattr(self.message.channel, "recovery", None)
+
+        def on_accepted(self, pid: int, time_accepted: float) -> None:
+            _begins(self)
+            super().on_accepted(pid, time_accepted)
+
+        def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
+            error = exc_info.exception
+            error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+            if isinstance(error, MemoryError):
+                exc_info.exception = TaskMemoryError(*error.args)
+            elif isinstance(error, WorkerLostError | SystemExit):
+                self.note_unfinished(error)
+            return super().on_failure(exc_info, *arguments, **options)
+
+        def note_unfinished(self, error: BaseException) -> None:
+            """Note why this did not end; Celery rejects the message a turn of the event loop later.
+
+            What a cold shutdown ends is no fault of the task.
+            """
+            if state.should_terminate:
+                return
+            self._unfinished = str(error) or repr(error)
+            if self.recovery is not None:
+                self.recovery.holder.unfinished[self.message.delivery_tag] = self._unfinished
+
+        def reject(self, requeue: bool = False) -> None:
+            """Put it back, with a count where the broker does not count."""
+            if requeue and self._unfinished and not self.acknowledged and self._is_put_back():
+                # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
+                self.on_reject = lambda log, errors, requeue: self.on_ack(log, errors)
+            super().reject(requeue)
+
+        def _is_put_back(self) -> bool:
+            times = unfinished.put_back(worker.consumer, self, self._unfinished)
+            if unfinished.is_parked(times):
+                _store_failure(worker.app, self.id, internals.context(self), self._unfinished, times)
+            return times > 0
+
+    Telling.__name__ = "Request"
+    return Telling
+
+
+def _asking(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_using_pool(request: Any, pool: Any, **options: Any) -> Any:
+        if request._is_lost:
+            state.task_ready(request)
+            raise TaskRevokedError(request.id)  # the word for "not to be executed"
+        if _is_suspect(request):
+            if any(each in state.reserved_requests for each in _suspects if each is not request):
+                worker.consumer.timer.call_after(ALONE_SECONDS, _try_again, (worker, request))
+                raise TaskRevokedError(request.id)
+            _suspects.add(request)
+        # It may begin at once, and end this process sooner than the pool can say that it began.
+        if _may_begin(pool):
+            _begins(request)
+        return execute(request, pool, **options)
+
+    return execute_using_pool
+
+
+def _is_suspect(request: Any) -> bool:
+    """Return whether a message did not end so often that it runs alone.
+
+    Beside the culprit another one may have begun each time that it ended the worker.
+    """
+    if request.recovery is None:
+        return False
+    return int(request.message.properties.get(UNFINISHED, 0)) >= SUSPECT
+
+
+def _try_again(worker: Any, request: Any) -> None:
+    """Let a message begin that had to wait, if it is still this process's."""
+    is_ours = request.message.delivery_tag in request.recovery.holder.taken
+    if is_ours and not request.acknowledged and state.should_stop is None:
+        worker.consumer.on_task_request(request)
+
+
+def _begins(request: Any) -> None:
+    """Note that a message which did not end before begins."""
+    if UNFINISHED in request.message.properties and request.recovery is not None:
+        request.recovery.begins(request.message.delivery_tag)
+
+
+def _may_begin(pool: Any) -> bool:
+    processes = internals.processes_of(pool)
+    if processes is None:
+        return True
+    return internals.free(processes) > len(processes.outbound_buffer)
+
+
+def _drop(worker: Any, tags: set[str]) -> None:
+    """Drop what has not begun of what is another's."""
+    processes = internals.processes_of(worker.pool)
+    dropped = 0
+    for tag in tags:
+        request = _requests.get(tag)
+        if request is None or request in state.active_requests:
+            continue
+        job = internals.job_of(request)
+        if job is not None:
+            if processes is None or job not in processes.outbound_buffer:
+                continue  # a process of the pool has it already
+            internals.take_back(processes, [job])
+            internals.give_back_slot(worker)
+            state.task_ready(request)
+        request._is_lost = request.acknowledged = True
+        channel = request.message.channel
+        channel.holder.taken.pop(tag, None)
+        internals.forget_at_once(channel.qos, tag)
+        dropped += 1
+    if dropped:
+        _log.warning("%d task(s), not begun when the lease was lost, are dropped here", dropped)
+
+
+def _fail(app: Celery, message: dict[str, Any], reason: str, times: int) -> None:
+    """Store that a task has failed: it is parked."""
+    headers = message.get("headers", {})
+    task_id = headers.get("id")
+    if not task_id:
+        return
+    embed: dict[str, Any] = {}
+    args: Any = None
+    kwargs: Any = None
+    try:
+        body = base64.b64decode(message["body"])
+        args, kwargs, embed = serialization.loads(
+            body,
+            message["content-type"],
+            message["content-encoding"],
+            accept=serialization.prepare_accept_content(app.conf.accept_content),
+        )
+    except Exception:
+        _log.warning("the arguments of [%s], which is parked, cannot be read", task_id)
+    request = Context(headers, args=args, kwargs=kwargs, **(embed or {}))
+    _store_failure(app, task_id, request, reason, times)
+
+
+def _store_failure(app: Celery, task_id: str, request: Any, reason: str, times: int) -> None:
+    error = WorkerLostError(f"{reason}; not ended {times} times, parked")
+    try:
+        if app.backend.get_task_meta(task_id, cache=False)["status"] == SUCCESS:
+            return  # it did end once, and the worker before it could acknowledge that
+        app.backend.mark_as_failure(task_id, error, request=request, store_result=True)
+    except Exception:
+        _log.exception("that task [%s] has failed could not be stored", task_id)

@@ -1,0 +1,62 @@
+"""What a worker has of Redis's messages, it keeps when it loses the connection.
+
+Celery takes them for lost with the connection, and kombu wants to put them back into their queues,
+over a transport that it has just taken apart: then the worker ends with "Unrecoverable error".
+(Consumer.on_connection_error_after_connected in celery/worker, 5.7)
+
+But a message belongs to this process, not to its connection (`celeriac.transport`). So nothing is
+put back over the lost one. Over the next one, what runs is acknowledged when it has ended, and the
+transport gives back, in front of its queue, what this process holds and has forgotten.
+
+What a process of the pool was given in the moment before, and has not said that it runs, may run
+twice: the pool forgets that it gave it (AsynPool.flush), so it goes back, too.
+"""
+
+from functools import partial
+from typing import Any
+
+from celery.worker import state
+
+from celeriac import internals
+from celeriac.extension import ConsumerExtension
+
+
+class Keeping(ConsumerExtension):
+    """Takes what runs from one connection to the next.
+
+    In between the event loop stands still: nothing is acknowledged there.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._running: list[Any] = []  # messages
+        lost = consumer.on_connection_error_after_connected
+        consumer.on_connection_error_after_connected = partial(self._lost, consumer, lost)
+
+    def _lost(self, consumer: Any, go_on: Any, error: Exception) -> None:
+        channel = getattr(consumer.task_consumer, "channel", None)
+        holder = getattr(channel, "holder", None)
+        if holder is not None:
+            requests = [each for each in _going_on(consumer.pool) if not each.acknowledged]
+            self._running = [each.message for each in requests]
+            running = {message.delivery_tag for message in self._running}
+            for each in consumer.connection.transport.channels:
+                each.do_restore = False
+                for tag in internals.remembered(each.qos) - running:
+                    holder.give_up(tag)
+        go_on(error)
+
+    def start(self, consumer: Any) -> None:
+        """Go on over this connection."""
+        channel = consumer.task_consumer.channel
+        while self._running:
+            message = self._running.pop()
+            message.channel = channel
+            internals.remember(channel.qos, message)
+
+
+def _going_on(pool: Any) -> list[Any]:
+    """Return the requests that run, or will without the consumer."""
+    if internals.processes_of(pool) is None:
+        return [*state.reserved_requests]  # a pool of threads has them all
+    return [*state.active_requests]
