@@ -29,8 +29,10 @@ from bench.timing import ROOT, MeasureError
 sys.path.insert(0, str(ROOT / "runtime" / "tests"))
 
 from environment import PROJECT, empty_database, process_environment
-from services import postgresql_server, redis_server
 from supervised import Supervised, supervised
+
+from testkit.postgresql import postgresql_server
+from testkit.redis import redis_server
 
 # Of an environment in which a worker cannot import the runtime.
 WITHOUT_RUNTIME = {"PYTHONPATH": str(PROJECT)}

@@ -129,9 +129,7 @@ def requeue(message: Any) -> None:
     internals.mark_requeued(message)
 
 
-def republish(
-    message: Any, producer: Producer, queue: str, headers: dict[str, Any], **changed: Any
-) -> None:
+def republish(message: Any, producer: Producer, queue: str, headers: dict[str, Any], **changed: Any) -> None:
     """Publish a message once more, unchanged but for its headers.
 
     Args:
@@ -141,9 +139,7 @@ def republish(
         headers: what it has in place of its own.
         changed: other properties, and options of `Producer.publish`.
     """
-    properties = {
-        name: value for name, value in message.properties.items() if name not in _NO_PROPERTIES
-    }
+    properties = {name: value for name, value in message.properties.items() if name not in _NO_PROPERTIES}
     expiration = message.properties.get("expiration")  # in milliseconds, as AMQP has it
     options = {
         "exchange": "",

@@ -113,9 +113,7 @@ def _release_on_rabbitmq(connection: Connection, task_id: str) -> bool:
 
 def _return(connection: Connection, message: Message, queue: str) -> None:
     """Publish a message once more, and wait until the broker has it in a queue."""
-    headers = {
-        name: value for name, value in message.headers.items() if not name.startswith(_LEFT_BEHIND)
-    }
+    headers = {name: value for name, value in message.headers.items() if not name.startswith(_LEFT_BEHIND)}
     options = {**(connection.transport_options or {}), "confirm_publish": True}
     with connection.clone(transport_options=options) as confirming:
         producer = Producer(confirming.default_channel)

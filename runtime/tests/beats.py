@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis as redis_client
-from services import Redis
 from supervised import Supervised, supervised
+from testkit.redis import Redis
 
 from celeriac.beat.status import BeatStatus, Standby
 
@@ -41,9 +41,7 @@ def schedule(seconds: float, count: int = 1) -> dict[str, Any]:
     return {f"entry {number}": entry for number in range(count)}
 
 
-def with_schedule(
-    environment: dict[str, str], entries: dict[str, Any], **settings: Any
-) -> dict[str, str]:
+def with_schedule(environment: dict[str, str], entries: dict[str, Any], **settings: Any) -> dict[str, str]:
     """Return an environment in which the project has these entries, and others, in its settings."""
     # No expiry of results: it would bring an entry of Celery's own, at some hours of the day.
     more = {"CELERY_BEAT_SCHEDULE": entries, "CELERY_RESULT_EXPIRES": None, **settings}

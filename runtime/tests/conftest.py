@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,24 +14,17 @@ from environment import HERE, PROJECT, empty_database, process_environment
 from kombu import pools
 from ledgers import Project, running, with_ledger
 from listening import Waiting
-from services import (
-    PostgreSQL,
-    RabbitMQ,
-    Redis,
-    postgresql_server,
-    rabbitmq_server,
-    redis_server,
-)
+from testkit.endings import end_as_by_ctrl_c
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.rabbitmq import RabbitMQ, rabbitmq_server
+from testkit.redis import Redis, redis_server
 
 # For the tests that call our code in their own process. No such test connects to a broker.
 os.environ["DJANGO_SETTINGS_MODULE"] = "demo.settings"
 os.environ["SQLITE"] = ":memory:"
 sys.path.insert(0, str(PROJECT))
 
-
-def pytest_configure() -> None:
-    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+pytest_configure = end_as_by_ctrl_c
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +90,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with the project's schema, to be copied."""
     directory = tmp_path_factory.mktemp("migrated")
     environment = process_environment(directory, PROJECT)
-    subprocess.run(
-        [sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True)
     return directory / "db.sqlite3"
 
 
@@ -118,9 +108,7 @@ def environment(bare_environment: dict[str, str], migrated: Path, redis: Redis) 
 
 
 @pytest.fixture(scope="session")
-def database_with_ledger(
-    postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def database_with_ledger(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a PostgreSQL database with the schema of the project and the journal, to copy."""
     postgresql_of_the_run.start()
     environment = process_environment(tmp_path_factory.mktemp("ledger"), PROJECT)

@@ -2,12 +2,10 @@
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-from services import PostgreSQL
+from testkit.postgresql import PostgreSQL
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE / "project"
@@ -37,9 +35,7 @@ def process_environment(scratch: Path, project: Path) -> dict[str, str]:
     }
 
 
-def empty_database(
-    postgresql: PostgreSQL, name: str, template: str = "template1"
-) -> dict[str, str]:
+def empty_database(postgresql: PostgreSQL, name: str, template: str = "template1") -> dict[str, str]:
     """Make a database; return what a process needs in its environment to use it.
 
     Args:
@@ -47,8 +43,7 @@ def empty_database(
         name: of the database.
         template: the name of another, which it is a copy of.
     """
-    with postgresql_session(postgresql.environment) as session:
-        session.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    postgresql.create(name, template)
     return {**postgresql.environment, "PGDATABASE": name}
 
 
@@ -78,21 +73,8 @@ def sessions(environment: dict[str, str]) -> int:
     Args:
         environment: as for `postgresql_session`.
     """
-    query = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with postgresql_session(environment) as session:
         row = session.execute(query).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def comes_true(condition: Callable[[], bool], within: float = 60) -> bool:
-    """Wait until a condition is true, at most some seconds; return whether it became so."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

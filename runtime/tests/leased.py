@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import redis as redis_client
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, record
 
 from celeriac.transport.holder import HELD, HOLDERS, LEASE
@@ -23,9 +23,7 @@ FOR_EVER = 600
 ELSEWHERE = {"CELERIAC_BOOT_ID": "00000000-0000-0000-0000-00000000e15e"}
 
 
-def leased(
-    environment: dict[str, str], settings: dict[str, Any] | None = None, **options: Any
-) -> dict[str, str]:
+def leased(environment: dict[str, str], settings: dict[str, Any] | None = None, **options: Any) -> dict[str, str]:
     """Return the environment of a worker with other options of the transport.
 
     Args:

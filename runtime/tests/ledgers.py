@@ -70,9 +70,7 @@ class Project:
             text=True,
         )
 
-    def send(
-        self, *arguments: object, task: str = "sleep", queue: str | None = None, **options: object
-    ) -> str:
+    def send(self, *arguments: object, task: str = "sleep", queue: str | None = None, **options: object) -> str:
         """Send a task of ``work.tasks``, or one by its full name; return its id."""
         (sent,) = self.send_many([arguments], task=task, queue=queue, **options)
         return sent

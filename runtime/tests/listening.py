@@ -32,9 +32,7 @@ class Waiting:
         self.client.sendall(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
 
     @contextmanager
-    def gunicorn(
-        self, environment: dict[str, str], *options: str
-    ) -> Iterator[subprocess.Popen[str]]:
+    def gunicorn(self, environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
         """Run gunicorn on the socket as a unit does, until the block ends."""
         number = self._listener.fileno()
         process = subprocess.Popen(

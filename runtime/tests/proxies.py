@@ -47,9 +47,7 @@ class Proxy:
                     arguments = (pair, source, sink)
                     threading.Thread(target=self._pass, args=arguments, daemon=True).start()
 
-    def _pass(
-        self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket
-    ) -> None:
+    def _pass(self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if id(pair) not in self._swallowed:

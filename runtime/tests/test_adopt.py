@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from environment import postgresql_session
-from services import PostgreSQL, Redis, free_port
 from supervised import supervised
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 from celeriac.configure import BACKEND, configure
@@ -59,9 +61,7 @@ def test_a_backend_on_redis_tries_again(backend: str) -> None:
     assert app.conf.result_backend_max_retries == 7
 
 
-def test_a_task_waits_for_its_results_on_redis(
-    environment: dict[str, str], redis: Redis, tmp_path: Path
-) -> None:
+def test_a_task_waits_for_its_results_on_redis(environment: dict[str, str], redis: Redis, tmp_path: Path) -> None:
     """The read before its start must not fail: it would be acknowledged, and never executed."""
     results = Redis(tmp_path, free_port())
     results.start()

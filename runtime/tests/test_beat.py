@@ -11,7 +11,7 @@ import django
 import pytest
 from beats import HOURLY, beat, overdue, parse_status, schedule, with_schedule
 from django.core.management import call_command
-from services import Redis
+from testkit.redis import Redis
 
 from celeriac.beat.status import BeatStatus
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from beats import arrivals, beat, parse_status, schedule, with_schedule
-from services import Redis
+from testkit.redis import Redis
 
 from celeriac.beat.status import BeatStatus
 
@@ -68,9 +68,7 @@ print(beat_is_late())
 
 def run(code: str, environment: dict[str, str]) -> list[str]:
     """Run code in the project; return the lines that it prints."""
-    asked = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return asked.stdout.splitlines()
 
 
@@ -81,9 +79,7 @@ def faulty(environment: dict[str, str]) -> tuple[dict[str, str], list[str]]:
     return changed, run(ROWS, changed)
 
 
-def test_faulty_rows_are_named_and_the_others_are_sent(
-    faulty: tuple[dict[str, str], list[str]], redis: Redis
-) -> None:
+def test_faulty_rows_are_named_and_the_others_are_sent(faulty: tuple[dict[str, str], list[str]], redis: Redis) -> None:
     environment, names = faulty
     with arrivals(redis) as sends, beat(environment) as running:
         running.waits(lambda: len(sends.of("entry 0")) > 2, "sends of the good entry")
@@ -103,9 +99,7 @@ def status_lines(running: Any) -> list[str]:
     return [line for text in running.notifications.texts() for line in text.splitlines()]
 
 
-def test_a_row_that_is_mended_is_sent(
-    faulty: tuple[dict[str, str], list[str]], redis: Redis
-) -> None:
+def test_a_row_that_is_mended_is_sent(faulty: tuple[dict[str, str], list[str]], redis: Redis) -> None:
     environment, names = faulty
     mend = (
         "import django; django.setup()\n"

@@ -31,9 +31,7 @@ def test_a_status_is_the_documented_line_and_back(status: BeatStatus | Standby, 
     assert parse_status(f"{line}\n") == status
 
 
-@pytest.mark.parametrize(
-    "text", ["", "starting", "standby", "last tick never", "last tick 1790000000"]
-)
+@pytest.mark.parametrize("text", ["", "starting", "standby", "last tick never", "last tick 1790000000"])
 def test_what_is_no_status_of_a_ticking_beat_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the status"):
         parse_status(text)

@@ -5,8 +5,8 @@ import json
 import pytest
 import redis as redis_client
 from django.core.cache.backends.redis import RedisCache
-from services import Redis
 from test_prepare import prepare, refused
+from testkit.redis import Redis
 
 BACKEND = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
 # Of database 0, where the queue is, and of any other.
@@ -14,20 +14,14 @@ DATABASES = (0, 3)
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:6380/0", "localhost:6380/3"])
-def test_a_cache_at_the_redis_of_the_queue_is_refused(
-    bare_environment: dict[str, str], place: str
-) -> None:
+def test_a_cache_at_the_redis_of_the_queue_is_refused(bare_environment: dict[str, str], place: str) -> None:
     queue = {**bare_environment, "BROKER_URL": "redis://127.0.0.1:6380/0"}
     cache = {**BACKEND, "LOCATION": f"redis://site:secret@{place}"}
     result = prepare(queue, "check", MORE_SETTINGS=json.dumps({"CACHES": {"default": cache}}))
-    assert refused(
-        result, "check", "CACHES['default'] is at 127.0.0.1:6380, the Redis of the queue"
-    )
+    assert refused(result, "check", "CACHES['default'] is at 127.0.0.1:6380, the Redis of the queue")
 
 
-@pytest.mark.parametrize(
-    "location", [["redis://127.0.0.1:6381/0", "redis://cache.example.org:6380"], "unique", None]
-)
+@pytest.mark.parametrize("location", [["redis://127.0.0.1:6381/0", "redis://cache.example.org:6380"], "unique", None])
 def test_any_other_cache_passes(bare_environment: dict[str, str], location: object) -> None:
     queue = {**bare_environment, "BROKER_URL": "redis://127.0.0.1:6380/0"}
     cache = {**BACKEND, "LOCATION": location}

@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from environment import comes_true
 from leased import leased
-from services import Redis
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import let_end, record, send, worker
 
 BACKENDS = pytest.mark.parametrize("backend", ["database", "redis"])

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 from celery import Celery
-from environment import comes_true
 from ledgers import ended, running
-from services import Redis
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import worker
 
 from celeriac import forks

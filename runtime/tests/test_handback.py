@@ -8,7 +8,7 @@ import time
 import pytest
 from celery import Celery
 from environment import children
-from services import Redis
+from testkit.redis import Redis
 from workers import POOLS, fill, let_end, messages, record, send, worker
 
 
@@ -33,16 +33,12 @@ def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
             first.process.wait(60)
             assert messages(redis) == (0, 0)
             assert sorted(record(environment)) == sorted(
-                f"{word} {name}"
-                for word in ("began", "ended")
-                for name in ("long", "later", "0", "1", "2")
+                f"{word} {name}" for word in ("began", "ended") for name in ("long", "later", "0", "1", "2")
             )
             assert "long" not in second.log.read_text()
 
 
-def test_the_order_of_what_goes_back_is_kept_and_it_is_in_front(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_the_order_of_what_goes_back_is_kept_and_it_is_in_front(environment: dict[str, str], redis: Redis) -> None:
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": 4})
     with worker({**environment, "MORE_SETTINGS": more}, "--concurrency=1") as first:
         first.told("READY=1")
@@ -117,9 +113,7 @@ def test_a_message_that_redis_still_hands_to_a_stopped_worker_goes_back(
         assert record(environment) == ["began long", "ended long"]
 
 
-def test_a_task_that_a_process_already_has_is_not_given_back(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_task_that_a_process_already_has_is_not_given_back(environment: dict[str, str], redis: Redis) -> None:
     """A pool process gets a task, and is frozen before it has said that it runs it."""
     with worker(environment, "--concurrency=1") as running:
         send(redis, "first", 0)  # so that the process is known to take tasks
@@ -144,9 +138,7 @@ def test_a_task_that_a_process_already_has_is_not_given_back(
         assert messages(redis) == (0, 0)
 
 
-def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(environment: dict[str, str], redis: Redis) -> None:
     with worker({**environment, "SOFT_SHUTDOWN": "2", "CELERIAC_DRAIN_SECONDS": "60"}) as running:
         running.told("READY=1")
         unfinished = send(redis, "endless", 60)

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from proxies import proxy
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 from celeriac.worker import liveness
@@ -85,9 +85,7 @@ def abort(running: Supervised) -> None:
     assert running.process.wait(60) in {-signal.SIGABRT, -signal.SIGSEGV}
 
 
-def replaced(
-    running: Supervised, environment: dict[str, str], broker: Redis, *waiting: str
-) -> None:
+def replaced(running: Supervised, environment: dict[str, str], broker: Redis, *waiting: str) -> None:
     """Wait for the verdict on a worker, replace it, and prove that the next one works.
 
     Args:
@@ -175,9 +173,7 @@ def test_a_half_open_connection_comes_back_by_the_options_of_a_deployed_site(
             assert TRIGGERED not in "".join(running.notifications.texts())
 
 
-def test_a_half_open_connection_that_does_not_come_back_is_found_out(
-    watched: dict[str, str], redis: Redis
-) -> None:
+def test_a_half_open_connection_that_does_not_come_back_is_found_out(watched: dict[str, str], redis: Redis) -> None:
     with (
         proxy(redis.port) as between,
         worker({**watched, "BROKER_URL": f"redis://127.0.0.1:{between.port}/0"}) as running,
@@ -189,9 +185,7 @@ def test_a_half_open_connection_that_does_not_come_back_is_found_out(
         replaced(running, watched, redis)
 
 
-def test_a_worker_is_left_alone_while_its_broker_is_away(
-    watched: dict[str, str], redis: Redis
-) -> None:
+def test_a_worker_is_left_alone_while_its_broker_is_away(watched: dict[str, str], redis: Redis) -> None:
     with worker(watched) as running:
         running_worker(running)
         redis.stop()
@@ -203,13 +197,9 @@ def test_a_worker_is_left_alone_while_its_broker_is_away(
         assert TRIGGERED not in "".join(running.notifications.texts())
 
 
-def test_a_broker_that_swallows_everything_is_away_too(
-    watched: dict[str, str], redis: Redis
-) -> None:
+def test_a_broker_that_swallows_everything_is_away_too(watched: dict[str, str], redis: Redis) -> None:
     with proxy(redis.port) as between:
-        more = {
-            "CELERY_BROKER_TRANSPORT_OPTIONS": {"socket_timeout": 2, "health_check_interval": 2}
-        }
+        more = {"CELERY_BROKER_TRANSPORT_OPTIONS": {"socket_timeout": 2, "health_check_interval": 2}}
         through = {
             **watched,
             "BROKER_URL": f"redis://127.0.0.1:{between.port}/0",
@@ -230,9 +220,7 @@ def test_a_broker_that_swallows_everything_is_away_too(
             assert TRIGGERED not in "".join(running.notifications.texts())
 
 
-def test_workers_that_only_look_as_if_they_hung_are_left_alone(
-    watched: dict[str, str], redis: Redis
-) -> None:
+def test_workers_that_only_look_as_if_they_hung_are_left_alone(watched: dict[str, str], redis: Redis) -> None:
     """Of each kind one, at the same time, with a queue of its own that is not empty."""
 
     def tasks(name: str, number: int, task: str, *arguments: object) -> Callable[[], None]:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from ledgers import Project
-from services import Redis
+from testkit.redis import Redis
 
 FULL = bool(os.environ.get("CELERIAC_FULL"))
 WORKERS = 2

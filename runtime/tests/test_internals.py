@@ -14,9 +14,7 @@ PACKAGE = Path(celeriac.__file__).parent
 INTERNALS = PACKAGE / "internals.py"
 # `celeriac.transport` has its own (`test_transport_versions.py`).
 OTHERS = sorted(
-    path
-    for path in PACKAGE.rglob("*.py")
-    if path != INTERNALS and "transport" not in path.relative_to(PACKAGE).parts
+    path for path in PACKAGE.rglob("*.py") if path != INTERNALS and "transport" not in path.relative_to(PACKAGE).parts
 )
 
 # Private by their names only, or of somebody else: Django's, and Python's.
@@ -64,9 +62,7 @@ def private_in(tree: ast.AST) -> Iterator[str]:
             yield str(name)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(owner, name) for owner, names in PARTS.items() for name in names]
-)
+@pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in PARTS.items() for name in names])
 def test_each_part_is_there(owner: str, name: str) -> None:
     assert name in names_in(owner)
 

@@ -7,7 +7,7 @@ import pytest
 import redis as redis_client
 from environment import sessions
 from listening import HOST, Waiting
-from services import Redis
+from testkit.redis import Redis
 
 # The answer needs what the judge promises: HTTPS, the name, and one process for each question.
 HEALTH = """
@@ -88,9 +88,7 @@ def test_a_release_that_is_not_well_ends_before_it_accepts(
         assert waiting.answer() == "HTTP/1.0 200 OK"
 
 
-def test_a_release_that_does_not_answer_ends_in_time(
-    asked: dict[str, str], waiting: Waiting
-) -> None:
+def test_a_release_that_does_not_answer_ends_in_time(asked: dict[str, str], waiting: Waiting) -> None:
     hangs = {**asked, "CELERIAC_HEALTH_PATH": "/hangs/", "CELERIAC_JUDGE_SECONDS": "1.5"}
     assert verdict(waiting.refused(hangs)).endswith("/hangs/: no answer in 1.5 s")
     # The child was killed: nothing holds the test's socket but the test.
@@ -108,9 +106,7 @@ def test_a_release_that_is_well_serves(asked: dict[str, str], waiting: Waiting) 
 
 
 @pytest.mark.parametrize("value", [None, "", "0"])
-def test_nobody_asks_unless_told_to(
-    asked: dict[str, str], waiting: Waiting, value: str | None
-) -> None:
+def test_nobody_asks_unless_told_to(asked: dict[str, str], waiting: Waiting, value: str | None) -> None:
     del asked["CELERIAC_JUDGE"]
     boot = {**asked, "CELERIAC_HEALTH_PATH": "/broken/"}
     with waiting.gunicorn(boot if value is None else {**boot, "CELERIAC_JUDGE": value}):

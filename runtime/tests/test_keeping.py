@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 from environment import children
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import POOLS, fill, let_end, messages, record, send, worker
 
 ONE = "--concurrency=1"
@@ -82,9 +82,7 @@ def test_what_is_not_started_is_back_in_the_queue_and_runs_once(
         only.waits(lambda: "ended later" in record(kept_environment), "task with a countdown")
         assert time.monotonic() > countdown - 1
         only.waits(lambda: messages(kept_redis) == (0, 0), "no message left")
-    assert record(kept_environment)[2:-2] == [
-        f"{word} {number}" for number in range(3) for word in ("began", "ended")
-    ]
+    assert record(kept_environment)[2:-2] == [f"{word} {number}" for number in range(3) for word in ("began", "ended")]
     assert len(record(kept_environment)) == 10
 
 

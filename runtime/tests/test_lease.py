@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
-from environment import (
-    PROJECT,
-    comes_true,
-    empty_database,
-    postgresql_session,
-    process_environment,
-)
-from services import PostgreSQL, Redis, free_port, postgresql_server
+from environment import PROJECT, empty_database, postgresql_session, process_environment
 from supervised import Supervised
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 
 STANDBY = "standby, another beat holds the lease"
 NO_DATABASE = "standby, the database does not answer"
@@ -31,9 +28,7 @@ def template(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPat
     postgresql_of_the_run.start()
     environment = process_environment(tmp_path_factory.mktemp("template"), PROJECT)
     environment |= empty_database(postgresql_of_the_run, "beat_template")
-    subprocess.run(
-        [sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True)
     return environment["PGDATABASE"]
 
 
@@ -100,7 +95,7 @@ def test_the_server_gives_a_host_up_that_vanished(bare_environment: dict[str, st
     with postgresql_server() as server:
         server.stop()
         options = f"-k {server.directory} -c listen_addresses=127.0.0.1 -p {port}"
-        server._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}")
+        server.run("pg_ctl", "start", "--wait", "--silent", f"--options={options}")
         address = {**server.environment, "PGHOST": "127.0.0.1", "PGPORT": str(port)}
         asked = subprocess.run(
             [sys.executable, "-c", ASKS],
@@ -114,9 +109,7 @@ def test_the_server_gives_a_host_up_that_vanished(bare_environment: dict[str, st
     assert 0 < int(unconfirmed) <= 10_000  # milliseconds
 
 
-def test_the_projects_own_scheduler_lies_under_ours(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_the_projects_own_scheduler_lies_under_ours(environment: dict[str, str], redis: Redis) -> None:
     """It does things the project's way once it has the lease, and leaves the table alone before."""
     own = {"CELERY_BEAT_SCHEDULER": "work.schedulers:Renaming"}
     with arrivals(redis) as sends, beat(with_schedule(environment, schedule(HOURLY))) as old:
@@ -139,11 +132,10 @@ def assert_sent_by_one(environment: dict[str, str], sends: Arrivals) -> None:
     And that `two_speeds` were kept, whoever sent; a slow computer can only make it less often.
     """
     names = ("entry 0", "slow")
-    assert comes_true(
-        lambda: (
-            [len(sends.of(name)) for name in names] == [runs(environment)[name] for name in names]
-        )
-    ), (sends.sends, runs(environment))
+    assert comes_true(lambda: [len(sends.of(name)) for name in names] == [runs(environment)[name] for name in names]), (
+        sends.sends,
+        runs(environment),
+    )
     assert min(gaps(sends.of("slow"))) > 2.5
 
 
@@ -160,9 +152,7 @@ def test_two_beats_send_as_one(environment: dict[str, str], redis: Redis) -> Non
         assert_sent_by_one(environment, sends)
 
 
-def test_a_standby_leaves_the_schedule_alone_until_it_leads(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_standby_leaves_the_schedule_alone_until_it_leads(environment: dict[str, str], redis: Redis) -> None:
     with arrivals(redis) as sends, beat(with_schedule(environment, schedule(HOURLY))) as old:
         old.told("last tick")
         with beat(with_schedule(environment, {**schedule(HOURLY), **two_speeds()})) as new:
@@ -172,9 +162,7 @@ def test_a_standby_leaves_the_schedule_alone_until_it_leads(
             arrived(sends, new, "slow", 1)
 
 
-def test_a_deploy_hands_the_lease_over(
-    environment: dict[str, str], project: Path, redis: Redis
-) -> None:
+def test_a_deploy_hands_the_lease_over(environment: dict[str, str], project: Path, redis: Redis) -> None:
     with (project / "work" / "tasks.py").open("a") as module:
         module.write("import atexit\natexit.register(time.sleep, 8)\n")  # it takes its time to end
     environment = with_schedule(environment, two_speeds())
@@ -230,9 +218,7 @@ def test_the_lease_of_a_killed_beat_is_free(environment: dict[str, str], redis: 
         arrived(sends, stands_by, "entry 0", 5)
 
 
-def test_a_lost_lease_is_noticed_before_the_next_send(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_lost_lease_is_noticed_before_the_next_send(environment: dict[str, str], redis: Redis) -> None:
     with beat(with_schedule(environment, schedule(3))) as running:
         running.told("last tick")
         running.stop()
@@ -262,9 +248,7 @@ def test_beat_outlives_a_restart_of_the_database(
             running.told(NO_DATABASE, times=3)
             stopped = len(sends.sends)
             before = running.notifications.texts().count("WATCHDOG=1")
-            running.waits(
-                lambda: running.notifications.texts().count("WATCHDOG=1") > before + 2, "feeds"
-            )
+            running.waits(lambda: running.notifications.texts().count("WATCHDOG=1") > before + 2, "feeds")
             assert len(sends.sends) == stopped
         finally:
             postgresql.start()
@@ -275,9 +259,7 @@ def test_beat_outlives_a_restart_of_the_database(
     assert runs(environment)["entry 0"] in {len(sends.sends), len(sends.sends) - 1}
 
 
-def test_a_stop_leaves_what_waits_for_the_broker_to_the_next_beat(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_stop_leaves_what_waits_for_the_broker_to_the_next_beat(environment: dict[str, str], redis: Redis) -> None:
     environment = with_schedule(
         environment,
         schedule(HOURLY),
@@ -327,15 +309,11 @@ def make_due(environment: dict[str, str], leads: Supervised) -> None:
     """Let the hourly entry be due, as an operator's edit would."""
     leads.told("last tick")
     with postgresql_session(environment) as session:
-        session.execute(
-            "UPDATE django_celery_beat_periodictask SET last_run_at = now() - interval '2 hours'"
-        )
+        session.execute("UPDATE django_celery_beat_periodictask SET last_run_at = now() - interval '2 hours'")
         session.execute("UPDATE django_celery_beat_periodictasks SET last_update = now()")
 
 
-def test_the_watchdog_is_fed_while_the_broker_is_away(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_the_watchdog_is_fed_while_the_broker_is_away(environment: dict[str, str], redis: Redis) -> None:
     environment = with_schedule(
         {**environment, "WATCHDOG_USEC": "9000000"},
         schedule(1),
@@ -351,17 +329,13 @@ def test_the_watchdog_is_fed_while_the_broker_is_away(
         running.waits(lambda: "is not sent yet" in running.log.read_text(), "attempt to send")
         began = time.monotonic()
         running.told("WATCHDOG=1", times=running.notifications.texts().count("WATCHDOG=1") + 8)
-        assert not any(
-            at > began + 1 and "last tick" in text for at, text in running.notifications.messages
-        )
+        assert not any(at > began + 1 and "last tick" in text for at, text in running.notifications.messages)
     fed = [at for at, text in running.notifications.messages if text == "WATCHDOG=1"]
     assert max(gaps(fed)) < 9  # as systemd would have it
     assert min(gaps(fed)) > 0.89
 
 
-def test_the_watchdog_is_fed_before_the_broker_was_ever_there(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_the_watchdog_is_fed_before_the_broker_was_ever_there(environment: dict[str, str], redis: Redis) -> None:
     redis.stop()
     environment = overdue({**environment, "WATCHDOG_USEC": "3000000"})
     with beat(environment) as running:

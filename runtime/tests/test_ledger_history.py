@@ -45,12 +45,8 @@ STEPS = st.lists(
 @example([publish(), ("start", 0), ("start", 0), ("end", 0)])
 @example([publish(retries=2), *START, *END, publish()])  # a new one under an id that is over
 @example([publish(), ("start", 0), ("end", 0), publish(), FLUSH, ("start", 1)])
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_a_row_says_what_is_true_of_the_last_publication(
-    sender: Project, steps: list[Step]
-) -> None:
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_row_says_what_is_true_of_the_last_publication(sender: Project, steps: list[Step]) -> None:
     published: list[tuple[str, str, int]] = []
     starts: dict[int, int] = {}
     ends: set[int] = set()

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import redis as redis_client
-from environment import TOKEN, comes_true, postgresql_session
+from environment import TOKEN, postgresql_session
 from ledgers import Project, ended, running, with_ledger
-from services import PostgreSQL, Redis, free_port
 from supervised import supervised
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 
 
@@ -148,9 +151,7 @@ def test_who_was_held_up_has_another_session_with_the_database(
         assert before != after
 
 
-def test_who_was_refused_keeps_its_session(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_who_was_refused_keeps_its_session(ledger_environment: dict[str, str], sender: Project) -> None:
     """And with it its locks, say."""
     with locked(ledger_environment):
         before, after = sender.call("work.ledger_help", "send_in_own_session", "it", "50ms")
@@ -223,9 +224,7 @@ def test_a_task_of_somebody_without_the_journal_leaves_nothing(
     assert sender.report()["not_marked"] == 0
 
 
-def test_on_a_developers_computer_celerys_own_command_is_enough(
-    bare_environment: dict[str, str], redis: Redis
-) -> None:
+def test_on_a_developers_computer_celerys_own_command_is_enough(bare_environment: dict[str, str], redis: Redis) -> None:
     """SQLite, and `celery -A demo worker`, which knows nothing of `celeriac.app`."""
     environment = with_ledger({**bare_environment, "BROKER_URL": redis.url})
     command = ["-A", "demo", "worker", "--concurrency=1", "--loglevel=INFO"]
@@ -244,23 +243,16 @@ def test_on_a_developers_computer_celerys_own_command_is_enough(
             only.waits(lambda: rows() == [("it", 1, True)], "start and end")
 
 
-def test_old_rows_are_forgotten_and_those_that_are_too_many(
-    ledger_environment: dict[str, str], redis: Redis
-) -> None:
-    environment = with_ledger(
-        ledger_environment, CELERIAC_LEDGER_KEEP_ROWS=100, CELERIAC_LEDGER_KEEP_SECONDS=3600
-    )
+def test_old_rows_are_forgotten_and_those_that_are_too_many(ledger_environment: dict[str, str], redis: Redis) -> None:
+    environment = with_ledger(ledger_environment, CELERIAC_LEDGER_KEEP_ROWS=100, CELERIAC_LEDGER_KEEP_SECONDS=3600)
     with running(environment) as project:
         old, future = project.send("old", 0), project.send("future", 0, countdown=7 * 24 * 3600)
         waiting = project.send("open", 0)
         project.send_many([()] * 1200, task="nothing")
         with postgresql_session(environment) as session:
+            session.execute("UPDATE celeriac_ledger_dispatch SET ended_at = now() WHERE name LIKE '%nothing'")
             session.execute(
-                "UPDATE celeriac_ledger_dispatch SET ended_at = now() WHERE name LIKE '%nothing'"
-            )
-            session.execute(
-                "UPDATE celeriac_ledger_dispatch SET sent_at = now() - interval '2 hours'"
-                " WHERE task_id = ANY(%s)",
+                "UPDATE celeriac_ledger_dispatch SET sent_at = now() - interval '2 hours' WHERE task_id = ANY(%s)",
                 [[old, future]],
             )
         assert project.call("celeriac.ledger.retention", "prune") == 1101
@@ -299,12 +291,8 @@ def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
         only.waits(lambda: sender.row(sent)["starts"] == 1, "start")
         assert sender.report()["never_ended"] == 0
     with postgresql_session(ledger_environment) as session:
-        session.execute(
-            "UPDATE celeriac_ledger_dispatch SET overdue_at = overdue_at - interval '1 hour'"
-        )
-    sender.call(
-        "work.ledger_help", "make_entries", {"late": 600, "in time": 30, "disabled late": 600}
-    )
+        session.execute("UPDATE celeriac_ledger_dispatch SET overdue_at = overdue_at - interval '1 hour'")
+    sender.call("work.ledger_help", "make_entries", {"late": 600, "in time": 30, "disabled late": 600})
     report = sender.report()
     assert (report["never_ended"], report["beat_is_late"]) == (1, ["late"])
 
@@ -313,9 +301,7 @@ def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
     with supervised("gunicorn", *served, environment=ledger_environment) as gunicorn:
         gunicorn.told("READY=1")
         assert asked(port) == (200, sender.report())
-    with supervised(
-        "gunicorn", *served, environment={**ledger_environment, "MORE_APPS": ""}
-    ) as gunicorn:
+    with supervised("gunicorn", *served, environment={**ledger_environment, "MORE_APPS": ""}) as gunicorn:
         gunicorn.told("READY=1")
         assert asked(port)[0] == 404
 

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 import redis as redis_client
-from environment import comes_true, postgresql_session
+from environment import postgresql_session
 from ledgers import Project, ended, kill
-from services import PostgreSQL, Redis
 from supervised import Supervised
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import POOLS, let_end, messages, record, worker
 
 ONE = "--concurrency=1"
@@ -21,9 +23,7 @@ def closed(running: Supervised, sender: Project) -> None:
 
 
 @POOLS
-def test_starts_and_ends_come_to_the_journal(
-    ledger_environment: dict[str, str], sender: Project, pool: str
-) -> None:
+def test_starts_and_ends_come_to_the_journal(ledger_environment: dict[str, str], sender: Project, pool: str) -> None:
     """Whenever the message is acknowledged."""
     with worker(ledger_environment, f"--pool={pool}") as only:
         late = sender.send("late", task="wait_for_file", time_limit=600)
@@ -40,9 +40,7 @@ def test_starts_and_ends_come_to_the_journal(
     assert sender.report()["doubled"] == 0
 
 
-def test_a_stopping_worker_writes_what_is_left(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_a_stopping_worker_writes_what_is_left(ledger_environment: dict[str, str], sender: Project) -> None:
     """It would not have written it for an hour."""
     with worker(ledger_environment, "--include=work.unhurried") as only:
         sent = sender.send("it", task="wait_for_file")
@@ -56,9 +54,7 @@ def test_a_stopping_worker_writes_what_is_left(
     assert (row["starts"], row["ended_at"] is None) == (1, False)
 
 
-def test_a_task_that_replaces_itself_runs_to_its_end(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_a_task_that_replaces_itself_runs_to_its_end(ledger_environment: dict[str, str], sender: Project) -> None:
     """Under the same id, in the same attempt; its row is that of the other one."""
     with worker(ledger_environment) as only:
         sent = sender.send("it", task="replaced")
@@ -107,9 +103,7 @@ def test_the_end_of_one_does_not_close_another_under_the_same_id(
     assert ended(ledger_environment) == ["first", "second"]
 
 
-def test_a_second_start_runs_and_is_counted(
-    ledger_environment: dict[str, str], sender: Project, redis: Redis
-) -> None:
+def test_a_second_start_runs_and_is_counted(ledger_environment: dict[str, str], sender: Project, redis: Redis) -> None:
     """Of one that has ended already, as far as the journal knows."""
     sent = sender.send("it", task="wait_for_file")
     with worker(ledger_environment, ONE) as only:
@@ -135,22 +129,17 @@ def give_back(redis: Redis) -> None:
             client.hdel("unacked", tag)
 
 
-def test_a_mark_that_cannot_be_written_is_dropped_alone(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_a_mark_that_cannot_be_written_is_dropped_alone(ledger_environment: dict[str, str], sender: Project) -> None:
     """The starts of one task are more than the column takes; what is beside it is written."""
     ids = sender.send_many([(f"{number}", 0) for number in range(20)])
     with postgresql_session(ledger_environment) as session:
-        session.execute(
-            "UPDATE celeriac_ledger_dispatch SET starts = 2147483647 WHERE task_id = %s", [ids[7]]
-        )
+        session.execute("UPDATE celeriac_ledger_dispatch SET starts = 2147483647 WHERE task_id = %s", [ids[7]])
     with worker(ledger_environment) as only:
         only.waits(lambda: sender.report()["not_marked"] > 0, "count")
         others = [task_id for task_id in ids if task_id != ids[7]]
         only.waits(
             lambda: all(
-                row["starts"] == 1 and row["ended_at"]
-                for row in sender.rows("WHERE task_id = ANY(%s)", others)
+                row["starts"] == 1 and row["ended_at"] for row in sender.rows("WHERE task_id = ANY(%s)", others)
             ),
             "the others",
         )
@@ -158,9 +147,7 @@ def test_a_mark_that_cannot_be_written_is_dropped_alone(
 
 
 @pytest.mark.parametrize("limit", [10**12, 10**15])
-def test_a_time_limit_beyond_all_dates_is_none(
-    ledger_environment: dict[str, str], sender: Project, limit: int
-) -> None:
+def test_a_time_limit_beyond_all_dates_is_none(ledger_environment: dict[str, str], sender: Project, limit: int) -> None:
     with worker(ledger_environment) as only:
         sent = sender.send("it", 0, task="early", time_limit=limit)
         closed(only, sender)
@@ -197,17 +184,13 @@ def test_marks_wait_while_the_database_is_away(
     assert sender.row(sent)["ended_at"] < before
 
 
-def test_what_is_kept_is_not_half_written(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_what_is_kept_is_not_half_written(ledger_environment: dict[str, str], sender: Project) -> None:
     """The session ends between one row and the other, and each is written once in the end."""
     sender.send("one", 0, task_id="one")
     sender.send("two", 0, task_id="two")
     with postgresql_session(ledger_environment) as session:
         with session.transaction():
-            session.execute(
-                "SELECT 1 FROM celeriac_ledger_dispatch WHERE task_id = 'two' FOR UPDATE"
-            )
+            session.execute("SELECT 1 FROM celeriac_ledger_dispatch WHERE task_id = 'two' FOR UPDATE")
             flush = {"import": "work.ledger_help", "call": "flush_until_done"}
             sender.begin({**flush, "args": ["one", "two"]})
             assert comes_true(lambda: end_the_waiting(ledger_environment), within=60)

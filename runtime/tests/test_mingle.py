@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import record, send, worker
 
 # What Celery's own mingle takes each time: a second, and here so long that no slow computer does.
@@ -36,9 +36,7 @@ def mingled(running: Supervised) -> float:
         what: re.search(rf"\[(\S+ \S+): INFO/MainProcess\] mingle: {what}", log)
         for what in ("searching", "(?:sync complete|all alone)")
     }
-    began, ended = (
-        datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f") for found in lines.values() if found
-    )
+    began, ended = (datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f") for found in lines.values() if found)
     return (ended - began).total_seconds()
 
 
@@ -66,9 +64,7 @@ def test_a_new_worker_knows_what_is_revoked(long_mingle: dict[str, str], redis: 
             assert "began revoked" not in record(long_mingle)
 
 
-def test_a_dead_worker_is_waited_for_no_longer_than_ever(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_dead_worker_is_waited_for_no_longer_than_ever(environment: dict[str, str], redis: Redis) -> None:
     with worker(environment, mingle=True) as dead:
         dead.told("READY=1")
     with worker(environment, mingle=True) as young:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from environment import PROJECT, process_environment
-from services import Redis
+from testkit.redis import Redis
 
 ANSWER_SECONDS = 60
 # What systemd does between fork and exec: sd_listen_fds(3).

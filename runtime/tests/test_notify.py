@@ -16,9 +16,7 @@ def listen(address: str) -> socket.socket:
     return listener
 
 
-def test_a_message_reaches_a_socket_in_the_file_system(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_reaches_a_socket_in_the_file_system(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(scratch / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with listen(address) as listener:
@@ -26,9 +24,7 @@ def test_a_message_reaches_a_socket_in_the_file_system(
         assert listener.recv(100) == b"READY=1\nSTATUS=consuming"
 
 
-def test_a_message_reaches_an_abstract_socket(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_reaches_an_abstract_socket(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{scratch.name}")
     with listen(f"\0{scratch.name}") as listener:
         assert notify("STOPPING=1")
@@ -40,16 +36,12 @@ def test_nothing_happens_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -
     assert notify("READY=1") is False
 
 
-def test_a_supervisor_that_is_gone_is_no_error(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_supervisor_that_is_gone_is_no_error(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(scratch / "gone"))
     assert notify("READY=1") is False
 
 
-def test_a_supervisor_that_does_not_read_holds_nobody_up(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_supervisor_that_does_not_read_holds_nobody_up(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(scratch / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with listen(address):

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from environment import comes_true
-from services import free_port
 from supervised import Supervised, supervised
+from testkit.ports import free_port
+from testkit.waiting import comes_true
 
 VIEWS = """
 import os, time

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from amqp.exceptions import ChannelError
 from celery import Celery
-from environment import comes_true
 from kombu import Connection, Exchange, Producer, Queue
 from ledgers import running, with_ledger
-from services import RabbitMQ, Redis
 from supervised import Supervised
+from testkit.rabbitmq import RabbitMQ
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import let_end, record, worker
 
 from celeriac.parked import NOTE, UNFINISHED, all_parked, count, release
@@ -106,9 +107,7 @@ def result_of(environment: dict[str, str], task_id: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-def queue(
-    request: pytest.FixtureRequest, environment: dict[str, str], rabbitmq: RabbitMQ
-) -> Iterator[Rabbit]:
+def queue(request: pytest.FixtureRequest, environment: dict[str, str], rabbitmq: RabbitMQ) -> Iterator[Rabbit]:
     """An empty queue, classic unless a test says otherwise, and nothing parked."""
     kind = getattr(request, "param", "classic")
     name = f"parked-{next(_numbers)}"
@@ -218,10 +217,7 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
     environment = {**queue.environment, "CELERIAC_TASK_DELIVERIES": "2"}
     with worker(environment, ONE) as first:
         first.told("READY=1")
-        ids = {
-            name: queue.send(name, "killed", task="work.deadly.dies")
-            for name in ("other", "poison")
-        }
+        ids = {name: queue.send(name, "killed", task="work.deadly.dies") for name in ("other", "poison")}
         first.waits(lambda: count(queue.connection) == 2, "parked tasks")
         first.waits(lambda: queue.failed(ids["poison"]), "failure")
         first.stop()
@@ -321,9 +317,7 @@ def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(queue: Rabbit
     assert (queue.size(), count(queue.connection)) == (0, 0)
 
 
-def test_for_the_journal_a_parked_task_has_not_ended(
-    queue: Rabbit, ledger_environment: dict[str, str]
-) -> None:
+def test_for_the_journal_a_parked_task_has_not_ended(queue: Rabbit, ledger_environment: dict[str, str]) -> None:
     """Somebody may release it."""
     more = json.loads(queue.environment["MORE_SETTINGS"])
     environment = {
@@ -343,9 +337,7 @@ def test_for_the_journal_a_parked_task_has_not_ended(
 # What RabbitMQ parks by itself.
 
 
-def test_what_a_quorum_queue_gives_up_is_read_and_released(
-    queue: Rabbit, far_from_greenwich: None
-) -> None:
+def test_what_a_quorum_queue_gives_up_is_read_and_released(queue: Rabbit, far_from_greenwich: None) -> None:
     """Its limit is two returns; here somebody gives it back once more."""
     limited = Queue(
         queue.queue,
@@ -385,9 +377,7 @@ def test_what_a_quorum_queue_gives_up_is_read_and_released(
 # On Redis.
 
 
-def test_on_redis_it_is_read_and_released_likewise(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_on_redis_it_is_read_and_released_likewise(environment: dict[str, str], redis: Redis) -> None:
     options = {"visibility_timeout": 3600, "global_keyprefix": "site:", "deliveries": 1}
     changed = with_settings(environment, CELERY_BROKER_TRANSPORT_OPTIONS=options)
     with Connection(redis.url, transport_options=options) as connection:

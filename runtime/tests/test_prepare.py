@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from environment import comes_true, postgresql_session
+from environment import postgresql_session
+from testkit.waiting import comes_true
 
 Result = subprocess.CompletedProcess[str]
 ALL_STEPS = ["check", "import", "migrate", "note", "schema", "static", "admin"]
@@ -67,9 +68,7 @@ def test_a_password_is_changed_only_where_it_is_said_to_be_new(
     bare_environment: dict[str, str],
 ) -> None:
     def hash_after(**given: str) -> str:
-        result = prepare(
-            bare_environment, "migrate", "admin", CELERIAC_ADMIN_USERNAME="ada", **given
-        )
+        result = prepare(bare_environment, "migrate", "admin", CELERIAC_ADMIN_USERNAME="ada", **given)
         assert result.returncode == 0, result.stderr
         with sqlite3.connect(bare_environment["SQLITE"]) as database:
             [(password,)] = database.execute("SELECT password FROM auth_user")
@@ -77,15 +76,11 @@ def test_a_password_is_changed_only_where_it_is_said_to_be_new(
 
     first = hash_after(CELERIAC_ADMIN_PASSWORD="first")
     assert hash_after(CELERIAC_ADMIN_PASSWORD="other") == first
-    assert (
-        hash_after(CELERIAC_ADMIN_PASSWORD="other", CELERIAC_ADMIN_PASSWORD_IS_NEW="yes") != first
-    )
+    assert hash_after(CELERIAC_ADMIN_PASSWORD="other", CELERIAC_ADMIN_PASSWORD_IS_NEW="yes") != first
 
 
 @pytest.mark.parametrize("steps", [[], ["build"], ["check", "statics"]])
-def test_an_unknown_step_is_refused_before_anything_is_done(
-    bare_environment: dict[str, str], steps: list[str]
-) -> None:
+def test_an_unknown_step_is_refused_before_anything_is_done(bare_environment: dict[str, str], steps: list[str]) -> None:
     result = prepare(bare_environment, *steps)
     assert result.returncode == 2
     assert "check import migrate note schema static admin" in result.stderr
@@ -98,9 +93,7 @@ def test_a_failed_check_stops_everything_after_it(bare_environment: dict[str, st
     assert refused(result, "check", "security.W004")
     assert "Traceback" not in result.stderr
     assert not Path(bare_environment["SQLITE"]).exists()
-    level = prepare(
-        bare_environment, "check", MORE_SETTINGS=insecure, CELERIAC_CHECK_FAIL_LEVEL="ERROR"
-    )
+    level = prepare(bare_environment, "check", MORE_SETTINGS=insecure, CELERIAC_CHECK_FAIL_LEVEL="ERROR")
     assert level.returncode == 0, level.stderr
 
 
@@ -147,16 +140,12 @@ def test_an_import_that_would_fail_later_fails_here(
     assert refused(result, "import", why)
 
 
-def test_settings_that_cannot_be_imported_are_shown(
-    bare_environment: dict[str, str], project: Path
-) -> None:
+def test_settings_that_cannot_be_imported_are_shown(bare_environment: dict[str, str], project: Path) -> None:
     (project / "demo" / "settings.py").write_text("import a_missing_library\n")
     assert refused(prepare(bare_environment, "check"), "set-up", "a_missing_library")
 
 
-def test_a_schedule_of_existing_tasks_passes(
-    bare_environment: dict[str, str], project: Path
-) -> None:
+def test_a_schedule_of_existing_tasks_passes(bare_environment: dict[str, str], project: Path) -> None:
     entry = {"nightly": {"task": "work.tasks.sleep", "schedule": 60}}
     schedule = json.dumps({"CELERY_BEAT_SCHEDULE": entry})
     assert prepare(bare_environment, "import", MORE_SETTINGS=schedule).returncode == 0
@@ -172,9 +161,7 @@ def test_static_files_without_a_place_are_refused(bare_environment: dict[str, st
     assert refused(prepare(bare_environment, "static"), "static", "STATIC_ROOT")
 
 
-def test_a_project_without_static_files_and_users_passes(
-    bare_environment: dict[str, str], project: Path
-) -> None:
+def test_a_project_without_static_files_and_users_passes(bare_environment: dict[str, str], project: Path) -> None:
     more = {"CELERIAC_ADMIN_USERNAME": "ada", "CELERIAC_ADMIN_PASSWORD": "first"}
     apps = json.dumps({"INSTALLED_APPS": ["django_celery_beat", "django_celery_results", "work"]})
     result = prepare(bare_environment, "static", "admin", **more, MORE_SETTINGS=apps)
@@ -183,18 +170,14 @@ def test_a_project_without_static_files_and_users_passes(
     assert "does not use django.contrib.auth" in lines(result)["admin"]
 
 
-def test_an_admin_without_a_password_is_refused(
-    bare_environment: dict[str, str], migrated: Path
-) -> None:
+def test_an_admin_without_a_password_is_refused(bare_environment: dict[str, str], migrated: Path) -> None:
     shutil.copy(migrated, bare_environment["SQLITE"])
     result = prepare(bare_environment, "admin", CELERIAC_ADMIN_USERNAME="ada")
     assert refused(result, "admin", "CELERIAC_ADMIN_PASSWORD is not")
     assert prepare(bare_environment, "admin").returncode == 0
 
 
-def test_a_migration_does_not_wait_for_ever_behind_live_traffic(
-    on_postgresql: dict[str, str], project: Path
-) -> None:
+def test_a_migration_does_not_wait_for_ever_behind_live_traffic(on_postgresql: dict[str, str], project: Path) -> None:
     assert prepare(on_postgresql, "migrate").returncode == 0
     add_migration(project, "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text')")
     with postgresql_session(on_postgresql) as traffic, traffic.transaction():
@@ -207,10 +190,7 @@ def test_a_migration_does_not_wait_for_ever_behind_live_traffic(
 
 def test_two_hosts_migrate_one_after_the_other(on_postgresql: dict[str, str]) -> None:
     results: list[Result] = []
-    hosts = [
-        threading.Thread(target=lambda: results.append(prepare(on_postgresql, "migrate")))
-        for _ in range(2)
-    ]
+    hosts = [threading.Thread(target=lambda: results.append(prepare(on_postgresql, "migrate"))) for _ in range(2)]
     for host in hosts:
         host.start()
     for host in hosts:
@@ -270,14 +250,11 @@ HANGS = {
 
 
 @pytest.mark.parametrize("how", HANGS)
-def test_a_migration_that_hangs_is_ended(
-    on_postgresql: dict[str, str], project: Path, how: str
-) -> None:
+def test_a_migration_that_hangs_is_ended(on_postgresql: dict[str, str], project: Path, how: str) -> None:
     assert prepare(on_postgresql, "migrate").returncode == 0
     add_migration(
         project,
-        "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text'),"
-        " migrations.RunPython(hang)",
+        "migrations.RunSQL('ALTER TABLE work_note ADD COLUMN more text'), migrations.RunPython(hang)",
         f"import time\ndef hang(apps, schema_editor):\n    {HANGS[how]}\n",
     )
     result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_SECONDS="2")
@@ -289,9 +266,7 @@ def test_a_migration_that_hangs_is_ended(
         session.execute("ALTER TABLE work_note ADD COLUMN more text")  # it is not there
 
 
-def test_a_statement_ends_though_nobody_is_left_to_cancel_it(
-    on_postgresql: dict[str, str], project: Path
-) -> None:
+def test_a_statement_ends_though_nobody_is_left_to_cancel_it(on_postgresql: dict[str, str], project: Path) -> None:
     assert prepare(on_postgresql, "migrate").returncode == 0
     add_migration(project, "migrations.RunSQL('SELECT pg_sleep(1000)')")
     command = [sys.executable, "-m", "celeriac.release", "migrate"]
@@ -321,9 +296,7 @@ def test_a_host_does_not_wait_for_another_for_ever(on_postgresql: dict[str, str]
     assert refused(result, "migrate", "another host has been migrating for 1 s")
 
 
-def test_a_release_that_does_not_know_a_migration_is_refused(
-    bare_environment: dict[str, str], project: Path
-) -> None:
+def test_a_release_that_does_not_know_a_migration_is_refused(bare_environment: dict[str, str], project: Path) -> None:
     assert prepare(bare_environment, "schema").returncode == 0  # an empty database fits them all
     add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
     later = project / "later" / "migrations"
@@ -346,9 +319,7 @@ def test_a_release_that_does_not_know_a_migration_is_refused(
     assert "Traceback" not in result.stderr
 
 
-def test_a_release_notes_all_migrations_that_it_knows(
-    bare_environment: dict[str, str], project: Path
-) -> None:
+def test_a_release_notes_all_migrations_that_it_knows(bare_environment: dict[str, str], project: Path) -> None:
     add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
     replaces = "replaces = [('gone', '0001_initial'), ('gone', '0002_more')]"
     squash = project / "work" / "migrations" / "0003_squashed.py"
@@ -362,9 +333,7 @@ def test_a_release_notes_all_migrations_that_it_knows(
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["before", "after the old files went"])
-def test_a_squash_stands_in_nobodys_way(
-    bare_environment: dict[str, str], project: Path, kept: bool
-) -> None:
+def test_a_squash_stands_in_nobodys_way(bare_environment: dict[str, str], project: Path, kept: bool) -> None:
     migrations = project / "work" / "migrations"
     add_migration(project, "migrations.RunSQL('SELECT 1', 'SELECT 1')")
     assert prepare(bare_environment, "migrate").returncode == 0

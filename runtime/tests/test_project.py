@@ -53,9 +53,7 @@ def test_a_missing_variable_is_named_with_an_example(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["nowhere", "theirs.nowhere", "theirs", "theirs:app", "theirs:x"])
-def test_a_name_of_nothing_is_repeated_in_the_error(
-    package: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_name_of_nothing_is_repeated_in_the_error(package: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (package / "__init__.py").write_text("x = 1\n")
     monkeypatch.setenv("CELERIAC_CELERY_APP", name)
     with pytest.raises(ImproperlyConfigured, match=f"CELERIAC_CELERY_APP={name}"):
@@ -65,9 +63,7 @@ def test_a_name_of_nothing_is_repeated_in_the_error(
         deployed.wsgi_application()
 
 
-def test_a_broken_import_in_the_project_comes_out_as_it_is(
-    package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_import_in_the_project_comes_out_as_it_is(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "celery.py").write_text("import a_missing_library\n")
     (package / "wsgi.py").write_text("import a_missing_library\n")
     monkeypatch.setenv("CELERIAC_CELERY_APP", "theirs")

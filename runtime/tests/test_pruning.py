@@ -33,9 +33,7 @@ def session(environment: dict[str, str]) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def add_results(
-    environment: dict[str, str], name: str, number: int, age: str, status: str = "SUCCESS"
-) -> None:
+def add_results(environment: dict[str, str], name: str, number: int, age: str, status: str = "SUCCESS") -> None:
     """Add results whose ids begin with a name, the first one the oldest, all of about an age."""
     with session(environment) as connection:
         connection.execute(
@@ -90,9 +88,7 @@ def test_by_default_results_are_as_many_as_there_are(ledger_environment: dict[st
         only.waits(lambda: len(results(ledger_environment)) == 30, "the new results")
 
 
-def test_what_a_chord_under_way_needs_stays(
-    ledger_environment: dict[str, str], sender: Project
-) -> None:
+def test_what_a_chord_under_way_needs_stays(ledger_environment: dict[str, str], sender: Project) -> None:
     """By whatever bound it would go: its body gets what the tasks of its header have returned."""
     tracking = with_ledger(ledger_environment, CELERY_TASK_TRACK_STARTED=True)
     environment = {**tracking, "CELERIAC_RESULTS_ROWS": "10"}
@@ -112,8 +108,7 @@ def test_what_a_chord_under_way_needs_stays(
         only.waits(lambda: "gathered it ['it', None]" in record(environment), "body")
         with session(environment) as connection:
             connection.execute(
-                f"UPDATE {RESULTS} SET date_done = now() - interval '30 days'"
-                " WHERE task_id NOT LIKE 'new%'"
+                f"UPDATE {RESULTS} SET date_done = now() - interval '30 days' WHERE task_id NOT LIKE 'new%'"
             )
         clean_up(sender, only)
         assert not header & set(results(environment))

@@ -7,7 +7,7 @@ import sys
 import pytest
 from environment import postgresql_session
 from ledgers import Project, with_ledger
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, worker
 
 # A NUL, a lone surrogate as from a file name that is no UTF-8, and what is none of it.

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import redis as redis_client
-from environment import comes_true
-from services import Redis, free_port
 from supervised import Supervised
+from testkit.ports import free_port
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from transport_lab import ONE, configured, kill, names, sender, trap
 from workers import let_end, messages, record, send, worker
 
@@ -195,9 +196,7 @@ def watched(scratch: Path) -> Iterator[Watched]:
     fast = ["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", 0]
     with (
         redis_server(scratch / "first", "--port", first, *fast),
-        redis_server(
-            scratch / "second", "--port", second, "--replicaof", f"127.0.0.1 {first}", *fast
-        ),
+        redis_server(scratch / "second", "--port", second, "--replicaof", f"127.0.0.1 {first}", *fast),
         redis_server(scratch / "watching", configuration, "--sentinel"),
         redis_client.Redis(port=port) as sentinel,
     ):
@@ -235,17 +234,13 @@ def test_a_failover_loses_nothing(environment: dict[str, str], watched: Watched)
     assert record(environment).count("began held") == 1
 
 
-def test_what_a_worker_has_is_its_own_by_another_url_too(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_what_a_worker_has_is_its_own_by_another_url_too(environment: dict[str, str], redis: Redis) -> None:
     """As with several Sentinels: where one does not answer, Celery takes the next."""
     lease = 2  # seconds
     with (
         trap(redis, configured(environment, prefetch=4, lease_seconds=lease)) as (first_way, there),
         trap(redis, there) as (_, by_the_other),
-        worker(
-            {**there, "BROKER_URL": f"{there['BROKER_URL']};{by_the_other['BROKER_URL']}"}, ONE
-        ) as only,
+        worker({**there, "BROKER_URL": f"{there['BROKER_URL']};{by_the_other['BROKER_URL']}"}, ONE) as only,
     ):
         only.told("READY=1")
         send(redis, "long", task="wait_for_file")

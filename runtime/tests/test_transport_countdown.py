@@ -8,7 +8,7 @@ import os
 import time
 
 from leased import kill, leased, nothing_left, starts
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 DEPLOYS, KILLS, COUNTDOWN = (10, 3, 120) if os.environ.get("CELERIAC_FULL") else (2, 1, 30)

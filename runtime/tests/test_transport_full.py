@@ -9,7 +9,7 @@ import redis as redis_client
 from celery import Celery
 from kombu.exceptions import OperationalError
 from leased import client_of, ended, kill, leased, nothing_left, prefetching, result_of, starts
-from services import Redis, redis_server
+from testkit.redis import Redis, redis_server
 from workers import let_end, messages, record, send, worker
 
 MEGABYTE = 1024 * 1024
@@ -132,9 +132,7 @@ def test_a_task_that_is_tried_again_while_redis_is_full_is_not_lost(
 ) -> None:
     """What is new is refused at that moment; this is not."""
     with worker(small_environment, "--concurrency=1") as only:
-        task_id = send(
-            small_redis, "again", task="work.deadly.retry_after_file", ignore_result=False
-        )
+        task_id = send(small_redis, "again", task="work.deadly.retry_after_file", ignore_result=False)
         only.waits(lambda: record(small_environment) == ["attempt again 0"], "first attempt")
         fill(small_redis)
         with pytest.raises((OperationalError, redis_client.exceptions.ResponseError)):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from leased import ended, kill, leased, prefetching, starts
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import messages, worker
 
 FULL = bool(os.environ.get("CELERIAC_FULL"))
@@ -53,9 +53,7 @@ class Site:
         self.workers = [self._worker() for _ in range(2)]
 
     def _worker(self) -> Supervised:
-        return self._stack.enter_context(
-            worker(self._environment, f"--concurrency={PROCESSES}", "--loglevel=WARNING")
-        )
+        return self._stack.enter_context(worker(self._environment, f"--concurrency={PROCESSES}", "--loglevel=WARNING"))
 
     def send(self, number: int) -> None:
         """Send some tasks, faster than two workers can follow."""

@@ -27,8 +27,8 @@ from leased import (
     queued,
     starts,
 )
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 from workers import let_end, messages, send, worker
 
 from celeriac.transport import identity
@@ -108,9 +108,7 @@ def test_what_a_worker_of_another_host_ran_starts_again_when_its_lease_is_over(
         looks.waits(lambda: messages(redis) == (1, 0), "message back in the queue")
 
 
-def test_what_comes_back_is_in_front_of_the_queue_in_its_old_order(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_what_comes_back_is_in_front_of_the_queue_in_its_old_order(environment: dict[str, str], redis: Redis) -> None:
     environment = leased(environment, prefetching(4), lease_seconds=FOR_EVER)
     with worker(environment, ONE) as first, worker(environment, OTHERS) as looks:
         looks.told("READY=1")
@@ -124,9 +122,7 @@ def test_what_comes_back_is_in_front_of_the_queue_in_its_old_order(
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-def test_a_worker_that_has_ended_leaves_no_key_behind(
-    environment: dict[str, str], redis: Redis, end: str
-) -> None:
+def test_a_worker_that_has_ended_leaves_no_key_behind(environment: dict[str, str], redis: Redis, end: str) -> None:
     environment = leased(environment, lease_seconds=FOR_EVER)
     with worker(environment) as first, worker(environment, OTHERS) as looks:
         looks.told("READY=1")
@@ -144,9 +140,7 @@ def test_a_worker_that_has_ended_leaves_no_key_behind(
 def test_what_a_worker_holds_for_longer_than_the_visibility_timeout_runs_once(
     environment: dict[str, str], redis: Redis
 ) -> None:
-    environment = leased(
-        environment, visibility_timeout=3, unacked_restore_interval=1, unacked_restore_throttle=1
-    )
+    environment = leased(environment, visibility_timeout=3, unacked_restore_interval=1, unacked_restore_throttle=1)
     eight = "--concurrency=8"
     with worker(environment, eight) as first, worker(environment, eight) as second:
         first.told("READY=1")
@@ -182,9 +176,7 @@ def test_a_worker_that_drains_for_longer_than_its_lease_keeps_what_it_runs(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_wrong_clock_gives_nothing_out_twice(
-    environment: dict[str, str], redis: Redis, hours: int
-) -> None:
+def test_a_wrong_clock_gives_nothing_out_twice(environment: dict[str, str], redis: Redis, hours: int) -> None:
     """One of two workers lives in another hour, which is more than the visibility timeout."""
     environment = leased(
         environment,
@@ -264,9 +256,7 @@ def test_everything_runs_once_when_redis_is_away_for_longer_than_a_lease(
     losing_redis(environment, kept_redis, kept_redis.stop)
 
 
-def test_everything_runs_once_when_all_connections_are_cut(
-    environment: dict[str, str], kept_redis: Redis
-) -> None:
+def test_everything_runs_once_when_all_connections_are_cut(environment: dict[str, str], kept_redis: Redis) -> None:
     def cut() -> None:
         with client_of(kept_redis) as client:
             for kind in ("normal", "pubsub"):
@@ -365,9 +355,7 @@ def test_a_process_whose_number_another_has_is_dead() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "00000000000000000000000000000000 pid:[4026531836]"])
-def test_of_a_process_of_another_host_nobody_can_say_that_it_is_dead(
-    child: "subprocess.Popen[str]", host: str
-) -> None:
+def test_of_a_process_of_another_host_nobody_can_say_that_it_is_dead(child: "subprocess.Popen[str]", host: str) -> None:
     who = told_by(child)
     child.kill()
     child.wait()

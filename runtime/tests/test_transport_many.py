@@ -6,7 +6,7 @@ import signal
 import uuid
 
 import redis as redis_client
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, send, worker
 
 MANY = 3000
@@ -26,9 +26,7 @@ def copied(client: "redis_client.Redis", held: bytes, number: int) -> None:
         together.execute()
 
 
-def test_what_a_killed_worker_held_is_read_in_small_steps(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_what_a_killed_worker_held_is_read_in_small_steps(environment: dict[str, str], redis: Redis) -> None:
     with redis_client.Redis.from_url(redis.url) as client:
         with worker(environment) as first:
             send(redis, "later", 0, countdown=36000)

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from kombu.utils.encoding import bytes_to_str
-from services import Redis
+from testkit.redis import Redis
 
 from celeriac.transport import identity, scripts
 from celeriac.transport.channel import _Channel
@@ -198,12 +198,8 @@ class State:
             found = json.loads(text)
             self._add(json.loads(found["message"]), Place("parked", found["list"]), found["times"])
         begin = f"{PREFIX}celeriac.lease."
-        self.leases = {
-            key.decode().removeprefix(begin) for key in keys if key.startswith(begin.encode())
-        }
-        self.alive = {
-            name.decode() for name, who in holders.items() if not identity.is_dead(json.loads(who))
-        }
+        self.leases = {key.decode().removeprefix(begin) for key in keys if key.startswith(begin.encode())}
+        self.alive = {name.decode() for name, who in holders.items() if not identity.is_dead(json.loads(who))}
 
     def _add(self, message: dict[str, Any], place: Place, times: int | None = None) -> str:
         tag: str = message["properties"]["delivery_tag"]
@@ -328,9 +324,7 @@ class Broker(RuleBasedStateMachine):
         kind = "parked" if counted and expected >= DELIVERIES else "list"
         assert (now.kind, now.unfinished) == (kind, expected)
 
-    def keeps_order(
-        self, old: list[str], new: list[str], moved: dict[str, list[str]], last: bool
-    ) -> None:
+    def keeps_order(self, old: list[str], new: list[str], moved: dict[str, list[str]], last: bool) -> None:
         """Check that what came back is in front, in the order in which it was taken."""
         came = {tag for tags in moved.values() for tag in tags}
         left = [tag for tag in new if tag not in came]
@@ -379,9 +373,7 @@ class Broker(RuleBasedStateMachine):
         stop=stops,
         lives=st.booleans(),
     )
-    def take(
-        self, who: int, wanted: int, begin: bool, stop: tuple[int, bool] | None, lives: bool
-    ) -> None:
+    def take(self, who: int, wanted: int, begin: bool, stop: tuple[int, bool] | None, lives: bool) -> None:
         """A worker asks for messages, and says what it has acknowledged; some begin at once."""
         actor = self.one(who)
         acked = self.said(actor)
@@ -476,11 +468,7 @@ class Broker(RuleBasedStateMachine):
         """A holder from which nobody has taken anything goes on; any other begins anew."""
         actor = self.one(who)
         name = actor.holder.name
-        had = [
-            place
-            for (place,) in self.state.places.values()
-            if (place.kind, place.of) == ("held", name)
-        ]
+        had = [place for (place,) in self.state.places.values() if (place.kind, place.of) == ("held", name)]
         known = {tag for tag, of in actor.holder.taken.items() if of == name}
         robbed = not self.client.hexists(actor.holder.held, "")
         assert not (robbed and had and not self.is_half_robbed(name))

@@ -5,7 +5,6 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 import pytest
-from environment import comes_true
 from leased import (
     FOR_EVER,
     client_of,
@@ -20,8 +19,9 @@ from leased import (
     starts,
     unfinished,
 )
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import messages, record, send, worker
 
 from celeriac.transport.parking import release
@@ -87,9 +87,7 @@ def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
     is_parked(redis, impatient, task_id, 3)
 
 
-def test_a_project_that_says_nothing_has_a_task_tried_five_times(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_project_that_says_nothing_has_a_task_tried_five_times(environment: dict[str, str], redis: Redis) -> None:
     with worker(leased(environment), ONE) as only:
         task_id = deadly(redis, "poison", "killed")
         only.waits(lambda: len(parked_in(redis)) == 1, "parked task")
@@ -100,9 +98,7 @@ def test_a_project_that_says_nothing_has_a_task_tried_five_times(
 
 
 @pytest.mark.parametrize("how", ["killed", "exits"])
-def test_a_task_that_ended_its_process_once_runs_again(
-    impatient: dict[str, str], redis: Redis, how: str
-) -> None:
+def test_a_task_that_ended_its_process_once_runs_again(impatient: dict[str, str], redis: Redis, how: str) -> None:
     with worker(impatient, ONE) as only:
         task_id = deadly(redis, "unlucky", how, task="dies_once")
         only.waits(lambda: result_of(impatient, task_id) == ("SUCCESS", '"unlucky"'), "success")
@@ -111,9 +107,7 @@ def test_a_task_that_ended_its_process_once_runs_again(
     assert parked_in(redis) == []
 
 
-def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(
-    impatient: dict[str, str], redis: Redis
-) -> None:
+def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(impatient: dict[str, str], redis: Redis) -> None:
     """The worker stays the same process, and so does the one of its pool."""
     with worker(impatient, ONE) as only:
         send(redis, "before", task="work.deadly.which_worker")
@@ -261,9 +255,7 @@ def test_what_only_waited_when_workers_ended_is_not_parked_with_what_ran(
 
 
 @pytest.mark.parametrize("backend", ["database", "redis"])
-def test_a_chord_with_a_parked_task_ends_in_failure(
-    impatient: dict[str, str], redis: Redis, backend: str
-) -> None:
+def test_a_chord_with_a_parked_task_ends_in_failure(impatient: dict[str, str], redis: Redis, backend: str) -> None:
     """It would wait for ever."""
     environment = impatient | ({"RESULT_BACKEND": redis.url} if backend == "redis" else {})
     body = f"the-body-on-{backend}"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from environment import comes_true
-from services import Redis
 from supervised import Supervised, supervised
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from transport_lab import (
     A_MESSAGE,
     ONE,
@@ -64,9 +64,7 @@ def long_queue(redis: Redis) -> list[str]:
     return tasks
 
 
-def test_a_worker_killed_while_a_message_is_on_its_way_loses_nothing(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_a_worker_killed_while_a_message_is_on_its_way_loses_nothing(environment: dict[str, str], redis: Redis) -> None:
     expected: list[str] = []
     with trap(redis, environment) as (way, through):
         for number in range(ROUNDS):
@@ -158,9 +156,7 @@ def test_the_order_is_by_priority_then_by_turns_of_the_queues_then_first_in_firs
     assert turns == sorted(turns)
 
 
-def test_batches_keep_the_order(
-    environment: dict[str, str], redis: Redis, long_queue: list[str]
-) -> None:
+def test_batches_keep_the_order(environment: dict[str, str], redis: Redis, long_queue: list[str]) -> None:
     """Of priorities too: the urgent ones are sent last, the long list is the least urgent."""
     with sender(redis.url) as send_one:
         for priority in (6, 3):  # kombu has lists for 0, 3, 6 and 9

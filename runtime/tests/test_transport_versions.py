@@ -14,8 +14,9 @@ from pathlib import Path
 import kombu
 import pytest
 import redis as redis_client
-from environment import HERE, comes_true
-from services import Redis
+from environment import HERE
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import let_end, messages, record, send
 
 from celeriac import transport
@@ -63,9 +64,7 @@ def worker(python: Path, environment: dict[str, str], name: str) -> Iterator[int
         process.wait()
 
 
-def test_nothing_is_lost_runs_twice_or_kills_for_ever(
-    python: Path, environment: dict[str, str], redis: Redis
-) -> None:
+def test_nothing_is_lost_runs_twice_or_kills_for_ever(python: Path, environment: dict[str, str], redis: Redis) -> None:
     def began(name: str) -> int:
         return record(environment).count(f"began {name}")
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from environment import comes_true
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from transport_lab import ONE, calls, configured, execute, inside, names, sender, trap
 from workers import messages, record, send, worker
 
@@ -85,9 +85,7 @@ def test_any_of_many_lists_wakes(told: dict[str, str], redis: Redis) -> None:
         only.waits(partial(have_ended, told, 1 + len(lists) + 200), "end of all tasks", SOON)
 
 
-def test_what_comes_before_an_empty_answer_is_not_missed(
-    told: dict[str, str], redis: Redis
-) -> None:
+def test_what_comes_before_an_empty_answer_is_not_missed(told: dict[str, str], redis: Redis) -> None:
     """The news of it can be there sooner than the answer: they come over two connections."""
     is_empty, is_news = threading.Event(), threading.Event()
 
@@ -174,9 +172,7 @@ def sleepers(redis: Redis) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 10], ids=["one queue", "ten queues in turn"])
-def test_of_a_team_one_asks_and_once_for_each_message(
-    count: int, environment: dict[str, str], redis: Redis
-) -> None:
+def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: dict[str, str], redis: Redis) -> None:
     """Who takes the last message learns with it that there is no more, and the others sleep.
 
     A sleeper that has watched other queues before is told of each once: that is no call.

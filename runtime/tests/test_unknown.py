@@ -14,7 +14,8 @@ import pytest
 import redis as redis_client
 from celery import Celery
 from kombu import Connection, Queue
-from services import RabbitMQ, Redis
+from testkit.rabbitmq import RabbitMQ
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 from celeriac.broker import requeue

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
-from environment import children, comes_true, sessions
+from environment import children, sessions
 from listening import HOST, Waiting
-from services import Redis
+from testkit.redis import Redis
+from testkit.waiting import comes_true
 from workers import record
 
 VIEWS = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from services import Redis
+from testkit.redis import Redis
 from workers import messages, record, send, worker
 
 DRAIN_SECONDS = 2
@@ -71,9 +71,7 @@ def test_a_stop_lets_running_tasks_finish(environment: dict[str, str], redis: Re
         assert messages(redis) == (0, 0)
 
 
-def test_only_what_is_unfinished_after_the_drain_goes_back_to_the_queue(
-    draining: dict[str, str], redis: Redis
-) -> None:
+def test_only_what_is_unfinished_after_the_drain_goes_back_to_the_queue(draining: dict[str, str], redis: Redis) -> None:
     with worker(draining) as running:
         running.told("READY=1")
         send(redis, "never ends", 60)
@@ -97,8 +95,7 @@ def test_the_clock_of_the_drain_is_stopped_when_all_is_done(
 ) -> None:
     with (project / "work" / "tasks.py").open("a") as module:
         module.write(
-            "import atexit, signal\n"
-            "atexit.register(lambda: _record('left', signal.getitimer(signal.ITIMER_REAL)[0]))\n"
+            "import atexit, signal\natexit.register(lambda: _record('left', signal.getitimer(signal.ITIMER_REAL)[0]))\n"
         )
     with worker({**environment, "CELERIAC_DRAIN_SECONDS": "60"}) as running:
         running.told("READY=1")

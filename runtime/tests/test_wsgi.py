@@ -14,16 +14,12 @@ from uuid import UUID
 import pytest
 import redis as redis_client
 from celery import Celery
-from environment import (
-    PROJECT,
-    TOKEN,
-    comes_true,
-    empty_database,
-    process_environment,
-    sessions,
-)
-from services import PostgreSQL, Redis, free_port, redis_server
+from environment import PROJECT, TOKEN, empty_database, process_environment, sessions
 from supervised import Supervised, supervised
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis, redis_server
+from testkit.waiting import comes_true
 
 from celeriac.transport.parking import PARKED, unreadable
 from celeriac.web import health
@@ -235,9 +231,7 @@ def test_all_else_is_the_project(site: Site) -> None:
     [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}"],
 )
 @pytest.mark.parametrize(("method", "path"), [("POST", PING), ("GET", STATUS), ("PUT", STATUS)])
-def test_without_the_token_there_is_nothing(
-    site: Site, method: str, path: str, authorization: str | None
-) -> None:
+def test_without_the_token_there_is_nothing(site: Site, method: str, path: str, authorization: str | None) -> None:
     status, _, content = site.request(method, path, authorization)
     assert (status, content) == (404, {"error": "not found"})
 
@@ -276,9 +270,7 @@ def test_a_broker_that_is_away_is_an_error_soon(site: Site) -> None:
 
 
 @pytest.mark.parametrize("transport", ["redis", "amqp"])
-def test_a_broker_that_never_answers_is_an_error_soon(
-    monkeypatch: pytest.MonkeyPatch, transport: str
-) -> None:
+def test_a_broker_that_never_answers_is_an_error_soon(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     monkeypatch.setenv("CELERIAC_HEALTH_TOKEN", TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         app = Celery(broker=f"{transport}://127.0.0.1:{silent.getsockname()[1]}//")
@@ -319,9 +311,7 @@ def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) ->
     assert comes_true(lambda: sessions(site_on_postgresql.environment) == 0)
 
 
-def test_a_database_that_is_away_is_an_error_soon(
-    site_on_postgresql: Site, postgresql_of_the_run: PostgreSQL
-) -> None:
+def test_a_database_that_is_away_is_an_error_soon(site_on_postgresql: Site, postgresql_of_the_run: PostgreSQL) -> None:
     postgresql_of_the_run.stop()
     try:
         for path in (STATUS, f"{PING}/{NOBODYS}"):

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis as redis_client
 from celery import Celery
-from services import Redis
 from supervised import Supervised
+from testkit.redis import Redis
 
 ONE = "--concurrency=1"
 # In every message as kombu puts it into a list, and in nothing else that an idle worker is told.

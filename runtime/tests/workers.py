@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 from celery import Celery
-from services import RabbitMQ, Redis
 from supervised import Supervised, supervised
+from testkit.rabbitmq import RabbitMQ
+from testkit.redis import Redis
 
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 
@@ -18,9 +19,7 @@ _names = itertools.count(1)
 
 
 @contextmanager
-def worker(
-    environment: dict[str, str], *arguments: str, mingle: bool = False
-) -> Iterator[Supervised]:
+def worker(environment: dict[str, str], *arguments: str, mingle: bool = False) -> Iterator[Supervised]:
     """Run a worker of the test project; two processes and no queue but the default one.
 
     Args:
@@ -35,9 +34,7 @@ def worker(
         yield running
 
 
-def send(
-    broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object
-) -> str:
+def send(broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object) -> str:
     """Send a task of the module ``work.tasks``, or of any other by its full name; return its id.
 
     Args:
@@ -53,9 +50,7 @@ def send(
     return str(sent.id)
 
 
-def fill(
-    running: Supervised, broker: Redis, environment: dict[str, str], countdown: float
-) -> float:
+def fill(running: Supervised, broker: Redis, environment: dict[str, str], countdown: float) -> float:
     """Let a new worker hold a task, ``later``, and run one, ``long``; send it three more, 0 to 2.
 
     Args:

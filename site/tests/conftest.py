@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,18 +13,21 @@ import kombu.pools
 import pytest
 from celery import current_app
 from django.utils import translation
+from testkit.endings import end_as_by_ctrl_c
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL, postgresql_server
+from testkit.rabbitmq import RabbitMQ, rabbitmq_server
+from testkit.redis import Redis, redis_server
+from testkit.waiting import eventually
 
 from messages import Queue
-from processes import PostgreSQLServer, RabbitMQServer, RedisServer, Stack, Visitor, free_port, run, tail, wait_for
+from processes import PASSWORD, Stack, Visitor, run, tail
 
 # Tests inside this process never reach a Redis that happens to run on this computer. Celery reads
 # the variable at each use.
 os.environ["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
 
-
-def pytest_configure() -> None:
-    """Let a run that ``timeout`` or ``kill`` ends take its servers with it, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+pytest_configure = end_as_by_ctrl_c
 
 
 BROKER_DATABASE = 8  # of the Redis server, for the fixture `broker`
@@ -58,21 +59,17 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+@pytest.fixture(scope="session", name="redis_server")
+def redis_of_the_run() -> Iterator[Redis]:
     """A running Redis server."""
-    if shutil.which("redis-server") is None:
-        pytest.fail("redis-server is not installed: apt install redis-server")
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with redis_server(on_disk=True, password=PASSWORD) as server:
+        yield server
 
 
 @pytest.fixture
-def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broker(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A broker for what is sent from this process, with nothing in it; nobody takes it from there."""
-    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.url(BROKER_DATABASE))
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.database(BROKER_DATABASE))
     forget_connections()
     redis_server.forget(BROKER_DATABASE)
     yield
@@ -80,7 +77,7 @@ def broker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def queue(broker: None, redis_server: RedisServer) -> Queue:
+def queue(broker: None, redis_server: Redis) -> Queue:
     """What waits at that broker."""
     return Queue(redis_server, BROKER_DATABASE)
 
@@ -92,29 +89,22 @@ def forget_connections() -> None:
     app._pool = app.amqp._producer_pool = None
 
 
-@pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+@pytest.fixture(scope="session", name="postgresql_server")
+def postgresql_of_the_run() -> Iterator[PostgreSQL]:
     """A running PostgreSQL cluster, without databases."""
-    # Not among pytest's folders: the account that runs it may not look into those, nor are they short enough.
-    with tempfile.TemporaryDirectory(prefix="site-postgresql-") as folder:
-        Path(folder).chmod(0o755)
-        server = PostgreSQLServer(Path(folder) / "cluster")
-        server.start()
+    with postgresql_server() as server:
         yield server
-        server.stop()
 
 
-@pytest.fixture(scope="session")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+@pytest.fixture(scope="session", name="rabbitmq_server")
+def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
     """A running RabbitMQ."""
-    server = RabbitMQServer(tmp_path_factory.mktemp("rabbitmq"))
-    server.start()
-    yield server
-    server.stop()
+    with rabbitmq_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Path:
+def tables(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Path:
     """An SQLite database with the site's tables, to copy."""
     stack = Stack(tmp_path_factory.mktemp("tables"), redis_server)
     stack.migrate()
@@ -123,7 +113,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) 
 
 @pytest.fixture(scope="session")
 def tables_on_postgresql(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer, postgresql_server: PostgreSQLServer
+    tmp_path_factory: pytest.TempPathFactory, redis_server: Redis, postgresql_server: PostgreSQL
 ) -> str:
     """The name of a PostgreSQL database with the site's tables, to copy."""
     variables = {"DATABASE_URL": postgresql_server.create("tables")}
@@ -140,7 +130,7 @@ def worker_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
     redis = request.getfixturevalue("redis_server")
     if request.param == "redis":
         redis.forget(7)
-        variables = {"CELERY_BROKER_URL": redis.url(7)}
+        variables = {"CELERY_BROKER_URL": redis.database(7)}
         shutil.copy(request.getfixturevalue("tables"), tmp_path)
     else:
         postgresql = request.getfixturevalue("postgresql_server")
@@ -175,33 +165,27 @@ def site_of(stack: Stack) -> Iterator[Stack]:
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=debug", "--concurrency=4")
         stack.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}")
-        wait_for(lambda: " ready." in stack.log("worker"), "the worker is ready")
-        wait_for(lambda: "Listening at" in stack.log("web"), "the web server listens")
+        eventually(lambda: " ready." in stack.log("worker"), what="the worker is ready")
+        eventually(lambda: "Listening at" in stack.log("web"), what="the web server listens")
         yield stack
     finally:
         stack.stop()
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Iterator[Stack]:
     """The running site, made by the notes' own commands, for all tests."""
     with site_of(Stack(tmp_path_factory.mktemp("stack"), redis_server)) as stack:
         stack.spawn("beat", "celery", "-A", "TimeOut", "beat")
-        wait_for(lambda: stack.query("select 1 from django_celery_beat_periodictask"), "beat has its schedule")
+        eventually(lambda: stack.query("select 1 from django_celery_beat_periodictask"), what="beat has its schedule")
         yield stack
 
 
 @pytest.fixture
 def idle_stack(tmp_path: Path) -> Iterator[Stack]:
     """A site of its own, with a Redis of its own and without beat: nobody does anything in it."""
-    redis = RedisServer(tmp_path / "redis")
-    redis.folder.mkdir()
-    redis.start()
-    try:
-        with site_of(Stack(tmp_path, redis)) as stack:
-            yield stack
-    finally:
-        redis.stop()
+    with redis_server(on_disk=True, password=PASSWORD) as redis, site_of(Stack(tmp_path, redis)) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -231,5 +215,5 @@ def site(stack: Stack) -> str:
         except OSError:
             return False
 
-    wait_for(answers, "the pages are there")
+    eventually(answers, what="the pages are there")
     return url

@@ -6,14 +6,13 @@ from typing import Any
 
 import redis
 from celeriac.transport.parking import PARKED, parked
-
-from processes import RedisServer
+from testkit.redis import Redis
 
 
 class Queue:
     """The messages that wait in a database of a Redis server; nobody else takes any."""
 
-    def __init__(self, server: RedisServer, database: int) -> None:
+    def __init__(self, server: Redis, database: int) -> None:
         self._redis: Any = redis.Redis(port=server.port, password=server.password, db=database)
 
     def take(self, queue: str = "celery") -> list[dict[str, Any]]:

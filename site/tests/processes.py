@@ -7,9 +7,7 @@ import contextlib
 import http.cookiejar
 import json
 import os
-import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,16 +15,16 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-from kombu import Connection
-from redis import Redis
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
 SITE = Path(__file__).resolve().parent.parent
+# Of Redis, which asks for one here as on a host; a URL has to quote it.
+PASSWORD = "$ecret/with@signs:and%"
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
@@ -55,182 +53,9 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """Return the first true value of the condition; fail the test when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    return pytest.fail(f"{what}: not within {seconds} seconds")
-
-
 def tail(log: Path) -> str:
     """Return the last lines of a file."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-
-
-def free_port() -> int:
-    """Return a TCP port on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@dataclass
-class RedisServer:
-    """A Redis server of our own, with a password, that can be stopped and started again."""
-
-    folder: Path
-    password: str = "$ecret/with@signs:and%"
-    port: int = field(default_factory=free_port)
-    _process: "subprocess.Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        """Start it, with what it held before; return when it answers."""
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "appendonly": "yes"}
-        self._process = subprocess.Popen(
-            [
-                *("redis-server", "--save", "", "--requirepass", self.password),
-                *(text for name, value in options.items() for text in (f"--{name}", str(value))),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_for(self._answers, "Redis answers")
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(60)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the site needs in its environment to use this server."""
-        return {"REDIS_PORT": str(self.port), "REDIS_PASSWORD": self.password}
-
-    def forget(self, database: int) -> None:
-        """Empty one of its databases."""
-        with Redis.from_url(self.url(database)) as client:
-            client.flushdb()
-
-    def url(self, database: int) -> str:
-        """Return the URL of one of its databases: 0 and 1 are the site's own."""
-        return f"redis://:{urllib.parse.quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
-
-
-@dataclass
-class PostgreSQLServer:
-    """A PostgreSQL cluster of our own, on a Unix socket only. It refuses to run as root, and is postgres then."""
-
-    folder: Path
-    _user: str | None = field(default_factory=lambda: "postgres" if os.geteuid() == 0 else None)
-
-    def start(self) -> None:
-        """Make it and start it; return when it answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._user:
-            shutil.chown(self.folder, self._user)
-        self._run("initdb", "--auth=trust", "--username=site", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8")
-        options = f"-k {self.folder} -c listen_addresses= -c fsync=off"
-        self._run("pg_ctl", "start", "--wait", "--silent", f"--options={options}", f"--log={self.folder / 'log'}")
-
-    def stop(self) -> None:
-        """End it."""
-        self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
-
-    def create(self, database: str, template: str = "template1") -> str:
-        """Make a database, a copy of another; return its URL, as DATABASE_URL takes it."""
-        self._run("createdb", "-U", "site", f"--template={template}", database, data=False)
-        return self.url(database)
-
-    def rename(self, database: str, name: str) -> None:
-        """Give a database another name."""
-        self._run("psql", "-qU", "site", "-c", f"ALTER DATABASE {database} RENAME TO {name}", "postgres", data=False)
-
-    def url(self, database: str) -> str:
-        """Return the URL of a database, as DATABASE_URL takes it."""
-        return f"postgres://site@/{self.folder}/{database}"
-
-    def _run(self, program: str, *arguments: str, data: bool = True) -> None:
-        versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-        if not versions:
-            pytest.fail("PostgreSQL is not installed: apt install postgresql")
-        newest = max(versions, key=lambda path: int(path.parent.name))
-        where = [f"--pgdata={self.folder / 'data'}"] if data else [f"--host={self.folder}"]
-        # Others may not look into the folders of a root that runs the tests, so it runs in its own.
-        subprocess.run(
-            [newest / program, *where, *arguments],
-            check=True,
-            user=self._user,
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-        )
-
-
-@dataclass
-class RabbitMQServer:
-    """A RabbitMQ of our own, with its own port mapper and cookie: nothing of it is shared or left behind."""
-
-    folder: Path
-    port: int = field(default_factory=free_port)
-    _processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
-
-    def start(self) -> None:
-        """Start it; return when it answers, which takes it some seconds."""
-        program = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the PATH insists on an account
-        if not program.exists():
-            pytest.fail("rabbitmq-server is not installed: apt install rabbitmq-server")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        environment = bare_environment(
-            HOME=str(self.folder),
-            ERL_EPMD_PORT=str(free_port()),
-            ERL_EPMD_ADDRESS="127.0.0.1",
-            RABBITMQ_NODENAME=f"test{self.port}@localhost",
-            RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-            RABBITMQ_NODE_PORT=str(self.port),
-            RABBITMQ_DIST_PORT=str(free_port()),
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
-            RABBITMQ_MNESIA_BASE=str(self.folder / "mnesia"),
-            RABBITMQ_LOG_BASE=str(self.folder / "log"),
-            RABBITMQ_PID_FILE=str(self.folder / "pid"),
-            RABBITMQ_ENABLED_PLUGINS_FILE=str(self.folder / "plugins"),
-            RABBITMQ_CONFIG_FILE=str(self.folder / "rabbitmq"),
-            RABBITMQ_CONF_ENV_FILE=str(self.folder / "rabbitmq-env.conf"),
-        )
-        for command in ("epmd", program):
-            self._processes.append(
-                subprocess.Popen([command], env=environment, stdout=subprocess.DEVNULL, cwd=self.folder)
-            )
-        wait_for(self._answers, "RabbitMQ answers", 60)
-
-    def stop(self) -> None:
-        """End it."""
-        for process in reversed(self._processes):
-            process.terminate()
-            process.wait(60)
-
-    def forget(self, queue: str) -> None:
-        """Delete a queue with what waits in it."""
-        with Connection(self.url) as connection:
-            channel: Any = connection.default_channel
-            channel.queue_delete(queue)
-
-    @property
-    def url(self) -> str:
-        """What to give to CELERY_BROKER_URL."""
-        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
-            client.sendall(b"AMQP\0\0\x09\x01")
-            return bool(client.recv(1))
-        return False
 
 
 @dataclass
@@ -238,7 +63,7 @@ class Stack:
     """The site: web, worker and beat, with SQLite and Redis as on a developer's computer, or what variables say."""
 
     folder: Path
-    redis: RedisServer
+    redis: Redis
     url: str = ""
     migrated: str = ""
     variables: dict[str, str] = field(default_factory=dict)
@@ -249,7 +74,8 @@ class Stack:
         """What is set for every process; all else is the default."""
         return {
             "DATABASE_URL": f"sqlite:///{self.folder / 'db.sqlite3'}",
-            **self.redis.environment,
+            "REDIS_PORT": str(self.redis.port),
+            "REDIS_PASSWORD": self.redis.password,
             **self.variables,
         }
 
@@ -271,7 +97,7 @@ class Stack:
     def start_worker(self, *options: str) -> None:
         """Start a worker, and wait until it consumes."""
         self.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", *options)
-        wait_for(lambda: " ready." in self.log("worker"), "the worker is ready")
+        eventually(lambda: " ready." in self.log("worker"), what="the worker is ready")
 
     def kill(self, name: str) -> None:
         """Kill a process with its children, as a power cut would."""

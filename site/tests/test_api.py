@@ -20,10 +20,12 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 from django_celery_results.models import TaskResult
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
 from messages import Queue
 from people import member
-from processes import Answer, RedisServer, Stack, Visitor, run, wait_for
+from processes import Answer, Stack, Visitor, run
 
 pytestmark = pytest.mark.django_db
 
@@ -398,7 +400,7 @@ print(json.dumps([[answer.status_code, answer.json()["error"]] for answer in ans
 """
 
 
-def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_server: Redis) -> None:
     """Said in the answer, for a program to come again."""
     stack = Stack(tmp_path, redis_server)
     assert stack.manage("migrate", "-v0").returncode == 0
@@ -442,7 +444,7 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
     def shown(answer: Answer) -> Any:
         return ask(stack, token, answer.headers["Location"]).json
 
-    wait_for(lambda: shown(long)["state"] == "STARTED", "the long task runs")
+    eventually(lambda: shown(long)["state"] == "STARTED", what="the long task runs")
     stopped = ask(stack, token, f"{long.headers['Location']}/revoke", {"terminate": True})
     assert stopped.json["done"] == "TERMINATED", stopped.text
     log = f"[entry.change_message for entry in history.entries({long.json['id']!r})]"
@@ -450,10 +452,10 @@ def test_a_program_starts_a_task_and_reads_its_result(stack: Stack, anna: Visito
         "Started.",
         "Terminated.",
     ]
-    wait_for(lambda: shown(long)["state"] == "REVOKED", "it is stopped")
-    wait_for(lambda: shown(first)["state"] == "SUCCESS", "the task has ended")
+    eventually(lambda: shown(long)["state"] == "REVOKED", what="it is stopped")
+    eventually(lambda: shown(first)["state"] == "SUCCESS", what="the task has ended")
     again = ask(stack, token, f"{first.headers['Location']}/rerun", {})
     assert again.status == 202
-    wait_for(lambda: shown(again)["state"] == "SUCCESS", "the second one has ended")
+    eventually(lambda: shown(again)["state"] == "SUCCESS", what="the second one has ended")
     assert shown(first)["result"] == shown(again)["result"] == 5
     assert token.partition(".")[2] not in stack.log("web") + stack.log("worker")

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
+from testkit.browser import chromium
 
-from browsing import chromium, keep, window
+from browsing import keep, window
 from processes import Stack
 
 

@@ -2,10 +2,12 @@
 
 import subprocess
 
-from processes import SITE, PostgreSQLServer, bare_environment
+from testkit.postgresql import PostgreSQL
+
+from processes import SITE, bare_environment
 
 
-def test_the_api_and_the_form_bear_the_same_on_postgresql(postgresql_server: PostgreSQLServer) -> None:
+def test_the_api_and_the_form_bear_the_same_on_postgresql(postgresql_server: PostgreSQL) -> None:
     """A text with a NUL in it, a number too large for a column."""
     environment = bare_environment(DATABASE_URL=postgresql_server.create("api"))
     # Without what needs the running site, which has a database of its own.

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from celeriac.schedule.scheduler import REMOVED
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
-from processes import SITE, PostgreSQLServer, RedisServer, Stack, wait_for
+from processes import SITE, Stack
 
 # Two releases of the same code, but for the schedule.
 CODE = """
@@ -39,19 +42,19 @@ def release(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def computer(tmp_path: Path, redis_server: RedisServer) -> Iterator[Stack]:
+def computer(tmp_path: Path, redis_server: Redis) -> Iterator[Stack]:
     """A developer's computer, without a process yet."""
-    stack = Stack(tmp_path, redis_server, variables={"CELERY_BROKER_URL": redis_server.url(10)})
+    stack = Stack(tmp_path, redis_server, variables={"CELERY_BROKER_URL": redis_server.database(10)})
     stack.manage("migrate", "-v0")
     yield stack
     stack.stop()
 
 
 @pytest.fixture
-def host(tmp_path: Path, redis_server: RedisServer, postgresql_server: PostgreSQLServer) -> Iterator[Stack]:
+def host(tmp_path: Path, redis_server: Redis, postgresql_server: PostgreSQL) -> Iterator[Stack]:
     """A host, with its PostgreSQL, and without a process yet."""
     database = postgresql_server.create(f"beat_{tmp_path.name}")
-    variables = {"DATABASE_URL": database, "CELERY_BROKER_URL": redis_server.url(11)}
+    variables = {"DATABASE_URL": database, "CELERY_BROKER_URL": redis_server.database(11)}
     stack = Stack(tmp_path, redis_server, variables=variables)
     stack.manage("migrate", "-v0")
     yield stack
@@ -76,7 +79,7 @@ def start_on_computer(stack: Stack, name: str, release: str) -> None:
     """Start beat as a developer does, and wait until it ticks."""
     command = ("celery", "-A", name, "beat", "--loglevel=debug", f"--pidfile={stack.folder / name}.pid")
     stack.spawn(name, *command, PYTHONPATH=release)
-    wait_for(lambda: "beat: Ticking" in stack.log(name), "beat ticks")
+    eventually(lambda: "beat: Ticking" in stack.log(name), what="beat ticks")
 
 
 def test_an_operators_change_outlives_each_start_of_beat(computer: Stack, release: str) -> None:
@@ -123,20 +126,20 @@ def start_on_host(stack: Stack, name: str, process: str, release: str) -> Told:
 def test_a_deploy_merges_as_the_new_beat_takes_over_and_a_rollback_takes_it_back(host: Stack, release: str) -> None:
     """On PostgreSQL, two beats at a time, as a deploy has them: the one that stands by writes nothing."""
     told = start_on_host(host, "older", "first", release)
-    wait_for(lambda: "last tick" in told, "the older release's beat sends")
+    eventually(lambda: "last tick" in told, what="the older release's beat sends")
     change(host, "kept.enabled = False")
     before = rows(host)
     assert before == {"kept": [1, False, ""], "dropped": [1, True, ""]}
 
     told = start_on_host(host, "newer", "second", release)
-    wait_for(lambda: "standby" in told, "the newer one's stands by")
+    eventually(lambda: "standby" in told, what="the newer one's stands by")
     assert rows(host) == before
     host.end("first")
-    wait_for(lambda: "last tick" in told, "the newer one's has taken over")
+    eventually(lambda: "last tick" in told, what="the newer one's has taken over")
     assert rows(host) == {"kept": [2, False, ""], "dropped": [1, False, REMOVED], "added": [1, True, ""]}
 
     told = start_on_host(host, "older", "third", release)
-    wait_for(lambda: "standby" in told, "the older one's stands by again")
+    eventually(lambda: "standby" in told, what="the older one's stands by again")
     host.end("second")
-    wait_for(lambda: "last tick" in told, "the older one's has taken over")
+    eventually(lambda: "last tick" in told, what="the older one's has taken over")
     assert rows(host) == {**before, "added": [1, False, REMOVED]}

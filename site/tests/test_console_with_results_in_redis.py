@@ -6,8 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
+from testkit.ports import free_port
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
-from processes import RedisServer, Stack, Visitor, free_port, wait_for
+from processes import PASSWORD, Stack, Visitor
 
 RESULTS = {"CELERY_RESULT_BACKEND": "redis"}
 
@@ -15,7 +18,7 @@ RESULTS = {"CELERY_RESULT_BACKEND": "redis"}
 @pytest.fixture(scope="module")
 def redis_stack(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Iterator[Stack]:
     """Web and worker with a Redis of their own, that a test may stop, and the people of the other stack."""
-    redis = RedisServer(tmp_path_factory.mktemp("other-redis"))
+    redis = Redis(tmp_path_factory.mktemp("other-redis"), free_port(), on_disk=True, password=PASSWORD)
     redis.start()
     other = Stack(tmp_path_factory.mktemp("other-stack"), redis)
     with (
@@ -28,8 +31,8 @@ def redis_stack(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Itera
     try:
         other.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=2", **RESULTS)
         other.spawn("web", "gunicorn", "TimeOut.wsgi:application", "--bind", f"127.0.0.1:{port}", **RESULTS)
-        wait_for(lambda: " ready." in other.log("worker"), "the worker is ready")
-        wait_for(lambda: "Listening at" in other.log("web"), "the web server listens")
+        eventually(lambda: " ready." in other.log("worker"), what="the worker is ready")
+        eventually(lambda: "Listening at" in other.log("web"), what="the web server listens")
         yield other
     finally:
         other.stop()
@@ -69,7 +72,7 @@ def reader(redis_stack: Stack) -> Reader:
 def test_a_run_is_shown_with_its_result_and_can_be_run_again(reader: Reader) -> None:
     """On its page and in the list, whichever way the list is filtered."""
     path = reader.start("simple_function", {"arg-text": "straw"})
-    wait_for(lambda: reader.state(path) == "SUCCESS", "it has succeeded")
+    eventually(lambda: reader.state(path) == "SUCCESS", what="it has succeeded")
     assert "STRAW" in reader.page(path)
     for query in (
         "",
@@ -81,13 +84,13 @@ def test_a_run_is_shown_with_its_result_and_can_be_run_again(reader: Reader) -> 
     assert path not in reader.page("/tasks/?state=FAILURE")
     again = str(reader.ask(f"{path}rerun/", {}).headers["Location"])
     assert again != path
-    wait_for(lambda: reader.state(again) == "SUCCESS", "the rerun has succeeded")
+    eventually(lambda: reader.state(again) == "SUCCESS", what="the rerun has succeeded")
 
 
 def test_an_error_and_a_time_out_are_shown_as_what_they_are(reader: Reader) -> None:
     """Not as the dictionary that Redis holds."""
     fails, late = reader.start("always_fails", {"arg-text": "on purpose"}), reader.start("exceeds_time_limit", {})
-    wait_for(lambda: reader.state(fails) == reader.state(late) == "FAILURE", "both have failed")
+    eventually(lambda: reader.state(fails) == reader.state(late) == "FAILURE", what="both have failed")
     assert "RuntimeError: on purpose" in reader.page(fails)
     assert "TimeLimitExceeded" in reader.page(late)
 
@@ -96,10 +99,10 @@ def test_what_waits_is_revoked_and_what_runs_terminated(reader: Reader) -> None:
     """Their pages say so soon."""
     waits = reader.start("add", {"arg-x": "1", "arg-y": "2", "countdown": "60"})
     runs = reader.start("add", {"arg-x": "1", "arg-y": "2"})
-    wait_for(lambda: reader.state(runs) == "STARTED", "it runs")
+    eventually(lambda: reader.state(runs) == "STARTED", what="it runs")
     assert reader.ask(f"{waits}revoke/", {}).status == 302
     assert reader.ask(f"{runs}terminate/", {}).status == 302
-    wait_for(lambda: reader.state(waits) == reader.state(runs) == "REVOKED", "both are revoked")
+    eventually(lambda: reader.state(waits) == reader.state(runs) == "REVOKED", what="both are revoked")
 
 
 def test_the_graphs_say_what_cannot_be_counted(reader: Reader) -> None:
@@ -124,4 +127,4 @@ def test_pages_say_that_the_results_are_away(redis_stack: Stack, reader: Reader)
         assert (refused.status, "The broker is away" in refused.text) == (503, True)
     finally:
         redis_stack.redis.start()
-    wait_for(lambda: reader.ask("/tasks/").status == 200, "the results are back")
+    eventually(lambda: reader.ask("/tasks/").status == 200, what="the results are back")

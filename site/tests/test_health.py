@@ -4,8 +4,10 @@ import threading
 
 import pytest
 from celeriac.probe import Probe
+from testkit.ports import free_port
+from testkit.waiting import eventually
 
-from processes import Stack, Visitor, free_port, wait_for
+from processes import Stack, Visitor
 
 
 def test_health_is_green_while_everything_answers(stranger: Visitor) -> None:
@@ -36,7 +38,7 @@ def test_without_its_broker_the_site_says_so_and_recovers_by_itself(idle_stack: 
     assert anna.ask("/health/").status == 200
     accepted = anna.ask("/tasks/add/", {"x": 1, "y": 2})
     assert accepted.status == 202
-    wait_for(lambda: stack.succeeded(accepted.json["id"]), "the worker came back")
+    eventually(lambda: stack.succeeded(accepted.json["id"]), what="the worker came back")
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def frozen_site(stack: Stack, silent_port: int) -> Visitor:
         DATABASE_URL=f"postgres://site:x@127.0.0.1:{silent_port}/site",
         REDIS_PORT=str(silent_port),
     )
-    wait_for(lambda: "Listening at" in stack.log("frozen"), "the web server listens")
+    eventually(lambda: "Listening at" in stack.log("frozen"), what="the web server listens")
     return Visitor(f"http://localhost:{port}")
 
 
@@ -74,5 +76,5 @@ def test_a_question_that_hangs_is_asked_by_one_thread_only() -> None:
     assert threading.active_count() == before + 1
     answer.set()
     probe.start().result(timeout=60)
-    wait_for(lambda: threading.active_count() == before, "the thread has ended")
+    eventually(lambda: threading.active_count() == before, what="the thread has ended")
     assert id(probe.start()) not in questions

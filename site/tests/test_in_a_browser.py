@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from testkit.browser import PHONE, chromium, serious_problems
 
-from browsing import PHONE, chromium, keep, serious_problems, window
+from browsing import keep, window
 from processes import Stack, Visitor
 
 STATE = "#run .now .state"

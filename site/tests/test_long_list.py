@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
 
-from processes import PostgreSQLServer, RedisServer, Stack
+from processes import Stack
 
 RUNS = 25  # on a page
 BLOCKS_A_RUN = 4  # of two tables, and of an index of each
@@ -54,9 +56,7 @@ print(json.dumps(measure()))
 
 
 @pytest.fixture
-def stack_on_postgresql(
-    tmp_path: Path, redis_server: RedisServer, postgresql_server: PostgreSQLServer
-) -> Iterator[Stack]:
+def stack_on_postgresql(tmp_path: Path, redis_server: Redis, postgresql_server: PostgreSQL) -> Iterator[Stack]:
     """The tables, in PostgreSQL, and no process."""
     stack = Stack(tmp_path, redis_server, variables={"DATABASE_URL": postgresql_server.create("long_list")})
     migrate = stack.manage("migrate", "-v0")

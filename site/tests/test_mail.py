@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from testkit.ports import free_port
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
-from processes import RedisServer, Stack, free_port, wait_for
+from processes import Stack
 
 
 class Mailbox:
@@ -69,11 +72,11 @@ print(json.dumps({run.args[0]: [run.state, run.error, run.sent_by] for run in pa
 
 
 @pytest.fixture
-def mailing_stack(tmp_path: Path, redis_server: RedisServer, mailbox: tuple[Mailbox, str]) -> Iterator[Stack]:
+def mailing_stack(tmp_path: Path, redis_server: Redis, mailbox: tuple[Mailbox, str]) -> Iterator[Stack]:
     """The site with this mail server, and a worker."""
     redis_server.forget(7)
     variables = {
-        "CELERY_BROKER_URL": redis_server.url(7),
+        "CELERY_BROKER_URL": redis_server.database(7),
         "EMAIL_URL": mailbox[1],
         "DEFAULT_FROM_EMAIL": "site@example.org",
     }
@@ -92,7 +95,7 @@ def test_the_request_is_answered_before_the_first_of_ten_is_sent_and_all_arrive(
     good = [f"reader{number}@example.org" for number in range(1, 10)] + ["busy@example.org"]
     _, sent_at = mailing_stack.ask(SEND.format(addresses=["nobody@example.org", *good, good[0]]))
     received = mailbox[0].received
-    wait_for(lambda: len(received) >= 10, "ten e-mails arrive")
+    eventually(lambda: len(received) >= 10, what="ten e-mails arrive")
     assert sent_at < min(at for at, _, _ in received)
     assert sorted(address for _, address, _ in received) == sorted(good)
     message = received[0][2]
@@ -103,7 +106,7 @@ def test_the_request_is_answered_before_the_first_of_ten_is_sent_and_all_arrive(
         found = mailing_stack.ask(OUTCOMES)
         return found if all(state in {"SUCCESS", "FAILURE"} for state, _, _ in found.values()) else None
 
-    found = wait_for(outcomes, "all have ended")
+    found = eventually(outcomes, what="all have ended")
     assert found.pop("nobody@example.org")[:2] == ["FAILURE", "RefusedError: 550 no such user here"]
     assert {state for state, _, _ in found.values()} == {"SUCCESS"}
     assert mailbox[0].asked.count("nobody@example.org") == 1, "refused for good is not tried again"

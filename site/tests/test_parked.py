@@ -7,18 +7,20 @@ import signal
 from typing import Any
 
 import pytest
+import redis as redis_client
 from celeriac.console import broker, runs, tokens
 from celeriac.transport.parking import PARKED, unreadable
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.test import Client
 from django_celery_results.models import TaskResult
-from redis import Redis
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
 from conftest import BROKER_DATABASE
 from messages import Queue
 from people import member
-from processes import RedisServer, Stack, Visitor, wait_for
+from processes import Stack, Visitor
 
 pytestmark = pytest.mark.django_db
 
@@ -100,11 +102,11 @@ def test_who_releases_a_run_lets_it_wait_in_its_queue_and_is_in_the_admins_log(
 
 
 def test_the_page_of_graphs_shows_how_many_are_parked_and_how_full_the_broker_is(
-    staff: Client, parked: str, redis_server: RedisServer
+    staff: Client, parked: str, redis_server: Redis
 ) -> None:
     """In percent, where Redis has a limit."""
     assert staff.get("/tasks/graphs/").context["broker"] == broker.Broker(parked=1, percent=None)
-    with Redis.from_url(redis_server.url(0)) as redis:
+    with redis_client.Redis.from_url(redis_server.database(0)) as redis:
         redis.config_set("maxmemory", 4 * redis.info("memory")["used_memory"])
         try:
             page = staff.get("/tasks/graphs/")
@@ -165,13 +167,13 @@ def test_what_is_parked_is_listed_the_longest_first(queue: Queue, capsys: pytest
 
 
 def test_some_are_released_and_all_others_with_all(
-    queue: Queue, capsys: pytest.CaptureFixture[str], redis_server: RedisServer
+    queue: Queue, capsys: pytest.CaptureFixture[str], redis_server: Redis
 ) -> None:
     """What is no message, too: by the name that the list shows."""
     run_ids = [park(queue) for _ in range(4)]
     assert ask(capsys, "release", *run_ids[:2]) == {"released": run_ids[:2], "not_parked": []}
     assert {message["id"] for message in queue.take()} == {*run_ids[:2]}
-    with Redis.from_url(redis_server.url(BROKER_DATABASE)) as redis:
+    with redis_client.Redis.from_url(redis_server.database(BROKER_DATABASE)) as redis:
         redis.hset(PARKED, "a-tag", unreadable("no message", "elsewhere"))
         call_command("task", "parked")
         (name,) = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("(elsewhere)")]
@@ -217,7 +219,7 @@ def test_a_task_that_lost_its_process_is_parked_released_and_succeeds(worker_sta
         CELERIAC_TASK_DELIVERIES="1",
         CELERIAC_RELEASE="0123456789ab",
     )
-    wait_for(lambda: " ready." in worker_stack.log("worker"), "the worker is ready")
+    eventually(lambda: " ready." in worker_stack.log("worker"), what="the worker is ready")
     run_id, process = worker_stack.ask(STARTED)
     os.kill(process, signal.SIGKILL)
 
@@ -226,11 +228,11 @@ def test_a_task_that_lost_its_process_is_parked_released_and_succeeds(worker_sta
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    (found,) = wait_for(lambda: command("parked"), "it is parked")
+    (found,) = eventually(lambda: command("parked"), what="it is parked")
     assert (found["task_id"], found["times"], found["queue"]) == (run_id, 1, "celery")
-    wait_for(lambda: command("show", run_id)["error"].endswith("parked"), "it has failed")
+    eventually(lambda: command("show", run_id)["error"].endswith("parked"), what="it has failed")
     assert command("release", run_id) == {"released": [run_id], "not_parked": []}
-    wait_for(lambda: command("show", run_id)["result"] == 5, "it has run")
+    eventually(lambda: command("show", run_id)["result"] == 5, what="it has run")
     assert command("parked") == []
 
 
@@ -238,7 +240,7 @@ def test_a_full_broker_is_named_by_health_and_is_no_503(idle_stack: Stack) -> No
     """Nothing can be sent, all else is there; and it is well again by itself."""
     anna = Visitor(idle_stack.url)
     anna.log_in()
-    with Redis.from_url(idle_stack.redis.url(0)) as redis:
+    with redis_client.Redis.from_url(idle_stack.redis.database(0)) as redis:
         redis.config_set("maxmemory", "1mb")
         full = anna.ask("/health/")
         assert (full.status, full.json) == (200, {"database": "ok", "broker": "full"})

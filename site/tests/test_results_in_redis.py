@@ -1,6 +1,8 @@
 """With `CELERY_RESULT_BACKEND=redis`, and Redis away."""
 
-from processes import free_port, run
+from testkit.ports import free_port
+
+from processes import run
 
 ENQUEUE = """
 from celeriac.enqueue import BrokerAwayError, enqueue

@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testkit.ports import free_port
+from testkit.postgresql import PostgreSQL
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
-from processes import PostgreSQLServer, RedisServer, Stack, wait_for
+from processes import PASSWORD, Stack
 
 # At the beginning of what is done inside the project: one process does a whole step, for each takes a second to start.
 PRELUDE = """
@@ -76,7 +80,7 @@ def test_six_revoked_behind_a_running_one_do_not_run_though_the_worker_is_killed
 
     worker_stack.start_worker("--concurrency=1")
     # The task that ran when the worker was killed runs again, which is not what is asked here.
-    wait_for(lambda: worker_stack.log("worker").count("Discarding revoked task") == 6, "all six are refused")
+    eventually(lambda: worker_stack.log("worker").count("Discarding revoked task") == 6, what="all six are refused")
     shown = ask(
         worker_stack,
         f"wait_for('{running}', 'SUCCESS')\n"
@@ -109,10 +113,9 @@ def test_what_is_revoked_while_a_worker_has_no_broker_is_known_when_it_has_one_a
     worker_stack: Stack, tmp_path: Path
 ) -> None:
     """Nobody could tell it: the broadcast went to those who listened."""
-    broker = RedisServer(tmp_path / "broker")
-    broker.folder.mkdir()
+    broker = Redis(tmp_path, free_port(), on_disk=True, password=PASSWORD)
     broker.start()
-    worker_stack.variables["CELERY_BROKER_URL"] = broker.url(0)
+    worker_stack.variables["CELERY_BROKER_URL"] = broker.database(0)
     # Idle: with a task in its hands Celery's worker ends when Redis does, and is a new one then.
     worker_stack.start_worker("--concurrency=1")
     try:
@@ -120,7 +123,7 @@ def test_what_is_revoked_while_a_worker_has_no_broker_is_known_when_it_has_one_a
         # As `runs.revoke` does first, and can do no more.
         run_id = ask(worker_stack, "runs.Revocation.objects.create(task_id='8a0c').task_id")
         broker.start()
-        wait_for(lambda: "1 revoked task(s) will not be started" in worker_stack.log("worker"), "it reads again")
+        eventually(lambda: "1 revoked task(s) will not be started" in worker_stack.log("worker"), what="it reads again")
         shown = ask(
             worker_stack,
             "from app.tasks import simple_function\n"
@@ -134,20 +137,20 @@ def test_what_is_revoked_while_a_worker_has_no_broker_is_known_when_it_has_one_a
 
 
 def test_a_worker_waits_for_the_database_before_it_takes_a_task(
-    tmp_path: Path, redis_server: RedisServer, postgresql_server: PostgreSQLServer
+    tmp_path: Path, redis_server: Redis, postgresql_server: PostgreSQL
 ) -> None:
     """It cannot know what was revoked. When the database is there, it goes on by itself."""
     redis_server.forget(7)
-    variables = {"CELERY_BROKER_URL": redis_server.url(7), "DATABASE_URL": postgresql_server.url("not_yet")}
+    variables = {"CELERY_BROKER_URL": redis_server.database(7), "DATABASE_URL": postgresql_server.url("not_yet")}
     stack = Stack(tmp_path, redis_server, variables=variables)
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=1")
-        wait_for(lambda: "The database is away" in stack.log("worker"), "it says so")
+        eventually(lambda: "The database is away" in stack.log("worker"), what="it says so")
         assert " ready." not in stack.log("worker")
         stack.variables["DATABASE_URL"] = postgresql_server.create("almost")
         assert stack.manage("migrate", "-v0").returncode == 0
         postgresql_server.rename("almost", "not_yet")
-        wait_for(lambda: " ready." in stack.log("worker"), "it is ready")
+        eventually(lambda: " ready." in stack.log("worker"), what="it is ready")
     finally:
         stack.stop()
 

@@ -1,6 +1,8 @@
 """The whole site, running: web, worker and beat."""
 
-from processes import Stack, Visitor, run, wait_for
+from testkit.waiting import eventually
+
+from processes import Stack, Visitor, run
 
 
 def test_add_is_enqueued_at_once_and_executed_by_the_worker(stack: Stack, anna: Visitor) -> None:
@@ -13,8 +15,8 @@ def test_add_is_enqueued_at_once_and_executed_by_the_worker(stack: Stack, anna: 
     def state() -> str:
         return str(anna.ask(accepted.json["url"]).json["state"])
 
-    wait_for(lambda: state() == "STARTED", "the task is started")
-    wait_for(lambda: state() == "SUCCESS", "the task has succeeded")
+    eventually(lambda: state() == "STARTED", what="the task is started")
+    eventually(lambda: state() == "SUCCESS", what="the task has succeeded")
     assert anna.ask(accepted.json["url"]).json == {
         "id": task_id,
         "name": "app.tasks.add",
@@ -44,5 +46,5 @@ def test_200_views_counted_by_four_processes_at_once_are_200(stack: Stack) -> No
         )
         return int(number)
 
-    wait_for(lambda: done() == 200, "all 200 are done", 120)
+    eventually(lambda: done() == 200, 30, what="all 200 are done")
     assert stack.query("select view_count from app_post where id = 2") == [(200,)]

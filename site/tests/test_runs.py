@@ -23,10 +23,11 @@ from django_celery_results.models import TaskResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Queue
+from testkit.ports import free_port
+from testkit.redis import Redis
 
 from app import checks
 from app.tasks import add, simple_function
-from processes import RedisServer, free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -58,12 +59,12 @@ def queue(broker: None) -> Messages:
 
 
 @pytest.fixture
-def results_in_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def results_in_redis(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let this process keep results in a real Redis; return the backend."""
     redis_server.forget(9)
     current: Any = current_app
     app = current._get_current_object()
-    monkeypatch.setattr(app, "backend_cls", redis_server.url(9))
+    monkeypatch.setattr(app, "backend_cls", redis_server.database(9))
     monkeypatch.setattr(app, "_backend_cache", None)
     monkeypatch.setattr(app._local, "backend", None, raising=False)
     return app.backend

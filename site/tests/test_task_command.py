@@ -13,17 +13,19 @@ import pytest
 from celeriac.console import runs
 from celeriac.console.management.commands.task import parsed
 from django.core.management import call_command
+from testkit.redis import Redis
+from testkit.waiting import eventually
 
-from processes import RedisServer, Stack, run, wait_for
+from processes import Stack, run
 
 
 @pytest.fixture(params=["django-db", "redis"], scope="module")
 def backend_stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer, tables: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: Redis, tables: Path
 ) -> Iterator[Stack]:
     """A worker, with results in the database and in Redis."""
     redis_server.forget(6)
-    variables = {"CELERY_BROKER_URL": redis_server.url(6), "CELERY_RESULT_BACKEND": request.param}
+    variables = {"CELERY_BROKER_URL": redis_server.database(6), "CELERY_RESULT_BACKEND": request.param}
     stack = Stack(tmp_path_factory.mktemp("backend"), redis_server, variables=variables)
     shutil.copy(tables, stack.folder)
     stack.start_worker("--concurrency=4")
@@ -93,11 +95,10 @@ def test_success_and_failure_are_called_back(backend_stack: Stack) -> None:
     def logged(line: str) -> bool:
         return line in backend_stack.log("worker")
 
-    wait_for(
-        lambda: logged(f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"), "on_success", 10
-    )
+    success = f"app.callbacks: Task app.tasks.simple_function[{good}] succeeded: 'FALSE'"
+    eventually(lambda: logged(success), what="on_success")
     failure = f"app.callbacks: Task app.tasks.simple_function[{bad}] failed: ValueError: was asked to fail with 'True'"
-    wait_for(lambda: logged(failure), "on_failure")
+    eventually(lambda: logged(failure), what="on_failure")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Beat and its schedule. Named to come late: the minute passes while other tests run."""
 
-from processes import SITE, Stack, wait_for
+from testkit.waiting import eventually
+
+from processes import SITE, Stack
 
 
 def test_the_schedule_of_the_code_is_in_the_database_and_fires_every_minute(stack: Stack) -> None:
@@ -20,7 +22,7 @@ def test_the_schedule_of_the_code_is_in_the_database_and_fires_every_minute(stac
         )
         return int(number)
 
-    wait_for(runs, "the schedule has fired", 180)
+    eventually(runs, 60, what="the schedule has fired")
     assert stack.query("select view_count from app_post where id = 1") >= [(1,)]
     ((counted,),) = stack.query(
         "select total_run_count from django_celery_beat_periodictask where name = 'app-post_counter_update'"

@@ -11,9 +11,10 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from testkit.waiting import eventually
 
 from conftest import site_of
-from processes import SITE, Stack, Visitor, wait_for
+from processes import SITE, Stack, Visitor
 
 ZONE = ZoneInfo("Asia/Kolkata")
 # Less than what two zones differ by, and far more than clocks do on one computer.
@@ -73,7 +74,7 @@ def zoneless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "DJANGO_SETTINGS_MODULE": "zoneless",
         "PYTHONPATH": f"{folder}:{SITE}",
         "TIME_ZONE": ZONE.key,
-        "CELERY_BROKER_URL": redis.url(broker),
+        "CELERY_BROKER_URL": redis.database(broker),
     }
     scheduler = "celeriac.schedule.scheduler:DatabaseScheduler"
     if request.param == "postgresql":
@@ -100,7 +101,7 @@ def start_beat(stack: Stack, scheduler: str) -> None:
     """Start beat, and wait until it ticks."""
     options = (f"--scheduler={scheduler}", "--loglevel=debug", "--max-interval=1", "--pidfile=")
     stack.spawn("beat", "celery", "-A", "TimeOut", "beat", *options)
-    wait_for(lambda: "beat: Ticking" in stack.log("beat"), "beat ticks")
+    eventually(lambda: "beat: Ticking" in stack.log("beat"), what="beat ticks")
 
 
 def started(anna: Visitor, task: str, **more: Any) -> str:
@@ -120,7 +121,7 @@ def run_of(anna: Visitor, run_id: str) -> Any:
 
 def ended(anna: Visitor, run_id: str) -> Any:
     """Wait for the end of a run; return what the API has of it."""
-    wait_for(lambda: run_of(anna, run_id)["state"] in {"SUCCESS", "FAILURE"}, "the run has ended")
+    eventually(lambda: run_of(anna, run_id)["state"] in {"SUCCESS", "FAILURE"}, what="the run has ended")
     return run_of(anna, run_id)
 
 
@@ -184,7 +185,7 @@ def test_times_of_a_run_are_right(zoneless: Stack, anna: Visitor) -> None:
         row, report = zoneless.ask(JOURNAL % run_id)
         return (row, report) if row["ended_at"] else None
 
-    row, report = wait_for(journal, "its end is in the journal")
+    row, report = eventually(journal, what="its end is in the journal")
     assert [name for name in ("sent_at", "started_at", "ended_at", "overdue_at") if not is_now_there(row[name])] == []
     assert (report["not_noted"], report["not_marked"], report["never_ended"]) == (0, 0, 0)
     listed = zoneless.manage("task", "list", "--name=app.tasks.add")
@@ -208,11 +209,11 @@ def test_the_schedule_is_shown_and_sent_at_its_times(zoneless: Stack, anna: Visi
     def sent() -> list[str]:
         return list(zoneless.ask(SENT))
 
-    wait_for(lambda: {"often", "begun", "soon"} <= set(sent()), "the entries are sent")
+    eventually(lambda: {"often", "begun", "soon"} <= set(sent()), what="the entries are sent")
     zoneless.end("beat")
     count = sent().count("often")
     start_beat(zoneless, zoneless.variables["scheduler"])
-    wait_for(lambda: sent().count("often") > count + 2, "it is sent again")
+    eventually(lambda: sent().count("often") > count + 2, what="it is sent again")
     assert sent().count("soon") == 1
     assert {"later", "over", "daily"}.isdisjoint(sent())
     rows = zoneless.ask(ENTRIES)
@@ -241,7 +242,7 @@ print(json.dumps([str(sample.minute) for sample in Sample.objects.all()]))
 def test_graphs_show_this_hour(zoneless: Stack, anna: Visitor) -> None:
     """What is measured is of the minutes that have just been, and stands under their hours."""
     zoneless.ask("from celeriac.console.tasks import measure; print(int(measure.delay() is not None))")
-    wait_for(lambda: zoneless.ask(SAMPLES), "numbers")
+    eventually(lambda: zoneless.ask(SAMPLES), what="numbers")
     page = anna.ask("/tasks/graphs/")
     assert page.status == 200
     assert is_now_there(max(zoneless.ask(SAMPLES)))

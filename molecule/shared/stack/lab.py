@@ -20,8 +20,8 @@ from stack.machine import PROCESSES, Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
 from stack.releases import Release, Workshop
-from stack.waiting import eventually
 from stack.web import Answer, Website
+from testkit.waiting import eventually
 
 MACHINE = REPOSITORY / "bin/machine"
 DOMAIN = "www.site.test"

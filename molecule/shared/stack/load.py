@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from stack.waiting import eventually
+from testkit.waiting import eventually
 
 ANSWER_SECONDS = 30.0
 ASSETS = re.compile(r'(?:href|src)="(/static/[^"]+)"')
@@ -123,7 +123,7 @@ class Load:
         with self._file.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "stack.load"],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+                env={**os.environ, "PYTHONPATH": ":".join(str(Path(__file__).resolve().parents[n]) for n in (1, 3))},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 text=True,

@@ -15,7 +15,7 @@ import testinfra
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-from stack.waiting import eventually
+from testkit.waiting import eventually
 
 # The processes of a release, and everything that has to run on a host with the whole stack.
 PROCESSES = ("gunicorn", "celery-worker", "celery-beat", "flower")

@@ -7,8 +7,9 @@ import time
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-beat", "celery-worker")
 UNIT = "celery-beat"

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-worker", "redis-server")
 UNIT = "celery-worker"

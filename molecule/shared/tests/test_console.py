@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from stack.browser import PHONE, chromium, serious_problems, window
-from stack.waiting import eventually
+from stack.browser import chromium, window
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.browser import PHONE, serious_problems
+from testkit.waiting import eventually
 
 UNITS = ("gunicorn", "celery-worker", "celery-beat")
 

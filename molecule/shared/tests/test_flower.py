@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from stack.web import Answer, Website, basic, is_slowed
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("flower", "celery-worker")
 

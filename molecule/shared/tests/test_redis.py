@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("redis-server", "celery-worker", "celery-beat")
 

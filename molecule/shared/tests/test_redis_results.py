@@ -9,9 +9,10 @@ import shlex
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNIT = "redis-server@results"
 UNITS = (UNIT, "redis-server", "celery-worker")

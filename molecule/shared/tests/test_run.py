@@ -14,8 +14,9 @@ import yaml
 from stack.machine import Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
-from stack.waiting import eventually
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 pytestmark = pytest.mark.once
 

@@ -12,9 +12,10 @@ import pytest
 from stack import watch
 from stack.machine import PROCESSES, Machine
 from stack.playbook import Run
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 # Looks for the secrets on its standard input; a match names the file. Root runs it, who may read all that has a name.
 SEARCH = """

@@ -6,9 +6,10 @@ import re
 
 import pytest
 from stack.machine import Machine
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("nginx", "postgresql@*")
 LOGS = "/var/log/nginx"

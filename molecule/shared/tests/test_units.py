@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from stack.machine import PROCESS_UNITS, PROCESSES, Machine
-from stack.waiting import eventually
 from stack.web import Website
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = (*PROCESS_UNITS, "redis-server", "nginx")
 POSTGRESQL = {"12": "postgresql@15-main", "13": "postgresql@17-main"}

@@ -13,7 +13,8 @@ import pytest
 from stack.lab import Site
 from stack.load import Load, failures
 from stack.releases import Release, append, replace
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-worker", "gunicorn")
 # Where releases are put together, for the one that finds no room there.

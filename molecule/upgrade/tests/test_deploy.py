@@ -14,7 +14,8 @@ from stack.lab import Site
 from stack.load import Answer, Load, failures, percentile
 from stack.playbook import Run
 from stack.releases import Release
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 # What p99 is compared with: this long before a deploy begins.
 BEFORE_SECONDS = 10

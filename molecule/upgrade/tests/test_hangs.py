@@ -13,7 +13,8 @@ import pytest
 from stack.lab import TICK, WATCHDOG_SECONDS, Site
 from stack.load import Load
 from stack.releases import Release
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-worker", "celery-beat", "redis-server")
 WORKER, BEAT, REDIS = "celery-worker", "celery-beat", "redis-server"

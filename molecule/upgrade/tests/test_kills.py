@@ -10,7 +10,8 @@ from stack.lab import Site
 from stack.load import Load, failures
 from stack.playbook import REPOSITORY
 from stack.releases import Release
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 # Where Ansible finds our part of its name space when it runs.
 module_utils.__path__.append(str(REPOSITORY / "plugins/module_utils"))

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from stack.lab import Site
 from stack.releases import Release
-from stack.waiting import eventually
 from stack.web import Website
+
+from testkit.waiting import eventually
 
 UNITS = ("gunicorn", "nginx")
 # More than nginx gives a page by itself, less than what is chosen for the test.

@@ -9,7 +9,8 @@ from uuid import uuid4
 from stack.lab import Site
 from stack.machine import PROCESSES
 from stack.releases import append
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-worker", "gunicorn")
 

@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from stack.lab import DRAIN_SECONDS, Site
 from stack.releases import Release, append
-from stack.waiting import eventually
+
+from testkit.waiting import eventually
 
 UNITS = ("celery-worker",)
 PUNCTUAL_SECONDS = 5

@@ -72,9 +72,7 @@ class Lease:
             if self.held:
                 self._verify()
             else:
-                self.held, self._backend = self._ask(
-                    "SELECT pg_try_advisory_lock(%s), pg_backend_pid()", BEAT_LOCK
-                )
+                self.held, self._backend = self._ask("SELECT pg_try_advisory_lock(%s), pg_backend_pid()", BEAT_LOCK)
         except BaseException:
             self.release()
             raise

@@ -44,21 +44,13 @@ class Dispatch(models.Model):
         ordering = ("-pk",)
         verbose_name_plural = "dispatches"
         # No `unique=True`, no `db_index=True`: on PostgreSQL each would bring a second index.
-        constraints = (
-            models.UniqueConstraint(fields=("task_id",), name="celeriac_ledger_task_id"),
-        )
+        constraints = (models.UniqueConstraint(fields=("task_id",), name="celeriac_ledger_task_id"),)
         indexes = (
             models.Index(fields=("name", "-id"), name="celeriac_ledger_name"),
             models.Index(fields=("sent_at",), name="celeriac_ledger_sent_at"),
-            models.Index(
-                fields=("overdue_at",), condition=Q(ended_at=None), name="celeriac_ledger_open"
-            ),
-            models.Index(
-                fields=("starts",), condition=Q(starts__gt=1), name="celeriac_ledger_doubled"
-            ),
-            models.Index(
-                fields=("parent",), condition=~Q(parent=""), name="celeriac_ledger_parent"
-            ),
+            models.Index(fields=("overdue_at",), condition=Q(ended_at=None), name="celeriac_ledger_open"),
+            models.Index(fields=("starts",), condition=Q(starts__gt=1), name="celeriac_ledger_doubled"),
+            models.Index(fields=("parent",), condition=~Q(parent=""), name="celeriac_ledger_parent"),
         )
 
     def __str__(self) -> str:

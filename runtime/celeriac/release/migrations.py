@@ -77,10 +77,7 @@ def known() -> str:
     unknown = sorted(name for name in applied - ours if not _only_squashes(name, ours & applied))
     if not unknown:
         return f"all {len(applied)} applied migrations are known to this release"
-    ways = [
-        f"  site-manage migrate {app} {_last_common(loader, app)}"
-        for app in sorted({app for app, _ in unknown})
-    ]
+    ways = [f"  site-manage migrate {app} {_last_common(loader, app)}" for app in sorted({app for app, _ in unknown})]
     raise CommandError(
         "\n".join(
             [
@@ -125,9 +122,7 @@ def _last_common(loader: MigrationLoader, app: str) -> str:
     """Return the last migration of an app that we know and the database has, or ``zero``."""
     graph = loader.graph
     plan = [node for leaf in graph.leaf_nodes(app) for node in graph.forwards_plan(leaf)]
-    common = [
-        name for label, name in plan if label == app and (app, name) in loader.applied_migrations
-    ]
+    common = [name for label, name in plan if label == app and (app, name) in loader.applied_migrations]
     return common[-1] if common else "zero"
 
 
@@ -141,9 +136,7 @@ def _too_long(at: list[Any], seconds: int) -> str:
     name = str(at[0]) if at else "migrate"
     undone = bool(at) and at[0].atomic and connection.features.can_rollback_ddl
     outcome = "was rolled back" if undone else "what it did until then stays"
-    return (
-        f"{name} did not end in {seconds} s (CELERIAC_MIGRATE_SECONDS) and was stopped; {outcome}"
-    )
+    return f"{name} did not end in {seconds} s (CELERIAC_MIGRATE_SECONDS) and was stopped; {outcome}"
 
 
 @contextmanager
@@ -197,9 +190,7 @@ def _one_host_at_a_time(lock_timeout_seconds: int, seconds: int) -> Iterator[Non
         try:
             cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         except OperationalError as error:
-            raise CommandError(
-                f"another host has been migrating for {seconds} s: {error}"
-            ) from error
+            raise CommandError(f"another host has been migrating for {seconds} s: {error}") from error
         # To what the session began with.
         cursor.execute("RESET lock_timeout; RESET statement_timeout")
     try:

@@ -75,9 +75,7 @@ def admin() -> str:
         user.save()
         return f"{name} has the new password"
     required = {field: _admin_field(field) for field in model.REQUIRED_FIELDS}
-    model._default_manager.create_superuser(
-        **{model.USERNAME_FIELD: name, "password": password, **required}
-    )
+    model._default_manager.create_superuser(**{model.USERNAME_FIELD: name, "password": password, **required})
     return f"{name} created"
 
 

@@ -107,9 +107,7 @@ class Holder:
         self.name, self.lease, self.held = name, lease, held
         self._until = began + self._seconds
         if self._renewal is None:
-            self._renewal = threading.Thread(
-                target=self._renew_for_ever, name="celeriac-lease", daemon=True
-            )
+            self._renewal = threading.Thread(target=self._renew_for_ever, name="celeriac-lease", daemon=True)
             self._renewal.start()
 
     def renew(self) -> set[str] | None:

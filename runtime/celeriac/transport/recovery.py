@@ -127,9 +127,7 @@ class Recovery:
             limit: how many at most.
         """
         keys, prefix = self.keys, self.keys.prefix
-        found = ORPHANS(
-            self._client, keys.index, visibility_timeout, limit, prefix + HOLDERS, prefix + HELD
-        )
+        found = ORPHANS(self._client, keys.index, visibility_timeout, limit, prefix + HOLDERS, prefix + HELD)
         return [bytes_to_str(tag) for tag in found]
 
     def refresh(self) -> None:
@@ -178,9 +176,7 @@ class Recovery:
             _log.warning("%s is gone: %d message(s) of it go back", process, len(tags))
         self._give_back(name, tags, f"{process} ended", "RPUSH", always=False)
 
-    def _give_back(
-        self, name: str, tags: list[str], reason: str, push: str, *, always: bool
-    ) -> None:
+    def _give_back(self, name: str, tags: list[str], reason: str, push: str, *, always: bool) -> None:
         """Give back what a holder has.
 
         Args:
@@ -228,9 +224,7 @@ class Recovery:
             return
         headers = each.message["headers"]
         name, task_id = headers.get("task"), headers.get("id")
-        _log.error(
-            "Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason
-        )
+        _log.error("Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason)
         if self.parks is not None:
             self.parks(each.message, reason, each.unfinished)
 

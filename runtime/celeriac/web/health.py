@@ -51,9 +51,7 @@ Answer = tuple[HTTPStatus, dict[str, Any]]
 _log = logging.getLogger(__name__)
 
 
-def answer(
-    app: Celery, environ: "WSGIEnvironment", start_response: "StartResponse"
-) -> Iterable[bytes]:
+def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer a request whose path begins with `PREFIX` (PEP 3333)."""
     headers: list[tuple[str, str]] = []
     route = _route(environ["PATH_INFO"].removeprefix(PREFIX)) if _authorized(environ) else None

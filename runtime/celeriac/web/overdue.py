@@ -105,9 +105,7 @@ def watch(worker: Any) -> None:
         worker: gunicorn's.
     """
     if worker.cfg.timeout and getattr(worker, "tpool", None) is not None:
-        watching = threading.Thread(
-            target=_watch, args=(worker,), name="celeriac-overdue", daemon=True
-        )
+        watching = threading.Thread(target=_watch, args=(worker,), name="celeriac-overdue", daemon=True)
         watching.start()
 
 

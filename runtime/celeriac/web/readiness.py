@@ -125,9 +125,7 @@ def _ask(application: "WSGIApplication", path: str, host: str) -> str:
     def note(**_: object) -> None:
         raised.append(_on_one_line(traceback.format_exc()))
 
-    got_request_exception.connect(
-        note, weak=False
-    )  # Django's answer to it does not say what it was
+    got_request_exception.connect(note, weak=False)  # Django's answer to it does not say what it was
     status, body = request.get(application, path, host)
     if status.partition(" ")[0] == "200":
         return ""

@@ -113,9 +113,7 @@ def _telling(worker: Any, base: Any) -> Any:
         def _is_put_back(self) -> bool:
             times = unfinished.put_back(worker.consumer, self, self._unfinished)
             if unfinished.is_parked(times):
-                _store_failure(
-                    worker.app, self.id, internals.context(self), self._unfinished, times
-                )
+                _store_failure(worker.app, self.id, internals.context(self), self._unfinished, times)
             return times > 0
 
     Telling.__name__ = "Request"

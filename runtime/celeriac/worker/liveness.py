@@ -80,9 +80,7 @@ class Vigil(ConsumerExtension):
         seconds = (self._watchdog.seconds or 0) * CHECK
         Aside(app, "celeriac-broker", seconds, observed.compare).start()
         arguments = (self._watchdog, observed, seconds)
-        threading.Thread(
-            target=_feed, args=arguments, name="celeriac-watchdog", daemon=True
-        ).start()
+        threading.Thread(target=_feed, args=arguments, name="celeriac-watchdog", daemon=True).start()
 
 
 class Observed:
@@ -163,10 +161,7 @@ class Observed:
         if since is not None and self._received <= since and now - since > self._patience:
             free = self._consumer.pool.num_processes - len(state.reserved_requests)
             silent = now - max(self._received, since)
-            return (
-                f"{self._waiting} task(s) wait, {free} slot(s) are free, "
-                f"and nothing was received for {silent:.0f} s"
-            )
+            return f"{self._waiting} task(s) wait, {free} slot(s) are free, and nothing was received for {silent:.0f} s"
         return None
 
     def _see_messages(self, consumer: Any) -> None:

@@ -31,12 +31,8 @@ class Neighbours(ConsumerExtension):
         others = _others(consumer)
         if others == 0:
             return {}
-        inspect = consumer.app.control.inspect(
-            timeout=SECONDS, limit=others, connection=consumer.connection
-        )
-        replies: dict[str, Any] = inspect.hello(
-            consumer.hostname, list(consumer.controller.state.revoked)
-        )
+        inspect = consumer.app.control.inspect(timeout=SECONDS, limit=others, connection=consumer.connection)
+        replies: dict[str, Any] = inspect.hello(consumer.hostname, list(consumer.controller.state.revoked))
         return {name: reply for name, reply in (replies or {}).items() if name != consumer.hostname}
 
 

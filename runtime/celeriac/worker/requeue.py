@@ -83,8 +83,7 @@ class Unfinished(ConsumerExtension):
             _log.warning("%d task(s) did not finish and will run again: %s", *counted(again))
         if lost:
             _log.error(
-                "%d task(s) did not finish and will NOT run again, "
-                "because they are acknowledged when they start: %s",
+                "%d task(s) did not finish and will NOT run again, because they are acknowledged when they start: %s",
                 *counted(lost),
             )
 

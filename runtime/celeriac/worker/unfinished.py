@@ -86,9 +86,7 @@ def _is_ours(consumer: Any, message: Any) -> bool:
 def _queue_of(consumer: Any, message: Any) -> str:
     """Return the name of the queue that a message was in."""
     tag = message.delivery_info.get("consumer_tag")
-    return queue_by_tag(consumer.task_consumer, tag) or queue_of(
-        consumer.task_consumer.queues, message
-    )
+    return queue_by_tag(consumer.task_consumer, tag) or queue_of(consumer.task_consumer.queues, message)
 
 
 def _park(app: Celery, request: Any, reason: str, times: int, queue: str) -> None:
@@ -109,9 +107,7 @@ def _park(app: Celery, request: Any, reason: str, times: int, queue: str) -> Non
     _log.error("Task %s[%s] did not end %d times (%s): parked", *words)
 
 
-def _publish(
-    app: Celery, message: Any, queue: str, headers: dict[str, Any], **changed: Any
-) -> None:
+def _publish(app: Celery, message: Any, queue: str, headers: dict[str, Any], **changed: Any) -> None:
     """Publish a copy of a message, and wait until the broker has it.
 
     The connection is made for this: lost processes are rare, and one that stays open would be in

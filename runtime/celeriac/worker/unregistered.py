@@ -130,9 +130,7 @@ def _park(consumer: Any, discard: Any, body: Any, message: Any, error: KeyError)
         _log.exception("Task %s[%s] from %s is unknown here, not parked", *_words(origin))
         consumer.timer.call_after(KEEP_SECONDS, _try_again, (consumer, message))
         return
-    signals.task_unknown.send(
-        sender=consumer, message=message, exc=error, name=origin["task"], id=origin["id"]
-    )
+    signals.task_unknown.send(sender=consumer, message=message, exc=error, name=origin["task"], id=origin["id"])
 
 
 def _try_again(consumer: Any, message: Any) -> None:
@@ -214,9 +212,7 @@ def _bound(queues: list[Queue], exchange: str) -> list[Queue]:
 
 
 def _queue(connection: Connection) -> Queue:
-    return Queue(
-        UNREGISTERED, Exchange(""), routing_key=UNREGISTERED, channel=connection.default_channel
-    )
+    return Queue(UNREGISTERED, Exchange(""), routing_key=UNREGISTERED, channel=connection.default_channel)
 
 
 def _words(origin: dict[str, str]) -> tuple[str, str, str]:

@@ -27,9 +27,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("task_id", models.CharField(max_length=255)),
                 ("publication", models.CharField(blank=True, max_length=32)),
@@ -72,9 +70,7 @@ class Migration(migrations.Migration):
                         name="celeriac_ledger_parent",
                     ),
                 ],
-                "constraints": [
-                    models.UniqueConstraint(fields=("task_id",), name="celeriac_ledger_task_id")
-                ],
+                "constraints": [models.UniqueConstraint(fields=("task_id",), name="celeriac_ledger_task_id")],
             },
         ),
     ]

@@ -36,9 +36,7 @@ MIDDLEWARE = [
 SECURE_REDIRECT_EXEMPT = [".*"]  # the tests speak plain HTTP
 
 if "PGHOST" in os.environ:
-    DATABASES = {
-        "default": {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
-    }
+    DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}}
 else:
     DATABASES = {
         "default": {

@@ -137,9 +137,7 @@ def send_twice(kind: str) -> None:
         case "chord unsent":
             chord([sleep.s("one", 0), sleep.s("two", 0)])(after)
         case "chord of a failure":
-            chord([fails_twice.s("twice"), wait_for_file.s("gate")])(
-                sleep.s("never", 0).on_error(heard.si(None, kind))
-            )
+            chord([fails_twice.s("twice"), wait_for_file.s("gate")])(sleep.s("never", 0).on_error(heard.si(None, kind)))
         case "chain":
             chain(ends_twice.s("twice"), after).delay()
         case "group":

@@ -84,9 +84,7 @@ class Pool(BasePool):
     ) -> None:
         """Say that it began."""
         accept_callback(os.getpid(), time.monotonic())
-        self.given = SimpleNamespace(
-            run=lambda: target(*args, **(kwargs or {})), succeed=callback, fail=error_callback
-        )
+        self.given = SimpleNamespace(run=lambda: target(*args, **(kwargs or {})), succeed=callback, fail=error_callback)
 
 
 class Worker:

@@ -1,0 +1,5 @@
+"""What a command fails with."""
+
+
+class MachineError(Exception):
+    """Why a command cannot be done, for the person who typed it."""

@@ -1,0 +1,128 @@
+"""A RabbitMQ of a test run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kombu import Connection
+
+from testkit.ports import free_port
+from testkit.programs import MissingProgramError, find_program
+from testkit.waiting import eventually
+
+# Not the program on the PATH, which goes over to the user of Debian's package.
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+@contextmanager
+def rabbitmq_server() -> Iterator[RabbitMQ]:
+    """Run a RabbitMQ with nothing in it, on free ports of the loopback address."""
+    with TemporaryDirectory(prefix="rabbitmq-") as directory:
+        server = RabbitMQ(Path(directory), free_port(), free_port(), free_port())
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass
+class RabbitMQ:
+    """A RabbitMQ of one test run, with its own port mapper and cookie: nothing is shared or left behind.
+
+    Attributes:
+        directory: where it runs.
+        port: where it listens, on 127.0.0.1.
+        distribution_port: where other nodes of Erlang would find it.
+        names_port: of the Erlang daemon that knows that, which otherwise stays for ever.
+    """
+
+    directory: Path
+    port: int
+    distribution_port: int
+    names_port: int
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL of its virtual host ``/``, for Celery."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> None:
+        """Start it and wait until it answers, which takes it some seconds."""
+        if not SERVER.exists():
+            raise MissingProgramError(str(SERVER), "rabbitmq-server")
+        for program in (find_program("epmd", "rabbitmq-server"), str(SERVER)):
+            self._processes.append(
+                subprocess.Popen(
+                    [program],
+                    env=self._environment,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+        eventually(self._answers, what=f"rabbitmq-server on port {self.port}")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing until the block ends."""
+        server = self._processes[-1].pid
+        os.killpg(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(server, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        for process in reversed(self._processes):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    def forget(self, queue: str) -> None:
+        """Delete a queue with what waits in it."""
+        with Connection(self.url) as connection:
+            channel: Any = connection.default_channel
+            channel.queue_delete(queue)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),  # of the cookie
+            "ERL_EPMD_PORT": str(self.names_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "celeriac@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            # Idle, it takes no processor time that other tests need.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+            "RABBITMQ_PID_FILE": str(self.directory / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),
+        }
+
+    def _answers(self) -> bool:
+        """Return whether it refuses an unknown protocol: it listens before it can do that."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
+            client.sendall(b"NONSENSE")
+            return client.recv(16).startswith(b"AMQP")
+        return False
