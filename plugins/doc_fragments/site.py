@@ -31,7 +31,7 @@ options:
         elements: path
         required: true
       processes:
-        description: The processes that the host runs, in the order in which they start.
+        description: The processes that the host runs, by name.
         type: list
         elements: str
         required: true
@@ -39,8 +39,8 @@ options:
         description: Where the web processes accept.
         type: path
         required: true
-      flower_socket:
-        description: Where Flower accepts.
+      monitor_socket:
+        description: Where the monitor accepts.
         type: path
         required: true
       domain:
@@ -55,12 +55,12 @@ options:
         description: The token of the runtime's own pages.
         type: str
         required: true
-      flower_username:
-        description: Name of the log-in to Flower.
+      monitor_username:
+        description: Name of the log-in to the monitor.
         type: str
         required: true
-      flower_password:
-        description: Password of the log-in to Flower.
+      monitor_password:
+        description: Password of the log-in to the monitor.
         type: str
         required: true
       beat_seconds:

@@ -9,12 +9,13 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ansible.module_utils.site_errors import UnhealthyError
+from ansible.module_utils.site_kinds import BEAT, WORKER, Kind
 from ansible.module_utils.site_options import Site
 from ansible.module_utils.systemd import Systemd
 
@@ -106,7 +107,7 @@ class Nginx(Door):
 
 
 class Socket(Door):
-    """The socket of gunicorn or Flower, as nginx uses it: what answers is a process of the site itself.
+    """A socket of the site, as nginx uses it: what answers is a process of the site itself.
 
     Args:
         path: the socket.
@@ -160,14 +161,23 @@ class Checks:
     Args:
         systemd: systemctl.
         web: the way to the web processes.
-        flower: the way to Flower.
+        monitor: the way to the monitor.
         release: the release that should serve.
         site: what is known about it.
+        units: its units on this host, by kind. Each of them has to work.
     """
 
-    def __init__(self, systemd: Systemd, web: Door, flower: Door, release: str, site: Site) -> None:
-        self._systemd, self._web, self._flower = systemd, web, flower
-        self._release, self._site = release, site
+    def __init__(
+        self,
+        systemd: Systemd,
+        web: Door,
+        monitor: Door,
+        release: str,
+        site: Site,
+        units: Mapping[Kind, Sequence[str]],
+    ) -> None:
+        self._systemd, self._web, self._monitor = systemd, web, monitor
+        self._release, self._site, self._units = release, site, units
         self._bearer = bearer(site)
         self._pings: list[str] = []
         self._pinged = 0.0  # time.monotonic()
@@ -209,56 +219,88 @@ class Checks:
         return set(found["applied_migrations"])
 
     def worker(self) -> str:
-        """A worker of the release executes tasks.
+        """Workers of the release execute tasks, and each of this host does or answers.
 
         A ping that is enqueued over HTTP is the proof. Behind a long queue it would have to wait: a
-        worker that is busy, or was, is proof as well.
+        worker that is busy, or was, is proof as well. One with queues of its own gets no ping.
         """
+        self._ping()
+        states, working = self._pongs()
+        silent = self._units_without(working)
+        if (silent or not working) and len(self._pings) > PATIENT_PINGS:
+            workers = self._workers()
+            working |= {
+                name: f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
+                for name, tasks in workers.items()
+                if tasks["active"] + tasks["executed"] > 0
+            }
+            silent = self._units_without(workers)
+        if not working:
+            found = ", ".join(sorted(states))
+            raise UnhealthyError(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+        if silent:
+            raise UnhealthyError(f"{', '.join(silent)} executed no celeriac.ping, and did not answer")
+        return "; ".join(working.values())
+
+    def _ping(self) -> None:
         if time.monotonic() - self._pinged > PING_PAUSE_SECONDS:
             for _ in range(PINGS_AT_ONCE):
                 reply = self._web.expect(202, "POST", "/-/celeriac/ping", self._bearer)
                 self._pings.append(json.loads(reply.body)["id"])
             self._pinged = time.monotonic()
-        states = set()
+
+    def _pongs(self) -> tuple[set[str], dict[str, str]]:
+        """Return the states of the pings, and of the workers of the release that have executed one what to say."""
+        states, working = set(), {}
         for ping in self._pings:
             answer = json.loads(self._web.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
             states.add(answer["state"])
             if answer["state"] == "SUCCESS" and answer["result"]["release"] == self._release:
-                return f"celeriac.ping was executed by {answer['result']['hostname']}"
-        if len(self._pings) > PATIENT_PINGS:
-            workers = json.loads(self._web.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
-            for name, tasks in workers.items():
-                if f"-{self._release}" in name and tasks["active"] + tasks["executed"] > 0:
-                    return f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
-        found = ", ".join(sorted(states))
-        raise UnhealthyError(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+                name = answer["result"]["hostname"]
+                working[name] = f"celeriac.ping was executed by {name}"
+                if not self._units_without(working):
+                    break
+        return states, working
+
+    def _workers(self) -> dict[str, Any]:
+        """Return what the workers of the release say of themselves."""
+        said = json.loads(self._web.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
+        return {name: tasks for name, tasks in said.items() if f"-{self._release}" in name}
+
+    def _units_without(self, workers: Collection[str]) -> list[str]:
+        """Return the units of this host that are not among these workers, whose names begin with that of their unit."""
+        names = {name.partition("@")[0] for name in workers}
+        return [unit for unit in self._units.get(WORKER, ()) if unit.removesuffix(".service") not in names]
 
     def beat(self) -> str:
-        """Beat ticked a moment ago."""
-        text = self._systemd.properties("celery-beat.service", "StatusText").get("StatusText", "")
-        tick = re.match(r"last tick (\d+)", text)
-        if not tick or time.time() - int(tick[1]) > self._site.beat_seconds:
-            raise UnhealthyError(f"celery-beat.service does not tick: {text or 'it has not said anything'}")
-        return f"celery-beat.service: {text}"
+        """Each beat ticked a moment ago."""
+        said = []
+        for unit in self._units.get(BEAT, ()):
+            text = self._systemd.properties(unit, "StatusText").get("StatusText", "")
+            tick = re.match(r"last tick (\d+)", text)
+            if not tick or time.time() - int(tick[1]) > self._site.beat_seconds:
+                raise UnhealthyError(f"{unit} does not tick: {text or 'it has not said anything'}")
+            said.append(f"{unit}: {text}")
+        return "; ".join(said)
 
-    def flower(self) -> str:
+    def monitor(self) -> str:
         """Flower sees the worker of the release, and shows nothing to a stranger."""
         for path in ("/flower/", "/flower/api/workers"):
-            self._flower.expect(401, "GET", path)
-        workers = json.loads(self._flower.expect(200, "GET", "/flower/api/workers?status=true", self._login()).body)
+            self._monitor.expect(401, "GET", path)
+        workers = json.loads(self._monitor.expect(200, "GET", "/flower/api/workers?status=true", self._login()).body)
         alive = [name for name, is_alive in workers.items() if is_alive]
         if not any(f"-{self._release}" in name for name in alive):
             raise UnhealthyError(f"Flower does not see the worker of {self._release}, but {alive or 'none'}")
         return f"Flower lists {', '.join(alive)} and refuses strangers"
 
-    def flower_closed(self) -> str:
+    def monitor_closed(self) -> str:
         """What Flower itself leaves open, nginx closes."""
         for path in ("/flower/metrics", "/flower/healthcheck"):
-            self._flower.expect(401, "GET", path)
+            self._monitor.expect(401, "GET", path)
         return "Flower's open pages are closed"
 
     def _login(self) -> dict[str, str]:
-        login = f"{self._site.flower_username}:{self._site.flower_password}"
+        login = f"{self._site.monitor_username}:{self._site.monitor_password}"
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 

@@ -5,6 +5,7 @@ A name ends in `Error`, and begins with what is wrong.
 SiteError
 ├── CertificateError  a certificate cannot be used, or none can be made
 ├── HeldError         somebody else has a lock
+├── ProcessError      a process is not described as it must be
 ├── ReleaseError      a step of a release failed
 ├── SystemdError      systemctl refused, or a unit did not start
 └── UnhealthyError    an answer is not the right one (yet)
@@ -23,6 +24,10 @@ class CertificateError(SiteError):
 
 class HeldError(SiteError):
     """Somebody else has the lock; the message says who."""
+
+
+class ProcessError(SiteError):
+    """A process is not described as it must be; the message says which, and what mends it."""
 
 
 class ReleaseError(SiteError):

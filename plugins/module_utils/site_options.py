@@ -21,14 +21,14 @@ class Site:
         owner: the account that owns the releases, builds them and migrates the database.
         group: the group of the accounts that run the processes.
         environment_files: the environment of the steps of a release.
-        processes: the processes that the host runs, by name, in the order in which they start.
+        processes: the processes that the host runs, by name.
         socket: where the web processes accept.
-        flower_socket: where Flower accepts.
+        monitor_socket: where the monitor accepts.
         domain: the name of the site.
         health_path: the page of the project that answers 200 while the site is well.
         token: what opens the runtime's own pages.
-        flower_username: the name of the log-in to Flower.
-        flower_password: its password.
+        monitor_username: the name of the log-in to the monitor.
+        monitor_password: its password.
         beat_seconds: how old the last tick of beat may be.
         timeout: how long answers may take to become the right ones, in seconds.
         kept: how many releases are kept.
@@ -40,12 +40,12 @@ class Site:
     environment_files: tuple[Path, ...]
     processes: tuple[str, ...]
     socket: Path
-    flower_socket: Path
+    monitor_socket: Path
     domain: str
     health_path: str
     token: str = field(repr=False)
-    flower_username: str
-    flower_password: str = field(repr=False)
+    monitor_username: str
+    monitor_password: str = field(repr=False)
     beat_seconds: int
     timeout: int
     kept: int
@@ -54,7 +54,7 @@ class Site:
     def from_params(cls, params: Mapping[str, Any]) -> Site:
         """Return what the option `site` of a module says."""
         site = params["site"]
-        paths = {name: Path(site[name]) for name in ("root", "socket", "flower_socket")}
+        paths = {name: Path(site[name]) for name in ("root", "socket", "monitor_socket")}
         lists = {
             "environment_files": tuple(map(Path, site["environment_files"])),
             "processes": tuple(site["processes"]),
@@ -135,12 +135,12 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "environment_files": {"type": "list", "elements": "path"},
         "processes": {"type": "list", "elements": "str"},
         "socket": {"type": "path"},
-        "flower_socket": {"type": "path"},
+        "monitor_socket": {"type": "path"},
         "domain": {"type": "str"},
         "health_path": {"type": "str"},
         "token": {"type": "str", "no_log": True},
-        "flower_username": {"type": "str"},
-        "flower_password": {"type": "str", "no_log": True},
+        "monitor_username": {"type": "str"},
+        "monitor_password": {"type": "str", "no_log": True},
         "beat_seconds": {"type": "int"},
         "timeout": {"type": "int"},
         "kept": {"type": "int"},

@@ -23,12 +23,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ansible.module_utils.site_errors import ProcessError
 from ansible.module_utils.site_files import link_atomically, target_of, write_atomically
+from ansible.module_utils.site_kinds import KINDS, Kind
 from ansible.module_utils.systemd import UNIT_DIRECTORY, Systemd, newest_change, parse_timestamp
 
 DESCRIPTIONS = Path("/etc/site/processes")
 ENVIRONMENTS = Path("/etc/site/environments")
 ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(.*)$")
+KIND = re.compile(r"(?m)^Kind=(.*)$")
 TARGET = "site.target"
 # The first place of the load path that forgets what it holds at a reboot.
 TRIAL_DIRECTORY = Path("/run/systemd/system.control")
@@ -39,7 +42,7 @@ TRIAL_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={ON
 RUNTIME_UNITS = Path("/run/systemd/system")
 
 # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
-UNIT_NAME = re.compile(r"(?P<process>[a-z-]+?)-(?P<release>[0-9a-f]{12})(-\d+)?\.service")
+UNIT_NAME = re.compile(r"(?P<process>[a-z][a-z0-9-]*?)-(?P<release>[0-9a-f]{12})(-\d+)?\.service")
 
 RUNNING = frozenset({"active", "activating", "reloading", "refreshing"})
 ENDED = frozenset({"inactive", "failed"})
@@ -87,9 +90,18 @@ class Process:
         return [content for unit in self.units() if unit not in ended for content in _environment_of(unit).values()]
 
     @property
-    def overlaps(self) -> bool:
-        """Whether the processes of two releases may run at the same time."""
-        return "\nOverlap=no\n" not in self._description.read_text()
+    def kind(self) -> Kind:
+        """What kind of process it is.
+
+        Raises:
+            ProcessError: it does not say so.
+        """
+        said = KIND.search(self._description.read_text()) if self._description.exists() else None
+        if not said or said[1] not in KINDS:
+            raise ProcessError(
+                f"{self._description} has no Kind= that is one of {', '.join(KINDS)}: run playbooks/deploy.yml"
+            )
+        return KINDS[said[1]]
 
     # Which unit is which
 

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.site_checks import Socket, bearer
 from ansible.module_utils.site_errors import UnhealthyError
 from ansible.module_utils.site_history import History
+from ansible.module_utils.site_kinds import WEB
 from ansible.module_utils.site_options import Site
 from ansible.module_utils.site_processes import Process, described
 from ansible.module_utils.systemd import Run, Systemd, parse_timestamp
@@ -100,7 +101,7 @@ class Report:
     def _from_within(self) -> dict[str, Any]:
         """Return what the web process knows of queues, workers, broker and journal; of a host without one, nothing."""
         found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
-        if not any(process.name == "gunicorn" for process in self._processes):
+        if not any(process.kind == WEB for process in self._processes if process.recorded()):
             return found
         door, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
         try:

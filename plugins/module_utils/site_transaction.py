@@ -3,7 +3,8 @@
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
 by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
-everything else is a trial that the next run ends.
+everything else is a trial that the next run ends. What each step does with a process depends on its kind:
+`site_kinds.py` has the table.
 
 =========  ====================================================================================
 lock       nobody else changes the releases of this host meanwhile
@@ -12,10 +13,10 @@ fetch      the code is on the host
 build      the virtualenv is made from the lock file
 prepare    checked, every module imported, the database migrated, static files collected
 publish    nginx finds the static files whose names carry a hash, beside those of the other releases
-start      the new processes run beside the old ones; gunicorn judges itself before it accepts
+start      the new processes run beside the old ones; a web process judges itself before it accepts
 judge      the new processes answer, work, and are still there
 switch     the plain unit names stand for the new units, until the next boot, and other static files change
-retire     the old gunicorn and the old beat stop; Flower, which cannot overlap, is replaced
+retire     the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
 health     with them gone, everything answers
 drain      the old worker takes nothing new and ends what it runs
 record     the plain names stand for the new units for good; the release has passed
@@ -33,8 +34,9 @@ from collections.abc import Callable, Iterable
 
 from ansible.module_utils.site_build import Build, Releases
 from ansible.module_utils.site_checks import Checks, Deadline, Socket
-from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, SystemdError, UnhealthyError
+from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, UnhealthyError
 from ansible.module_utils.site_history import History
+from ansible.module_utils.site_kinds import KINDS, Kind, health, judged
 from ansible.module_utils.site_lock import locked
 from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
@@ -50,8 +52,6 @@ STEPS = {
 DRAINS_AT_ONCE = 2
 # After an undo: how long to wait for the processes of the bad release, to take it away altogether.
 CLEAN_UP_SECONDS = 10
-
-WORKER, BEAT, WEB, MONITOR = "celery-worker", "celery-beat", "gunicorn", "flower"
 
 
 class Transaction:
@@ -78,6 +78,7 @@ class Transaction:
         self.seconds: dict[str, float] = {}
         self._systemd = Systemd(run)
         self._processes = described(self._systemd, site.processes)
+        self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each plain name stood for
         self._step = ""
@@ -100,6 +101,7 @@ class Transaction:
         """Do all steps.
 
         Raises:
+            ProcessError: a process does not say of which kind it is, and nothing was begun.
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
@@ -114,6 +116,7 @@ class Transaction:
             raise ReleaseError(f"another deploy is at work on this host: {error}") from None
 
     def _do_all(self) -> None:
+        self._kinds = {process.name: process.kind for process in self._processes}
         self._before = {process.name: process.recorded() for process in self._processes}
         try:
             for name in STEPS[self._order.kind]:
@@ -204,7 +207,7 @@ class Transaction:
     def start(self) -> None:
         """Run the new processes beside the old ones.
 
-        First those that nobody sees, so that a web process accepts only beside a worker that works.
+        In waves: those of the first are ready before the second is started.
         """
         for process in self._processes:
             unit = process.current(self.release) or process.add(self.release)
@@ -213,21 +216,23 @@ class Transaction:
                 # A socket starts only when the service of its name is known.
                 process.point(unit, on_trial=True)
         self._systemd.call("daemon-reload")
-        for names in ((WORKER, BEAT), (WEB,)):
-            if units := [self._units[process.name] for process in self._processes if process.name in names]:
+        for wave in sorted({kind.wave for kind in KINDS.values() if kind.wave is not None}):
+            if units := [self._units[name] for name, kind in self._kinds.items() if kind.wave == wave]:
                 self._systemd.start(*units)
 
     def judge(self) -> None:
         """Ask the new processes, while the old ones still serve."""
-        if WEB in self._units:
-            deadline, checks = self._deadline(), self._checks()
-            deadline.eventually(checks.page)
-            if WORKER in self._units:
-                deadline.eventually(checks.worker)
-        self._all_run(WORKER, BEAT, WEB)
+        self._ask(judged(self._kinds.values()))
+        self._all_run(name for name, kind in self._kinds.items() if kind.overlaps)
 
-    def _all_run(self, *names: str) -> None:
-        states = self._systemd.states([self._units[name] for name in names if name in self._units])
+    def _ask(self, checks: Iterable[str]) -> None:
+        """Wait until the answers are right, to each of these methods of `Checks`."""
+        deadline, found = self._deadline(), self._checks()
+        for name in checks:
+            deadline.eventually(getattr(found, name))
+
+    def _all_run(self, names: Iterable[str]) -> None:
+        states = self._systemd.states([self._units[name] for name in names])
         for unit, state in states.items():
             if state != "active":
                 raise ReleaseError(f"{unit} started, and ended soon after.\n{self._systemd.last_words(unit)}")
@@ -236,22 +241,22 @@ class Transaction:
         """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
 
         From here on the new units are started again when they end, as the old ones were: if this run is
-        killed, they may have to serve for long. Not Flower, which is not there yet: until all is well,
-        what serves is more urgent.
+        killed, they may have to serve for long. Not what cannot overlap, which is not there yet: until all
+        is well, what serves is more urgent.
         """
         for process in self._processes:
             process.point(self._units[process.name], on_trial=True)
-            if process.overlaps:
+            if self._kinds[process.name].overlaps:
                 process.trust(self._units[process.name])
         self._systemd.call("daemon-reload")
         self.releases.show(self.release)
 
     def retire(self) -> None:
-        """Stop what is not needed any more, but for workers, and replace what cannot overlap."""
+        """Stop what is not needed any more, but for what drains, and replace what cannot overlap."""
         others = {
             process.name: [unit for unit in process.running() if unit != self._units[process.name]]
             for process in self._processes
-            if process.name != WORKER
+            if not self._kinds[process.name].drains
         }
         if every := [unit for units in others.values() for unit in units]:
             for unit in every:
@@ -259,7 +264,7 @@ class Transaction:
                 self._systemd.renice(unit, RETIRED)
             self._systemd.call("stop", "--no-block", *every)
         for process in self._processes:
-            if process.overlaps:
+            if self._kinds[process.name].overlaps:
                 continue  # the old one finishes its requests by itself
             if others[process.name]:
                 self._systemd.call("stop", *others[process.name])  # until it is gone
@@ -267,29 +272,21 @@ class Transaction:
                 self._systemd.start(unit)
 
     def health(self) -> None:
-        """Ask everything, now that the old web processes and the old beat are gone."""
-        deadline, checks = self._deadline(), self._checks()
-        wanted: dict[str, Iterable[Callable[[], str]]] = {
-            WEB: (checks.page_alone, checks.migrations),
-            BEAT: (checks.beat,),
-            MONITOR: (checks.flower,),
-        }
-        for name, of_process in wanted.items():
-            for check in of_process if name in self._units else ():
-                deadline.eventually(check)
-        self._all_run(*self._units)
+        """Ask everything, now that the old ones are gone, but for what drains."""
+        self._ask(health(self._kinds.values()))
+        self._all_run(self._units)
 
     def drain(self) -> None:
-        """Stop the old worker: it takes nothing new, and ends what it runs."""
+        """Stop the old workers: each takes nothing new, and ends what it runs."""
         for process in self._processes:
-            if process.name == WORKER:
-                if others := [unit for unit in process.running() if unit != self._units[WORKER]]:
+            if self._kinds[process.name].drains:
+                if others := [unit for unit in process.running() if unit != self._units[process.name]]:
                     self._systemd.call("stop", "--no-block", *others)
                 self._end_drains(process)
 
-    def _end_drains(self, worker: Process) -> None:
+    def _end_drains(self, process: Process) -> None:
         """Where more than two drain, the oldest gives back what it runs (a soft shutdown)."""
-        for unit in list(worker.draining())[:-DRAINS_AT_ONCE]:
+        for unit in list(process.draining())[:-DRAINS_AT_ONCE]:
             self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
 
     def record(self) -> None:
@@ -333,7 +330,7 @@ class Transaction:
             with contextlib.suppress(OSError):  # a full disk has no room for a note
                 self._note(outcome, reason)
             self._forget_release()
-        except (SystemdError, OSError) as error:
+        except (SiteError, OSError) as error:
             return f"{failed} What was before could not be brought back whole: {error}\n{reason}"
         served = self.history.serving()
         now = f"Release {served.release} serves on." if served else "No release serves yet."
@@ -354,7 +351,7 @@ class Transaction:
                 continue
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
-            if not process.overlaps and new != old:
+            if not self._kinds[process.name].overlaps and new != old:
                 # A request would start again what the plain name stands for.
                 process.end_trial()
                 self._systemd.call("daemon-reload")
@@ -403,5 +400,8 @@ class Transaction:
         return Deadline(self._site.timeout)
 
     def _checks(self) -> Checks:
-        web, flower = (Socket(path, self._site.domain) for path in (self._site.socket, self._site.flower_socket))
-        return Checks(self._systemd, web, flower, self.release, self._site)
+        web, monitor = (Socket(path, self._site.domain) for path in (self._site.socket, self._site.monitor_socket))
+        units: dict[Kind, list[str]] = {}
+        for name, unit in self._units.items():
+            units.setdefault(self._kinds[name], []).append(unit)
+        return Checks(self._systemd, web, monitor, self.release, self._site, units)

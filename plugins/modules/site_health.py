@@ -3,28 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_checks import Checks, Deadline, Nginx
-from ansible.module_utils.site_errors import UnhealthyError
+from ansible.module_utils.site_errors import ProcessError, UnhealthyError
+from ansible.module_utils.site_kinds import Kind, outside
 from ansible.module_utils.site_options import Site, site_spec
+from ansible.module_utils.site_processes import described
 from ansible.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
 module: site_health
 short_description: The site works
 description:
+  - What is asked depends on the kinds of the processes that the host runs; the table is at the top of
+    C(module_utils/site_kinds.py).
   - Goes the way that people go, through nginx and with the real log-ins. It waits up to O(site.timeout)
     for things that take a moment after a start.
   - Changes nothing, but for the result of one C(celeriac.ping) task.
 options:
-  checks:
-    description: What to ask for.
-    type: list
-    elements: str
-    choices: [web, beat, monitor]
-    required: true
   address:
     description: Where nginx is.
     type: str
@@ -43,7 +39,6 @@ author: [Celeriac]
 EXAMPLES = r"""
 - name: The site works
   site_health:
-    checks: [web]
     release: 0123456789ab
     site: "{{ site_on_host }}"
 """
@@ -56,25 +51,18 @@ report:
 """
 
 
-def checks_of(kind: str, checks: Checks) -> list[Callable[[], str]]:
-    """Return the checks for a kind of host."""
-    return {
-        "web": [checks.page, checks.migrations, checks.worker],
-        "beat": [checks.beat],
-        "monitor": [checks.flower, checks.flower_closed],
-    }[kind]
+def units_of(systemd: Systemd, site: Site) -> dict[Kind, list[str]]:
+    """Return the units that serve on this host, by kind."""
+    units: dict[Kind, list[str]] = {}
+    for process in described(systemd, site.processes):
+        units.setdefault(process.kind, []).append(process.recorded())
+    return units
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "checks": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["web", "beat", "monitor"],
-                "required": True,
-            },
             "address": {"type": "str", "default": "127.0.0.1"},
             "ca_file": {"type": "path"},
             "release": {"type": "str", "required": True},
@@ -82,15 +70,19 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    site = Site.from_params(module.params)
+    site, systemd = Site.from_params(module.params), Systemd(module.run_command)
     nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"])
-    checks = Checks(Systemd(module.run_command), nginx, nginx, module.params["release"], site)
+    try:
+        units = units_of(systemd, site)
+    except ProcessError as error:
+        module.fail_json(msg=str(error))
+    checks = Checks(systemd, nginx, nginx, module.params["release"], site, units)
     deadline = Deadline(site.timeout)
     report: dict[str, str] = {}
     failed: list[str] = []
-    for check in (check for kind in module.params["checks"] for check in checks_of(kind, checks)):
+    for name in outside(units):
         try:
-            report[check.__name__] = deadline.eventually(check)
+            report[name] = deadline.eventually(getattr(checks, name))
         except UnhealthyError as error:
             failed.append(str(error))
     if failed:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import ReleaseError
+from ansible.module_utils.site_errors import SiteError
 from ansible.module_utils.site_options import Order, Shipment, Site, order_spec
 from ansible.module_utils.site_transaction import Transaction
 
@@ -96,7 +96,7 @@ def main() -> None:
         module.exit_json(changed=True, release=release, ansible_facts=facts)
     try:
         transaction.run()
-    except ReleaseError as error:
+    except SiteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import ReleaseError
+from ansible.module_utils.site_errors import SiteError
 from ansible.module_utils.site_options import Order, Site, order_spec
 from ansible.module_utils.site_transaction import Transaction
 
@@ -52,7 +52,7 @@ def main() -> None:
         module.exit_json(changed=True, release=transaction.release)
     try:
         transaction.run()
-    except ReleaseError as error:
+    except SiteError as error:
         module.fail_json(msg=str(error))
     release = transaction.release
     facts = {"site_release_id": release}

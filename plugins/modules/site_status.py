@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_errors import SiteError
 from ansible.module_utils.site_options import Site, site_spec
 from ansible.module_utils.site_report import Report, as_text
 
@@ -37,7 +38,10 @@ lines:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=site_spec(), supports_check_mode=True)
-    status = Report(module.run_command, Site.from_params(module.params)).read()
+    try:
+        status = Report(module.run_command, Site.from_params(module.params)).read()
+    except SiteError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, status=status, lines=as_text(status))
 
 

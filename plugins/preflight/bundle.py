@@ -22,6 +22,8 @@ except ImportError:
 SHARED_ROLE = "site"
 # Roles that only other roles call: their options are passed from role to role.
 HELPER_ROLES = frozenset({"systemd_service"})
+# The fact that lists the processes of the site.
+PROCESSES = "site_all_processes"
 # The way out of the closed world: names that an operator's own playbooks read.
 WAY_OUT = "site_extra_variables"
 
@@ -62,6 +64,7 @@ class Bundle:
         root: The repository.
         options: Every option of every role, by name.
         derived: The facts that follow from the choices.
+        process_groups: The inventory groups whose hosts run processes of the site.
         groups_of: The inventory groups on which a role runs, by role.
         defaults_files: The defaults of the roles.
     """
@@ -69,6 +72,7 @@ class Bundle:
     root: Path
     options: Mapping[str, Option]
     derived: Mapping[str, Fact]
+    process_groups: tuple[str, ...] = ()
     groups_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     defaults_files: tuple[Path, ...] = ()
 
@@ -112,6 +116,7 @@ def read_bundle(root: Path) -> Bundle:
         root=root,
         options={option.name: option for option in _options(root / "roles")},
         derived=_derived(root / "playbooks" / "group_vars" / "all"),
+        process_groups=_process_groups(root / "playbooks" / "group_vars" / "all" / "facts.yml"),
         groups_of=_groups_of(root / "playbooks"),
         defaults_files=tuple(sorted((root / "roles").glob("*/defaults/main.yml"))),
     )
@@ -133,6 +138,10 @@ def _derived(folder: Path) -> dict[str, Fact]:
         for file in sorted(folder.glob("*.yml"))
         for name, value in read_yaml(file).items()
     }
+
+
+def _process_groups(facts: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(process["group"] for process in read_yaml(facts)[PROCESSES]))
 
 
 def _groups_of(playbooks: Path) -> dict[str, frozenset[str]]:

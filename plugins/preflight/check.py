@@ -33,6 +33,11 @@ class View:
         return self._inventory.members
 
     @property
+    def process_groups(self) -> Sequence[str]:
+        """The groups whose hosts run the site's processes."""
+        return self._inventory.bundle.process_groups
+
+    @property
     def group_names(self) -> Sequence[str]:
         """Every group that the inventory has."""
         return self._inventory.group_names

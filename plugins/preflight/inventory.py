@@ -29,8 +29,8 @@ try:
 except ImportError:
     Origin = None
 
-# The groups of hosts that the playbooks name.
-GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
+# The groups of hosts with what the processes need. Theirs are in the list of processes.
+DATASTORES = ("broker", "database")
 # What Ansible itself puts among a host's variables.
 _AUTOMATIC = frozenset(
     {
@@ -101,12 +101,13 @@ class Inventory:
     def members(self) -> dict[str, list[str]]:
         """The hosts of each group that a playbook names."""
         groups = self._inventory.groups
-        return {name: [host.name for host in groups[name].get_hosts()] if name in groups else [] for name in GROUPS}
+        names = (*self.bundle.process_groups, *DATASTORES)
+        return {name: [host.name for host in groups[name].get_hosts()] if name in groups else [] for name in names}
 
     @cached_property
     def hosts(self) -> list[str]:
         """Every host on which something of the site runs."""
-        return list(dict.fromkeys(host for name in GROUPS for host in self.members[name]))
+        return list(dict.fromkeys(host for hosts in self.members.values() for host in hosts))
 
     @property
     def group_names(self) -> list[str]:
@@ -169,7 +170,7 @@ class Inventory:
     def settings(self) -> list[Setting]:
         """All that is set for the site's hosts and groups, in force or overridden."""
         groups = [group for host in self.hosts for group in self._groups(host)]
-        groups += [group for name, group in self._inventory.groups.items() if name in GROUPS]
+        groups += [group for name, group in self._inventory.groups.items() if name in self.members]
         layers = [layer for group in groups for layer in self._of(group)]
         layers += [layer for host in self.hosts for layer in self._of(self._inventory.hosts[host])]
         settings = [setting for layer in layers for setting in layer] + self._extra

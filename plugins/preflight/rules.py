@@ -111,6 +111,10 @@ class Site(Protocol):
         """The hosts of each group that a playbook names."""
 
     @property
+    def process_groups(self) -> Sequence[str]:
+        """The groups whose hosts run the site's processes."""
+
+    @property
     def group_names(self) -> Sequence[str]:
         """Every group that the inventory has."""
 
@@ -353,7 +357,7 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
     local = {"broker": _is_loopback, "database": _is_local_database}
     for store, is_local in local.items():
         there = site.members.get(store, ())
-        for group in ("web", "workers", "beat", "monitor"):
+        for group in site.process_groups:
             for host in site.members.get(group, ()) if len(there) == 1 else ():
                 if host not in there and is_local(site, host):
                     yield Problem(

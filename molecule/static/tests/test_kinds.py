@@ -1,0 +1,350 @@
+"""A release asks a process for its kind, and a host may run several of one kind: on a systemd of these tests."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils import site_processes, site_transaction, systemd
+from ansible.module_utils.site_checks import Checks, Reply
+from ansible.module_utils.site_errors import ProcessError, ReleaseError, UnhealthyError
+from ansible.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
+from module_utils.site_options import Order, Site
+
+ROOT = Path(__file__).resolve().parents[3]
+PROCESSES = yaml.safe_load((ROOT / "playbooks/group_vars/all/facts.yml").read_text())["site_all_processes"]
+OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+# Not the names of the bundle: nothing may depend on them.
+HERE = {"pages": "web", "mail": "worker", "reports2": "worker", "clock": "beat", "view": "monitor", "loop": "command"}
+WORKERS = ("mail", "reports2")
+FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY", "RUNTIME_UNITS")
+
+
+class Host:
+    """A host as `systemctl` shows it.
+
+    Attributes:
+        states: of each unit that was ever started.
+        since: when each changed it, as a number that grows.
+        calls: what was done to units, in this order.
+        busy: units that do not end at once when they are told to.
+        broken: units that do not start.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.since: dict[str, int] = {}
+        self._clock = count()
+        self.calls: list[tuple[str, ...]] = []
+        self.busy: set[str] = set()
+        self.broken: set[str] = set()
+
+    def __call__(self, command: list[str]) -> tuple[int, str, str]:
+        """Run systemctl; other commands say nothing."""
+        verb, words = command[1], [word for word in command[2:] if not word.startswith("--")]
+        if command[0] != "systemctl":
+            return 0, "", ""
+        if verb == "show":
+            [wanted] = [word.partition("=")[2].split(",") for word in command if word.startswith("--property=")]
+            return 0, "\n\n".join(self._shown(unit, wanted) for unit in words), ""
+        if verb in ("start", "stop", "kill"):
+            self.calls.append((verb, *words))
+        for unit in words:
+            self.since[unit] = next(self._clock)
+            if verb == "start":
+                self.states[unit] = "failed" if unit in self.broken else "active"
+            elif verb == "stop":
+                self.states[unit] = "deactivating" if unit in self.busy else "inactive"
+        return int(verb == "start" and not self.broken.isdisjoint(words)), "", ""
+
+    def _shown(self, unit: str, wanted: list[str]) -> str:
+        since = self.since.get(unit, 0)
+        known = {
+            "ActiveState": self.states.get(unit, "inactive"),
+            "ExecMainStartTimestamp": "Fri 2100-01-01 00:00:00.000000 UTC",
+            "StateChangeTimestamp": f"Fri 2100-01-01 00:{since // 60:02}:{since % 60:02}.000000 UTC",
+        }
+        return "\n".join(f"{name}={known.get(name, '')}" for name in wanted)
+
+    def running(self) -> set[str]:
+        """Return the units that run."""
+        return {unit for unit, state in self.states.items() if state == "active"}
+
+
+class Asked:
+    """The checks, all of which pass.
+
+    Attributes:
+        names: which were asked, each with the state of the units then.
+        units: what they were told to ask.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.names: list[tuple[str, dict[str, str]]] = []
+        self.units: dict[Any, list[str]] = {}
+
+    def __call__(self, *arguments: Any) -> Asked:
+        """Be made, as `Checks` is."""
+        self.units = arguments[-1]
+        return self
+
+    def __getattr__(self, name: str) -> Callable[[], str]:
+        """Return a check of any name."""
+
+        def check() -> str:
+            self.names.append((name, dict(self.host.states)))
+            return ""
+
+        return check
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that knows how releases run its processes."""
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        monkeypatch.setattr(site_processes, folder, tmp_path / folder)
+    for name, kind in HERE.items():
+        describe(tmp_path, name, kind)
+    monkeypatch.setitem(site_transaction.STEPS, "deploy", site_transaction.SWITCH[:-1])  # what is old stays
+    return Host()
+
+
+@pytest.fixture
+def asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the transactions ask."""
+    asked = Asked(host)
+    monkeypatch.setattr(site_transaction, "Checks", asked)
+    return asked
+
+
+def describe(folder: Path, name: str, kind: str) -> None:
+    """Say how a release runs a process, as the template does."""
+    (folder / "DESCRIPTIONS" / f"{name}.service").write_text(f"[Service]\n# @RELEASE@\n\n[X-Celeriac]\nKind={kind}\n")
+
+
+@pytest.fixture
+def deploy(host: Host, asked: Asked, known: Site) -> Callable[[str], None]:
+    """Switch a release in."""
+    (known.root / "releases").mkdir()
+    site = replace(known, processes=tuple(HERE))
+
+    def run(release: str) -> None:
+        host.calls.clear()
+        asked.names.clear()
+        site_transaction.Transaction(host, site, Order("deploy", release, "anna"))._do_all()
+
+    return run
+
+
+def units(release: str, *names: str) -> set[str]:
+    """Return the units of a release."""
+    return {f"{name}-{release}.service" for name in names or HERE}
+
+
+def serving(folder: Path) -> set[str]:
+    """Return the units that the plain names stand for."""
+    return {(folder / "UNIT_DIRECTORY" / f"{name}.service").readlink().name for name in HERE}
+
+
+def test_each_unit_of_a_kind_is_started_judged_and_drained(
+    host: Host, asked: Asked, deploy: Callable[[str], None], tmp_path: Path
+) -> None:
+    deploy(OLD)
+    assert host.running() == serving(tmp_path) == units(OLD)
+    host.busy = units(OLD, *WORKERS)
+
+    deploy(NEW)
+
+    assert host.running() == serving(tmp_path) == units(NEW)
+    # Both old workers drain, and nothing else does.
+    assert {unit for unit, state in host.states.items() if state == "deactivating"} == units(OLD, *WORKERS)
+    names = [name for name, _ in asked.names]
+    assert names == ["page", "worker", "page_alone", "migrations", "beat", "monitor"]
+    assert set(asked.units[WORKER]) == units(NEW, *WORKERS)
+    states = dict(asked.names)
+    # They are judged while the old ones serve, and the old workers serve until all is well.
+    assert {states["worker"][unit] for unit in units(OLD) | units(NEW, *WORKERS)} == {"active"}
+    assert {states["monitor"][unit] for unit in units(OLD, *WORKERS)} == {"active"}
+
+
+def test_kinds_are_started_in_their_order(host: Host, deploy: Callable[[str], None]) -> None:
+    deploy(OLD)
+    deploy(NEW)
+
+    started = [set(words) for verb, *words in host.calls if verb == "start"]
+    assert started[:2] == [units(NEW, *WORKERS, "clock"), units(NEW, "pages")]
+    for name in ("view", "loop"):  # these cannot overlap
+        [old], [new] = units(OLD, name), units(NEW, name)
+        assert host.calls.index(("stop", old)) < host.calls.index(("start", new))
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_that_does_not_start_undoes_the_release(
+    host: Host, deploy: Callable[[str], None], tmp_path: Path, name: str
+) -> None:
+    deploy(OLD)
+    host.broken = units(NEW, name)
+
+    with pytest.raises(ReleaseError, match=f"step start failed.*\n.*{name}-{NEW}.service does not start"):
+        deploy(NEW)
+
+    assert host.running() == serving(tmp_path) == units(OLD)
+
+
+def test_of_each_process_two_may_drain_at_once(host: Host, deploy: Callable[[str], None]) -> None:
+    releases = [letter * 12 for letter in "abcd"]
+    host.busy = {unit for release in releases for unit in units(release, *WORKERS)}
+    for release in releases:
+        deploy(release)
+
+    # The oldest of each is told to give back what it runs.
+    assert {words[-1] for verb, *words in host.calls if verb == "kill"} == units(releases[0], *WORKERS)
+
+
+@pytest.mark.parametrize("text", ["[Service]\n", "[X-Celeriac]\nKind=pool\n", None])
+def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
+    host: Host, deploy: Callable[[str], None], tmp_path: Path, text: str | None
+) -> None:
+    file = tmp_path / "DESCRIPTIONS/mail.service"
+    file.unlink() if text is None else file.write_text(text)
+
+    with pytest.raises(ProcessError, match=r"mail\.service has no Kind= .*playbooks/deploy\.yml"):
+        deploy(NEW)
+
+    assert host.calls == []
+
+
+# ── Checks ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Door:
+    """The web processes of a site whose workers have done what they have."""
+
+    def __init__(self, pongs: list[str], workers: dict[str, dict[str, int]]) -> None:
+        self.pongs = iter(pongs)
+        self.states: dict[str, dict[str, Any]] = {}
+        self.workers = workers
+
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str]) -> Any:
+        """Answer as the runtime does."""
+        if method == "POST":
+            name = next(self.pongs, "")
+            result = {"release": NEW, "hostname": name}
+            ping = f"ping-{len(self.states)}"
+            self.states[ping] = {"state": "SUCCESS", "result": result} if name else {"state": "PENDING", "result": None}
+            said: Any = {"id": ping}
+        elif path.endswith("/workers"):
+            said = {"workers": self.workers}
+        else:
+            said = self.states[path.rpartition("/")[2]]
+        return Reply(status, NEW, json.dumps(said).encode())
+
+
+def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
+    """Return what the check of two workers says in the end."""
+    here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
+    checks = Checks(systemd.Systemd(Host()), Door(pongs, workers), None, NEW, known, here)
+    monkeypatch.setattr("ansible.module_utils.site_checks.PING_PAUSE_SECONDS", 0)
+    for _ in range(20):
+        try:
+            return str(checks.worker())
+        except UnhealthyError:
+            continue
+    return str(checks.worker())
+
+
+MAIL, REPORTS = (f"{name}-{NEW}@h1" for name in WORKERS)
+IDLE, BUSY = {"active": 0, "executed": 0}, {"active": 1, "executed": 0}
+
+
+@pytest.mark.parametrize(
+    ("pongs", "workers"),
+    [
+        ([MAIL, MAIL, MAIL, REPORTS], {}),
+        # One with queues of its own gets no ping: that it answers is enough.
+        ([MAIL], {MAIL: IDLE, REPORTS: IDLE}),
+        # Behind a long queue.
+        ([], {MAIL: BUSY, REPORTS: IDLE}),
+    ],
+)
+def test_each_worker_is_judged(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
+    assert MAIL in worker_check(known, monkeypatch, pongs, workers)
+
+
+@pytest.mark.parametrize(
+    ("pongs", "workers", "says"),
+    [
+        ([MAIL] * 9, {MAIL: IDLE}, f"reports2-{NEW}.service executed no celeriac.ping"),
+        ([MAIL] * 9, {MAIL: IDLE, REPORTS.replace(NEW, OLD): BUSY}, f"reports2-{NEW}.service executed no"),
+        ([], {MAIL: IDLE, REPORTS: IDLE}, "no worker of"),
+    ],
+)
+def test_a_worker_that_is_silent_is_not_let_through(
+    known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any, says: str
+) -> None:
+    with pytest.raises(UnhealthyError, match=says):
+        worker_check(known, monkeypatch, pongs, workers)
+
+
+# ── One list, one table ──────────────────────────────────────────────────────────────────────────
+
+
+def test_each_process_of_the_list_has_a_kind_that_the_engine_knows() -> None:
+    assert {process["kind"] for process in PROCESSES} <= set(KINDS)
+
+
+def test_what_overlaps_is_there_twice_in_a_deploy() -> None:
+    needs = yaml.safe_load((ROOT / "playbooks/group_vars/all/needs.yml").read_text())
+    assert set(needs["__site_overlapping_kinds"]) == {name for name, kind in KINDS.items() if kind.overlaps}
+
+
+def test_each_check_of_the_table_is_one() -> None:
+    for kind in KINDS.values():
+        for name in (*kind.judged, *kind.health, *kind.outside):
+            assert callable(getattr(Checks, name)), name
+    assert WEB.overlaps
+    assert not COMMAND.overlaps
+
+
+def test_the_playbooks_reach_every_group_of_the_list() -> None:
+    plays = [play for file in (ROOT / "playbooks").glob("*.yml") for play in yaml.safe_load(file.read_text())]
+    patterns = {play["name"]: set(play["hosts"].split(":")) for play in plays if "hosts" in play}
+    groups = {process["group"] for process in PROCESSES}
+    assert groups <= patterns["The release serves"] & patterns["The hosts"] & patterns["How the site is"]
+    assert groups <= patterns["What a release needs on every host that runs a part of it"]
+    assert groups <= patterns["The release to go back to"]
+
+
+def constants(file: Path) -> Iterator[str]:
+    """Yield the texts in a program, without its documentation."""
+    tree = ast.parse(file.read_text())
+    prose = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("DOCUMENTATION", "EXAMPLES"):
+            prose.add(id(node.value))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+
+
+def test_no_plugin_knows_a_process_by_its_name() -> None:
+    names = "|".join(process["name"] for process in PROCESSES)
+    one = re.compile(rf"({names})(\.service|\.socket)?|.*\b({names})\.(service|socket)\b.*", re.DOTALL)
+    known = [
+        f"{file.relative_to(ROOT)}: {text}"
+        for file in (ROOT / "plugins").rglob("*.py")
+        for text in constants(file)
+        if one.fullmatch(text)
+    ]
+    assert known == []

@@ -1,0 +1,87 @@
+"""The kinds of processes, and what a release does with each: it asks a process for its kind, never for its name.
+
+`playbooks/group_vars/all/facts.yml` says which process is of which kind, and its unit says so on the host
+(`Kind=`). A host may run several of one kind; each of them is started, judged, replaced and stopped.
+
+========  =======  =====================  =================================================================
+kind      started  its old one            what it is
+========  =======  =====================  =================================================================
+web       second   stops in `retire`      answers requests, at the socket of the site
+worker    first    stops in `drain`       runs tasks, under the name of its unit (`--hostname=@UNIT@@%%h`)
+beat      first    stops in `retire`      sends periodic tasks, and says its last tick to systemd
+monitor   last     stops before it        shows tasks and workers: two would want the same file of what they know
+command   last     stops before it        a command of the project that runs for ever; nothing is known of it
+========  =======  =====================  =================================================================
+
+First are those that nobody sees, so that a web process accepts only beside a worker that works. Last are those that
+cannot overlap: they take the place of the old one in `retire`, when all others are switched in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a release does with the processes of a kind. Checks are methods of `site_checks.Checks`.
+
+    Attributes:
+        name: as `Kind=` of a unit has it.
+        wave: when it is started beside the old ones, the lowest number first; None for one that cannot overlap.
+        drains: whether an old one takes nothing new and ends what it runs, while the new one serves.
+        judged: checks while the old ones still serve.
+        through: the kind through which it is judged: where the host has none, it is not asked.
+        health: checks when the old ones are gone.
+        outside: checks of `site_health`, the way that people go.
+    """
+
+    name: str
+    wave: int | None = None
+    drains: bool = False
+    judged: tuple[str, ...] = ()
+    through: str = ""
+    health: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the processes of two releases may run at the same time."""
+        return self.wave is not None
+
+
+WEB = Kind(
+    "web",
+    wave=2,
+    judged=("page",),
+    health=("page_alone", "migrations"),
+    # The workers may be on other hosts.
+    outside=("page", "migrations", "worker"),
+)
+WORKER = Kind("worker", wave=1, drains=True, judged=("worker",), through="web")
+BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",))
+MONITOR = Kind("monitor", health=("monitor",), outside=("monitor", "monitor_closed"))
+COMMAND = Kind("command")
+
+# In the order in which they are asked: whether a worker works is asked through the web processes.
+KINDS = {kind.name: kind for kind in (WEB, WORKER, BEAT, MONITOR, COMMAND)}
+
+
+def judged(here: Collection[Kind]) -> Iterator[str]:
+    """Yield the checks of the kinds that a host has, while the old ones still serve."""
+    for kind in KINDS.values():
+        if kind in here and (not kind.through or KINDS[kind.through] in here):
+            yield from kind.judged
+
+
+def health(here: Collection[Kind]) -> Iterator[str]:
+    """Yield the checks of the kinds that a host has, when the old ones are gone."""
+    for kind in KINDS.values():
+        yield from kind.health if kind in here else ()
+
+
+def outside(here: Collection[Kind]) -> Iterator[str]:
+    """Yield the checks of the kinds that a host has, the way that people go."""
+    for kind in KINDS.values():
+        yield from kind.outside if kind in here else ()
