@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from preflight.inventory import Inventory
+from preflight.inventory import LATER, Inventory
 from preflight.memory import fault_of_host, fault_of_limit
 
 ALWAYS = {"gunicorn": 200, "Debian": 100}
@@ -79,6 +79,14 @@ def test_more_processes_need_more_memory(needs: Any) -> None:
 def test_tasks_in_threads_share_a_process(needs: Any) -> None:
     few = needs("site_memory_mb", "celery_worker_pool: threads\n")["celery-worker"]
     assert needs("site_memory_mb", "celery_worker_concurrency: 100\n")["celery-worker"] == few
+
+
+@pytest.mark.parametrize("name", ["site_memory_mb", "site_memory_at_times_mb", "site_database_connections"])
+def test_what_rests_on_the_host_is_not_known_before(needs: Any, name: str) -> None:
+    """It is not taken for nothing; which processes there are is known all the same."""
+    concurrency = "celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"
+    assert needs(name, concurrency) is LATER
+    assert "celery-worker" in needs("site_processes")
 
 
 def test_a_host_needs_what_its_own_part_does(inventory: Any, needs: Any) -> None:
