@@ -14,7 +14,7 @@ from processes import Stack
 def page(site: str) -> Iterator[Page]:
     """A window in which Anna is logged in. What the security policy of the site stops fails the test."""
     with chromium() as browser, window(browser, site) as page:
-        page.goto("/admin/login/?next=/api/")
+        page.goto("/admin/login/?next=/tasks/api/")
         page.get_by_label("Username").fill("anna")
         page.get_by_label("Password").fill("correct horse")
         page.get_by_role("button", name="Log in").click()
