@@ -96,6 +96,6 @@ class History:
         return line
 
     def back_to(self) -> list[str]:
-        """Return the releases that one can go back to and that are still whole, the youngest first."""
+        """Return the releases that one can go back to and that are still whole, newest first."""
         notes = {release: self._root / "releases" / release / "release.json" for release in self.passed()[:-1]}
         return [release for release, note in reversed(notes.items()) if note.exists()]

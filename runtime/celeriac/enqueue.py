@@ -12,14 +12,14 @@ from celery.utils import uuid
 QUICK_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
-class BrokerAwayError(Exception):
+class BrokerUnavailableError(Exception):
     """The task could not be handed to the broker; it was not started."""
 
 
 def enqueue(task: "Task[Any, Any]", *args: Any, **kwargs: Any) -> "AsyncResult[Any]":
     """Send a task with these arguments, without waiting for its result; return its handle.
 
-    Raises BrokerAwayError: at once when nothing listens there, after the socket timeout of the
+    Raises BrokerUnavailableError: at once when nothing listens there, after the socket timeout of the
     settings when the broker is frozen.
     """
     return send(task, args, kwargs)
@@ -28,7 +28,7 @@ def enqueue(task: "Task[Any, Any]", *args: Any, **kwargs: Any) -> "AsyncResult[A
 def send(task: "Task[Any, Any]", args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any) -> "AsyncResult[Any]":
     """Do the same with options of `apply_async`, such as priority and countdown.
 
-    Raises BrokerAwayError: as `enqueue` does.
+    Raises BrokerUnavailableError: as `enqueue` does.
     """
     run_id = uuid()
     # Nobody waits here, so nobody subscribes: with results in Redis that would be a round trip for
@@ -39,4 +39,4 @@ def send(task: "Task[Any, Any]", args: Sequence[Any], kwargs: Mapping[str, Any],
                 args=tuple(args), kwargs=dict(kwargs), task_id=run_id, retry_policy=QUICK_RETRY, **options
             )
         except OperationalError as error:
-            raise BrokerAwayError(str(error)) from error
+            raise BrokerUnavailableError(str(error)) from error

@@ -34,7 +34,7 @@ def start(addresses: Iterable[str], *, by: str = "") -> str:
 
     Raises:
         celeriac.registry.BadArgumentsError: there is none, or one is not an address; nothing was sent.
-        celeriac.enqueue.BrokerAwayError: nothing was sent.
+        celeriac.enqueue.BrokerUnavailableError: nothing was sent.
     """
     wanted = [*dict.fromkeys(addresses)]  # each once
     bad = [address for address in wanted if not _is_address(address)]

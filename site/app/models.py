@@ -44,7 +44,7 @@ class DailyReport(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        """The youngest first."""
+        """The newest first."""
 
         ordering = ("-day",)
 

@@ -10,7 +10,7 @@ from celeriac.console import history, runs
 from celeriac.console.english import in_english
 from celeriac.console.pages import render
 from celeriac.console.views import Request, live, not_allowed, staff_page
-from celeriac.enqueue import BrokerAwayError, enqueue
+from celeriac.enqueue import BrokerUnavailableError, enqueue
 from celeriac.ledger import permissions
 from celeriac.schedule.upcoming import upcoming
 from django.contrib import messages
@@ -41,7 +41,7 @@ def home(request: Request) -> HttpResponse:
     """Show the posts, what runs now and what is due next; what tasks were given and returned is not for strangers."""
     try:
         running = runs.page(state="STARTED", size=5).runs
-    except runs.ResultsAwayError:
+    except runs.ResultsUnavailableError:
         running = None
     context = {"posts": Post.objects.all(), "upcoming": upcoming(), "running": running}
     if not permissions.may(request, permissions.VIEW):
@@ -86,8 +86,8 @@ def enqueue_add(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"error": str(error)}, status=400)
     try:
         result = enqueue(add, *numbers)
-    except BrokerAwayError:
-        return JsonResponse({"error": "The broker is away, nothing was started."}, status=503)
+    except BrokerUnavailableError:
+        return JsonResponse({"error": "The broker is unavailable, nothing was started."}, status=503)
     url = reverse("celeriac:run", args=[result.id])
     return JsonResponse({"id": result.id, "url": url}, status=202, headers={"Location": url})
 
@@ -105,8 +105,8 @@ def send_emails(request: Request) -> HttpResponse:
     except registry.BadArgumentsError as error:
         form.add_error("addresses", error.problems.get("addresses") or str(error))
         return render(request, "app/emails.html", {"form": form}, status=400)
-    except BrokerAwayError:
-        form.add_error(None, _("The broker is away, nothing was started."))
+    except BrokerUnavailableError:
+        form.add_error(None, _("The broker is unavailable, nothing was started."))
         return render(request, "app/emails.html", {"form": form}, status=503)
     history.note(request.user, run_id, history.STARTED)
     messages.success(request, _("The e-mails are on their way. This answer did not wait for them."))

@@ -332,7 +332,7 @@ def test_a_revoke_that_no_worker_heard_of_is_in_the_log(anna_api: Client) -> Non
 
 
 def test_the_list_is_filtered_and_paged(anna_api: Client, queue: Queue) -> None:
-    """Each run once, the youngest first."""
+    """Each run once, newest first."""
     ids = [post(anna_api, "/tasks/api/runs", ADD).json()["id"] for _ in range(5)]
     post(anna_api, "/tasks/api/runs", {"task": "app.tasks.daily_report"})
     cursor: str | None = ""
@@ -375,7 +375,7 @@ def test_an_address_that_there_is_not(path: str, anna_api: Client) -> None:
 def test_the_broker_being_away_is_a_503(anna_api: Client) -> None:
     """And nothing is noted as sent. Without a queue the broker of these tests listens nowhere."""
     answer = post(anna_api, "/tasks/api/runs", ADD)
-    assert (answer.status_code, answer.json()) == (503, {"error": "The broker is away, nothing was started."})
+    assert (answer.status_code, answer.json()) == (503, {"error": "The broker is unavailable, nothing was started."})
     assert not Dispatch.objects.exists()
 
 
@@ -407,9 +407,9 @@ def test_results_or_a_database_that_are_away_are_a_503(tmp_path: Path, redis_ser
     assert stack.manage("createsuperuser", "--noinput", "--username=anna", "--email=").returncode == 0
     ask = AWAY.format(token=stack.manage("api_token", "anna", "tests").stdout.strip())
     stack.variables = {"CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0"}
-    assert stack.ask(ask) == [[503, "The store of results is away."]] * 2
+    assert stack.ask(ask) == [[503, "The result backend is unavailable."]] * 2
     stack.variables = {"DATABASE_URL": "postgres://site@127.0.0.1:1/site"}
-    assert stack.ask(ask) == [[503, "The database is away."]] * 2
+    assert stack.ask(ask) == [[503, "The database is unavailable."]] * 2
 
 
 # --------------------------------------------------------------------------------------------------

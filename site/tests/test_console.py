@@ -302,7 +302,7 @@ def test_without_a_broker_the_form_comes_back_and_says_so(staff: Client) -> None
     """503, with what was typed still in it."""
     answer = staff.post("/tasks/start/app.tasks.add/", {"arg-x": "12345", "arg-y": "2"})
     assert answer.status_code == 503
-    assert "The broker is away" in text(answer)
+    assert "The broker is unavailable" in text(answer)
     assert "12345" in text(answer)
     assert staff.post("/tasks/emails/", {"addresses": "a@example.org"}).status_code == 503
     assert not LogEntry.objects.exists()

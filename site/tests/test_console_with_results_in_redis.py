@@ -118,13 +118,13 @@ def test_pages_say_that_the_results_are_away(redis_stack: Stack, reader: Reader)
         for page in ("/tasks/", path):
             answer = reader.ask(page)
             assert answer.status == 503
-            assert "The store of results does not answer" in answer.text
+            assert "The result backend does not answer" in answer.text
         with_html, reader.headers = reader.headers, {"Accept": "application/json"}
-        assert reader.ask(path).json == {"error": "The result store is away."}
+        assert reader.ask(path).json == {"error": "The result backend is unavailable."}
         reader.headers = with_html
-        assert "Not known: the store of results does not answer." in reader.page("/")
+        assert "Not known: the result backend is unavailable." in reader.page("/")
         refused = reader.ask("/tasks/start/app.tasks.add/", {"arg-x": "1", "arg-y": "2"})
-        assert (refused.status, "The broker is away" in refused.text) == (503, True)
+        assert (refused.status, "The broker is unavailable" in refused.text) == (503, True)
     finally:
         redis_stack.redis.start()
     eventually(lambda: reader.ask("/tasks/").status == 200, what="the results are back")

@@ -5,11 +5,11 @@ from testkit.ports import free_port
 from processes import run
 
 ENQUEUE = """
-from celeriac.enqueue import BrokerAwayError, enqueue
+from celeriac.enqueue import BrokerUnavailableError, enqueue
 from app.tasks import add
 try:
     enqueue(add, 1, 2)
-except BrokerAwayError:
+except BrokerUnavailableError:
     print("away")
 """
 

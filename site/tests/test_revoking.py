@@ -145,7 +145,7 @@ def test_a_worker_waits_for_the_database_before_it_takes_a_task(
     stack = Stack(tmp_path, redis_server, variables=variables)
     try:
         stack.spawn("worker", "celery", "-A", "TimeOut", "worker", "--loglevel=info", "--concurrency=1")
-        eventually(lambda: "The database is away" in stack.log("worker"), what="it says so")
+        eventually(lambda: "The database is unavailable" in stack.log("worker"), what="it says so")
         assert " ready." not in stack.log("worker")
         stack.variables["DATABASE_URL"] = postgresql_server.create("almost")
         assert stack.manage("migrate", "-v0").returncode == 0

@@ -12,7 +12,7 @@ import pytest
 from celeriac import registry
 from celeriac.console import revocations, runs
 from celeriac.console.models import Revocation
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.ledger import retention
 from celeriac.ledger.models import Dispatch
 from celery import current_app, shared_task
@@ -160,7 +160,7 @@ def test_a_task_is_sent_though_it_cannot_be_noted(
 
 def test_what_was_not_sent_is_not_noted() -> None:
     """No broker is there."""
-    with pytest.raises(BrokerAwayError):
+    with pytest.raises(BrokerUnavailableError):
         runs.start("app.tasks.add", [1, 2])
     assert not Dispatch.objects.exists()
 
@@ -313,7 +313,7 @@ def walk(direction: str, page: runs.Page, **options: Any) -> list[list[int]]:
 
 @pytest.mark.usefixtures("forty")
 def test_the_list_is_walked_to_its_end_and_back() -> None:
-    """Everything once, the youngest first, and the first page has nothing newer."""
+    """Everything once, newest first, and the first page has nothing newer."""
     first = runs.page(size=15)
     assert first.newer is None
     assert walk("older", first, size=15) == [[*range(39, 24, -1)], [*range(24, 9, -1)], [*range(9, -1, -1)]]
@@ -377,7 +377,7 @@ def test_results_in_redis_being_away_is_said(results_in_redis: Any, monkeypatch:
     Dispatch.objects.create(task_id="1", name="x", args="[]", kwargs="{}")
     monkeypatch.setattr(results_in_redis, "connparams", {**results_in_redis.connparams, "port": free_port()})
     for call in (lambda: runs.find("1"), runs.page, lambda: runs.revoke("1")):
-        with pytest.raises(runs.ResultsAwayError):
+        with pytest.raises(runs.ResultsUnavailableError):
             call()
     assert not Revocation.objects.exists()
 

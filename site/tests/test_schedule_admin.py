@@ -195,7 +195,7 @@ def test_run_now_without_a_broker_is_a_message(operator: Client, daily: Any) -> 
     """And no error page."""
     page = operator.post(LIST, {"action": "run_tasks", "_selected_action": [daily.pk]}, follow=True)
     assert page.status_code == 200
-    assert "The broker is away" in said(page)
+    assert "The broker is unavailable" in said(page)
 
 
 def test_an_entry_of_the_code_is_disabled_and_not_deleted_or_renamed(operator: Client, daily: Any) -> None:

@@ -30,7 +30,7 @@ from celeriac import registry
 from celeriac.console import broker, history, runs, tokens
 from celeriac.console.english import in_english
 from celeriac.console.views import staff_page
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.ledger import permissions
 
 # ==================================================================================================
@@ -233,7 +233,7 @@ def list_tasks(request: AuthenticatedRequest) -> list[dict[str, Any]]:
     ]
 
 
-@api.get("/runs", response={200: Page, 503: Problem}, summary="What was sent, the youngest first")
+@api.get("/runs", response={200: Page, 503: Problem}, summary="What was sent, newest first")
 def list_runs(
     request: AuthenticatedRequest,
     state: Text = "",
@@ -276,8 +276,8 @@ def revoke(request: AuthenticatedRequest, run_id: Text, body: Revoke | None = No
     terminate = body is not None and body.terminate
     try:
         done = history.revoke(request.auth, run_id, terminate=terminate)
-    except BrokerAwayError as error:
-        text = "The broker is away. It is noted: workers that start will know, those that run do not yet."
+    except BrokerUnavailableError as error:
+        text = "The broker is unavailable. It is noted: workers that start will know, those that run do not yet."
         raise HttpError(503, text) from error
     return Status(200, {"done": done.name, "text": done.value})
 
@@ -363,9 +363,9 @@ _on(404, Http404, text="There is nothing at this address.")
 _on(409, runs.NotRerunnableError)
 _on(413, RequestDataTooBig, text="The body is too large.")
 _on(422, RecursionError, text="The arguments are nested too deeply.")
-_on(503, BrokerAwayError, text="The broker is away, nothing was started.")
-_on(503, runs.ResultsAwayError, text="The store of results is away.")
-_on(503, OperationalError, InterfaceError, text="The database is away.")
+_on(503, BrokerUnavailableError, text="The broker is unavailable, nothing was started.")
+_on(503, runs.ResultsUnavailableError, text="The result backend is unavailable.")
+_on(503, OperationalError, InterfaceError, text="The database is unavailable.")
 _on(401, AuthenticationError, text="Log in, or send a token: Authorization: Bearer …")
 
 

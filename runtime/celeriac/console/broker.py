@@ -12,7 +12,7 @@ from kombu.transport.redis import Channel
 from celeriac import parked
 from celeriac.broker import connect, memory
 from celeriac.console.runs import Run
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.parked import Parked
 from celeriac.probe import Probe
 
@@ -38,7 +38,7 @@ def all_parked() -> list[Parked]:
     """Return what is parked, the longest first; a queue by the name that it has in Celery.
 
     Raises:
-        celeriac.enqueue.BrokerAwayError: it is not known.
+        celeriac.enqueue.BrokerUnavailableError: it is not known.
     """
     with _connected() as connection:
         found = parked.all_parked(connection)
@@ -54,7 +54,7 @@ def release(*ids: str) -> list[str]:
         ids: of their runs, or `Parked.tag`.
 
     Raises:
-        celeriac.enqueue.BrokerAwayError: none is lost, and those that come first may be released.
+        celeriac.enqueue.BrokerUnavailableError: none is lost, and those that come first may be released.
     """
     with _connected() as connection:
         return [each for each in ids if not parked.release(connection, each)]
@@ -64,7 +64,7 @@ def release_run(run_id: str) -> None:
     """Release a run.
 
     Raises:
-        NotParkedError, celeriac.enqueue.BrokerAwayError: nothing was done.
+        NotParkedError, celeriac.enqueue.BrokerUnavailableError: nothing was done.
     """
     if release(run_id):
         raise NotParkedError(f"No task is parked under the id {run_id}.")
@@ -96,7 +96,7 @@ def _connected() -> Iterator[Connection]:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             yield connection
     except errors as error:
-        raise BrokerAwayError(str(error)) from error
+        raise BrokerUnavailableError(str(error)) from error
 
 
 def _ask_state() -> Broker:

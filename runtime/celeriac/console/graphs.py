@@ -108,7 +108,7 @@ def last_day(now: datetime | None = None) -> list[Graph]:
         ),
         _bars(
             "ended",
-            _("Tasks ended, a minute"),
+            _("Tasks per minute"),
             [(_("with a result"), "tone-0"), (_("with an error"), "tone-bad")],
             [_folded(found[SUCCEEDED], _mean), _folded(found[FAILED], _mean)],
             start,

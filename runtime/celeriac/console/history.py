@@ -8,7 +8,7 @@ from django.db.models.functions import Cast
 from django.utils.translation import gettext_noop
 
 from celeriac.console import runs
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.ledger.models import Dispatch
 
 # What the log says was done.
@@ -42,12 +42,12 @@ def revoke(user: AbstractBaseUser | AnonymousUser, run_id: str, *, terminate: bo
     """Revoke a run in the name of a user, and write down what that has done: nothing to a run that was over.
 
     Raises:
-        celeriac.console.runs.UnknownRunError, celeriac.console.runs.ResultsAwayError: nothing was done.
-        celeriac.enqueue.BrokerAwayError: it is noted, and so it is in the log.
+        celeriac.console.runs.UnknownRunError, celeriac.console.runs.ResultsUnavailableError: nothing was done.
+        celeriac.enqueue.BrokerUnavailableError: it is noted, and so it is in the log.
     """
     try:
         done = runs.revoke(run_id, terminate=terminate, by=user.get_username())
-    except BrokerAwayError:
+    except BrokerUnavailableError:
         note(user, run_id, REVOKED)
         raise
     if done is not runs.Revoked.WAS_OVER:

@@ -28,7 +28,7 @@ class ApiToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)  # none: it is good until it is deleted
 
     class Meta:
-        """The youngest first, and by the name that people know."""
+        """The newest first, and by the name that people know."""
 
         ordering = ("-pk",)
         verbose_name = "API token"

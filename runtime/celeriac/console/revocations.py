@@ -73,7 +73,7 @@ class BeforeTheFirstTask(WorkerExtension):
             except (DatabaseOperationalError, InterfaceError) as error:
                 if time.monotonic() > deadline:
                     raise
-                logger.warning("The database is away, and with it what was revoked: %s", error)
+                logger.warning("The database is unavailable, and with it what was revoked: %s", error)
                 time.sleep(1)
             else:
                 break

@@ -27,7 +27,7 @@ from kombu.utils import json
 from celeriac import clock, priorities, registry
 from celeriac.console import revocations
 from celeriac.console.models import Revocation
-from celeriac.enqueue import BrokerAwayError, send
+from celeriac.enqueue import BrokerUnavailableError, send
 from celeriac.ledger.models import Dispatch
 from celeriac.ledger.publishing import RERUN_OF, SENT_BY
 
@@ -47,8 +47,8 @@ class NotRerunnableError(Exception):
     """The task cannot be run again with the same arguments; the text says why, for a person."""
 
 
-class ResultsAwayError(Exception):
-    """The store of results does not answer."""
+class ResultsUnavailableError(Exception):
+    """The result backend is unavailable."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def start(
     Raises:
         celeriac.registry.UnknownTaskError, celeriac.registry.BadArgumentsError: nothing was sent. A priority or a
             countdown that cannot be is a problem of "priority" or "countdown".
-        celeriac.enqueue.BrokerAwayError: nothing was sent.
+        celeriac.enqueue.BrokerUnavailableError: nothing was sent.
     """
     problems = dict(_problems(name, priority, countdown))
     try:
@@ -172,7 +172,7 @@ def find(run_id: str) -> Run:
 
     Raises:
         UnknownRunError: nothing is known under that id.
-        ResultsAwayError: the store of results does not answer.
+        ResultsUnavailableError: the result backend is unavailable.
     """
     row = Dispatch.objects.filter(task_id=run_id).first()
     outcome = _outcomes([run_id]).get(run_id)
@@ -200,7 +200,7 @@ def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -
         size: how many at most.
 
     Raises:
-        ResultsAwayError: the store of results does not answer.
+        ResultsUnavailableError: the result backend is unavailable.
     """
     rows = ours().filter(name=name) if name else ours()
     direction, start = _parsed(cursor)
@@ -229,8 +229,8 @@ def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
 
     Raises:
         UnknownRunError: nothing is known under that id.
-        ResultsAwayError: the store of results does not answer, and nothing was done.
-        celeriac.enqueue.BrokerAwayError: it is noted, and workers that start will know; those that run do not yet.
+        ResultsUnavailableError: the result backend is unavailable, and nothing was done.
+        celeriac.enqueue.BrokerUnavailableError: it is noted, and workers that start will know; those that run do not.
     """
     run = find(run_id)
     if run.is_over:
@@ -242,7 +242,7 @@ def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
     try:
         where = revocations.revoke_in_workers(run_id, terminate=terminate)
     except OperationalError as error:
-        raise BrokerAwayError(str(error)) from error
+        raise BrokerUnavailableError(str(error)) from error
     if where is revocations.Whereabouts.RUNS and not terminate:
         return Revoked.RUNS_ON
     if where is revocations.Whereabouts.RUNS:
@@ -274,7 +274,7 @@ def rerun(run_id: str, *, by: str = "") -> str:
     Raises:
         UnknownRunError: nothing is known under that id.
         NotRerunnableError: the arguments were not kept, or do not fit the task any more, or there is no such task.
-        celeriac.enqueue.BrokerAwayError: nothing was sent.
+        celeriac.enqueue.BrokerUnavailableError: nothing was sent.
     """
     row = Dispatch.objects.filter(task_id=run_id).first()
     reason = _not_rerunnable(find(run_id).name if row is None else row.name, row)
@@ -410,7 +410,7 @@ def _outcomes(run_ids: Sequence[str]) -> dict[str, Outcome]:
     """Return what the backend has of these runs, in one query; those that it does not know are left out.
 
     Raises:
-        ResultsAwayError: it does not answer.
+        ResultsUnavailableError: it does not answer.
     """
     if not run_ids:
         return {}
@@ -433,7 +433,7 @@ def _away_is_an_error() -> Iterator[None]:
     try:
         yield
     except getattr(current_app.backend, "connection_errors", ()) as error:
-        raise ResultsAwayError(str(error)) from error
+        raise ResultsUnavailableError(str(error)) from error
 
 
 def _from_row(row: Any) -> Outcome:

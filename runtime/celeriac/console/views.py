@@ -25,7 +25,7 @@ from celeriac.console.english import in_english
 from celeriac.console.forms import StartForm
 from celeriac.console.pages import render
 from celeriac.console.runs import Revoked
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.ledger import permissions
 
 View = Callable[..., HttpResponseBase]
@@ -89,7 +89,7 @@ def staff_page(permission: str) -> Callable[[View], View]:
 @require_safe
 @vary_on_headers("HX-Request")
 def run_list(request: Request) -> HttpResponse:
-    """List the runs, the youngest first; filtered by state and task, in pages."""
+    """List the runs, newest first; filtered by state and task, in pages."""
     # A NUL, which PostgreSQL does not take, is in no name.
     state, name, cursor = (request.GET.get(key, "").replace("\0", "") for key in ("state", "name", "cursor"))
     context = {
@@ -101,7 +101,7 @@ def run_list(request: Request) -> HttpResponse:
     }
     try:
         page = runs.page(state=state, name=name, cursor=cursor)
-    except runs.ResultsAwayError:
+    except runs.ResultsUnavailableError:
         return render(request, "celeriac/console/runs.html", context, status=503)
     return live(
         request,
@@ -127,7 +127,7 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
         found = runs.find(run_id)
     except runs.UnknownRunError as error:
         raise Http404 from error
-    except runs.ResultsAwayError:
+    except runs.ResultsUnavailableError:
         return render(request, "celeriac/console/run.html", {"run_id": run_id}, status=503)
     reruns = runs.reruns(run_id)
     done = history.entries(run_id)
@@ -166,8 +166,8 @@ def _run_json(request: Request, run_id: str) -> JsonResponse:
         found = runs.find(run_id)
     except runs.UnknownRunError:
         found = runs.Run(run_id, "", "PENDING")
-    except runs.ResultsAwayError:
-        return JsonResponse({"error": "The result store is away."}, status=503)
+    except runs.ResultsUnavailableError:
+        return JsonResponse({"error": "The result backend is unavailable."}, status=503)
     return JsonResponse(
         {
             "id": found.id,
@@ -273,8 +273,8 @@ def _start(request: Request, form: StartForm) -> tuple[str, int]:
     except registry.BadArgumentsError as error:
         form.blame(error.problems)
         return "", 400
-    except BrokerAwayError:
-        form.add_error(None, _("The broker is away, nothing was started."))
+    except BrokerUnavailableError:
+        form.add_error(None, _("The broker is unavailable, nothing was started."))
         return "", 503
     history.note(request.user, run_id, history.STARTED)
     return run_id, 302
@@ -292,16 +292,17 @@ def revoke(request: Request, run_id: str, *, terminate: bool) -> HttpResponse:
     if request.method != "POST":
         try:
             found = runs.find(run_id)
-        except (runs.UnknownRunError, runs.ResultsAwayError) as error:
+        except (runs.UnknownRunError, runs.ResultsUnavailableError) as error:
             raise Http404 from error
         return render(request, "celeriac/console/confirm.html", {"run": found, "terminate": terminate})
     try:
         done = history.revoke(request.user, run_id, terminate=terminate)
     except runs.UnknownRunError as error:
         raise Http404 from error
-    except BrokerAwayError:
+    except BrokerUnavailableError:
         messages.warning(
-            request, _("The broker is away. It is noted: workers that start will know, those that run do not yet.")
+            request,
+            _("The broker is unavailable. It is noted: workers that start will know, those that run do not yet."),
         )
     else:
         messages.success(request, REVOKED[done])
@@ -319,8 +320,8 @@ def rerun(request: Request, run_id: str) -> HttpResponse:
     except runs.NotRerunnableError as error:
         messages.error(request, _("It cannot be run again: %s") % error)
         return redirect("celeriac:run", run_id)
-    except BrokerAwayError:
-        messages.error(request, _("The broker is away, nothing was started."))
+    except BrokerUnavailableError:
+        messages.error(request, _("The broker is unavailable, nothing was started."))
         return redirect("celeriac:run", run_id)
     history.note(request.user, new_id, history.RERUN)
     return redirect("celeriac:run", new_id)
@@ -334,8 +335,8 @@ def release(request: Request, run_id: str) -> HttpResponse:
         broker.release_run(run_id)
     except broker.NotParkedError:
         messages.error(request, _("It is not parked: somebody has released it, or it never was."))
-    except BrokerAwayError:
-        messages.error(request, _("The broker is away, nothing was started."))
+    except BrokerUnavailableError:
+        messages.error(request, _("The broker is unavailable, nothing was started."))
     else:
         history.note(request.user, run_id, history.RELEASED)
         messages.success(request, _("Released: it waits in its queue again, and its state changes when it starts."))

@@ -25,7 +25,7 @@ WAIT_SECONDS = 1.0
 PAUSE_SECONDS = 5.0
 
 
-class AwayError(Exception):
+class UnavailableError(Exception):
     """The database does not answer, or did not a moment ago."""
 
 
@@ -47,13 +47,13 @@ def write(alias: str, work: Callable[[], object]) -> None:
         work: uses ``connections[alias]``, in this thread or in another one.
 
     Raises:
-        AwayError: it was not tried, or has not come to an end.
+        UnavailableError: it was not tried, or has not come to an end.
         Exception: what the work has raised.
     """
     global _paused_until
     _hanging[:] = [attempt for attempt in _hanging if attempt.is_alive()]
     if _hanging or time.monotonic() < _paused_until:
-        raise AwayError("the database did not answer a moment ago")
+        raise UnavailableError("the database did not answer a moment ago")
     began = time.monotonic()
     try:
         if is_in_transaction(connections[alias]):
@@ -83,7 +83,7 @@ def _beside(alias: str, work: Callable[[], object]) -> None:
         else:
             connection.dec_thread_sharing()
     if left:
-        raise AwayError(f"the database did not answer within {WAIT_SECONDS:g} s")
+        raise UnavailableError(f"the database did not answer within {WAIT_SECONDS:g} s")
     if attempt.error is not None:
         raise attempt.error
 

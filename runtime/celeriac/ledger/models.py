@@ -39,7 +39,7 @@ class Dispatch(models.Model):
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
-        """The youngest first, as in every list of them."""
+        """The newest first, as in every list of them."""
 
         ordering = ("-pk",)
         verbose_name_plural = "dispatches"

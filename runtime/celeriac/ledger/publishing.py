@@ -111,7 +111,7 @@ def _note(
         bounded.write(_alias(), partial(_write, row))
     except Exception as error:
         said = f"Task {sender}[{headers['id']}] is sent, but not in the journal: {error!r}"
-        _log.warning(said, exc_info=not isinstance(error, bounded.AwayError))
+        _log.warning(said, exc_info=not isinstance(error, bounded.UnavailableError))
         _count(1)
     else:
         _count(0)

@@ -15,7 +15,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from kombu.utils import json
 
 from celeriac import clock, registry
-from celeriac.enqueue import BrokerAwayError, send
+from celeriac.enqueue import BrokerUnavailableError, send
 from celeriac.ledger import permissions
 from celeriac.ledger.publishing import SENT_BY
 from celeriac.schedule import scheduler
@@ -155,8 +155,8 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
         for entry in queryset:
             try:
                 _run_now(entry, request.user.get_username())
-            except BrokerAwayError:
-                messages.error(request, _("The broker is away, nothing was started."))
+            except BrokerUnavailableError:
+                messages.error(request, _("The broker is unavailable, nothing was started."))
                 return
             # The last three: a row that was not made here may hold anything.
             except (registry.UnknownTaskError, registry.BadArgumentsError, KeyError, TypeError, ValueError) as error:
@@ -185,7 +185,7 @@ def _run_now(entry: Any, by: str) -> None:
     Raises:
         celeriac.registry.UnknownTaskError, celeriac.registry.BadArgumentsError, KeyError, TypeError, ValueError: it
             cannot be.
-        celeriac.enqueue.BrokerAwayError: nothing was sent.
+        celeriac.enqueue.BrokerUnavailableError: nothing was sent.
     """
     args, kwargs, options = scheduler.as_beat_sends(entry)
     if problems := _problems(args, kwargs):

@@ -7,7 +7,7 @@ Exit codes:
 1     the task failed or was revoked; what was to be revoked runs on, or had ended before
 2     the command line or the task's arguments are wrong: nothing was sent
 3     there is no such task, or no such run, or it cannot be run again, or one to be released is not parked
-4     the broker, or the store of results, is away
+4     the broker, or the result backend, is unavailable
 5     ``--timeout`` is over, and the task goes on
 ====  =============================================================================================
 """
@@ -28,7 +28,7 @@ from django.core.management import BaseCommand, CommandError
 
 from celeriac import registry
 from celeriac.console import broker, runs
-from celeriac.enqueue import BrokerAwayError
+from celeriac.enqueue import BrokerUnavailableError
 from celeriac.parked import Parked
 
 NOT_DONE, BAD_ARGUMENTS, UNKNOWN, AWAY, TIMED_OUT = 1, 2, 3, 4, 5
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         run.add_argument("--countdown", type=float, help="not before so many seconds from now")
         _waits(run)
 
-        listed = commands.add_parser("list", help="the last runs, the youngest first; --tasks: what can be started")
+        listed = commands.add_parser("list", help="the last runs, newest first; --tasks: what can be started")
         listed.add_argument("--tasks", action="store_true", help="the registered tasks and what they take")
         listed.add_argument("--state", default="", help="only runs in this state: FAILURE")
         listed.add_argument("--name", default="", help="only runs of this task")
@@ -96,10 +96,10 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=BAD_ARGUMENTS) from error
         except (registry.UnknownTaskError, runs.UnknownRunError, runs.NotRerunnableError) as error:
             raise CommandError(str(error), returncode=UNKNOWN) from error
-        except BrokerAwayError as error:
-            raise CommandError(f"The broker is away: {error}", returncode=AWAY) from error
-        except runs.ResultsAwayError as error:
-            raise CommandError(f"The store of results is away: {error}", returncode=AWAY) from error
+        except BrokerUnavailableError as error:
+            raise CommandError(f"The broker is unavailable: {error}", returncode=AWAY) from error
+        except runs.ResultsUnavailableError as error:
+            raise CommandError(f"The result backend is unavailable: {error}", returncode=AWAY) from error
 
     def _run(
         self, *, name: str, arguments: Sequence[str], priority: int | None, countdown: float | None, **options: Any
