@@ -341,7 +341,7 @@ def test_the_list_is_filtered_by_state_and_task(staff: Client) -> None:
     assert rows(staff.get("/tasks/?state=FAILURE")) == [failed]
     assert rows(staff.get("/tasks/?name=app.tasks.add")) == [done, failed]
     assert rows(staff.get("/tasks/?state=SUCCESS&name=app.tasks.add")) == [done]
-    assert "No task is like that" in text(staff.get("/tasks/?state=REVOKED"))
+    assert "No tasks match" in text(staff.get("/tasks/?state=REVOKED"))
 
 
 def test_pages_lead_to_older_runs_and_back(staff: Client) -> None:

@@ -118,7 +118,7 @@ def test_pages_say_that_the_results_are_away(redis_stack: Stack, reader: Reader)
         for page in ("/tasks/", path):
             answer = reader.ask(page)
             assert answer.status == 503
-            assert "The result backend does not answer" in answer.text
+            assert "The result backend is unavailable" in answer.text
         with_html, reader.headers = reader.headers, {"Accept": "application/json"}
         assert reader.ask(path).json == {"error": "The result backend is unavailable."}
         reader.headers = with_html
