@@ -13,6 +13,8 @@ import kombu.pools
 import pytest
 from celery import current_app
 from django.utils import translation
+from playwright.sync_api import Browser
+from testkit.browser import chromium
 from testkit.endings import end_as_by_ctrl_c
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL, postgresql_server
@@ -57,6 +59,13 @@ def silent_port() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         yield listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser. Only as long as it is needed: meanwhile Django takes this thread for an asynchronous one."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session", name="redis_server")

@@ -42,9 +42,14 @@ def bare_environment(**variables: str) -> dict[str, str]:
 
 def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run a command in `site/` with only these variables set; return what it said and its code."""
+    return run_in(SITE, *command, **variables)
+
+
+def run_in(project: Path, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Do the same in the folder of another project."""
     return subprocess.run(
         command,
-        cwd=SITE,
+        cwd=project,
         env=bare_environment(**variables),
         capture_output=True,
         text=True,
@@ -67,6 +72,7 @@ class Stack:
     url: str = ""
     migrated: str = ""
     variables: dict[str, str] = field(default_factory=dict)
+    project: Path = SITE
     _processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
 
     @property
@@ -81,7 +87,7 @@ class Stack:
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `manage.py`; return what it said and its code."""
-        return run("python3", "manage.py", *arguments, **self.environment)
+        return run_in(self.project, "python3", "manage.py", *arguments, **self.environment)
 
     def migrate(self) -> None:
         """Make the tables of its database, which takes two seconds of CPU: whoever wants them often, copies them."""
@@ -112,11 +118,11 @@ class Stack:
         process.wait(60)
 
     def spawn(self, name: str, *command: str, **variables: str) -> None:
-        """Start a process in `site/`; its output goes to a file that `log` reads."""
+        """Start a process in the project's folder; its output goes to a file that `log` reads."""
         with (self.folder / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
                 command,
-                cwd=SITE,
+                cwd=self.project,
                 env=bare_environment(**{**self.environment, **variables}),
                 stdout=log,
                 stderr=subprocess.STDOUT,

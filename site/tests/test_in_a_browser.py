@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from testkit.browser import PHONE, chromium, serious_problems
+from testkit.browser import PHONE, serious_problems
 
 from browsing import keep, window
 from processes import Stack, Visitor
 
 STATE = "#run .now .state"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser. Only as long as it is needed: meanwhile Django takes this thread for an asynchronous one."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -339,7 +339,8 @@ def longest_countdown(name: str) -> int:
         celeriac.registry.UnknownTaskError: there is no such task.
     """
     visibility = current_app.conf.broker_transport_options.get("visibility_timeout", RABBITMQ_CONSUMER_SECONDS)
-    limit = registry.task_named(name).time_limit or current_app.conf.task_time_limit
+    # A project may have set no limit: then nothing is known of how long it runs.
+    limit = registry.task_named(name).time_limit or current_app.conf.task_time_limit or 0
     return max(0, int(visibility - limit - current_app.conf.worker_soft_shutdown_timeout))
 
 

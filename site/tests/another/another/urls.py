@@ -1,0 +1,17 @@
+"""The console has a place of its own, and so has the admin."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+
+
+def no_icon(request: HttpRequest) -> HttpResponse:
+    """Answer a browser that asks for an icon on the pages of the admin, which name none."""
+    return HttpResponse(status=204)
+
+
+urlpatterns = [
+    path("favicon.ico", no_icon),
+    path("back-office/", admin.site.urls),
+    path("ops/jobs/", include("celeriac.console.urls")),
+]

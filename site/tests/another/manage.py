@@ -1,0 +1,9 @@
+"""Run a command of the project."""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "another.settings")
+execute_from_command_line(sys.argv)
