@@ -53,7 +53,7 @@ def _install(instance: Any, **_: Any) -> None:
 
 
 class BeforeTheFirstTask(WorkerExtension):
-    """Reads the revocations while the worker starts, and then forgets those that are old.
+    """Reads the revocations while the worker starts.
 
     Celery starts the consumer after all other steps of a worker. While the database is away, the worker waits, and in
     the end gives up instead of starting what was revoked; whoever looks after it starts it again.
@@ -62,8 +62,6 @@ class BeforeTheFirstTask(WorkerExtension):
     def start(self, worker: Any) -> None:
         """Read them."""
         from celery.worker.state import maybe_shutdown
-
-        from celeriac.console.models import Revocation
 
         deadline = time.monotonic() + DATABASE_SECONDS
         while True:
@@ -76,8 +74,7 @@ class BeforeTheFirstTask(WorkerExtension):
                 logger.warning("The database is unavailable, and with it what was revoked: %s", error)
                 time.sleep(1)
             else:
-                break
-        pruning.Pruning(pruning.Job("the revocations", Revocation, prune)).start()
+                return
 
 
 class AfterAGap(ConsumerExtension):

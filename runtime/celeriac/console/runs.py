@@ -239,6 +239,7 @@ def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
     Revocation.objects.update_or_create(
         task_id=run_id, defaults={"revoked_by": by}, create_defaults={"revoked_by": by, "terminate": terminate}
     )
+    revocations.prune()
     try:
         where = revocations.revoke_in_workers(run_id, terminate=terminate)
     except OperationalError as error:
