@@ -14,8 +14,8 @@ from testkit.waiting import eventually
 
 UNITS = ("celery-worker",)
 PUNCTUAL_SECONDS = 5
-# A deploy is over before one of these, and the old worker drains until that one is due.
-COUNTDOWNS = (12, 18, 24, 32, 40, 50, 60)
+# A deploy is over before one of these, on a busy computer too, and the old worker drains until that one is due.
+COUNTDOWNS = (12, 18, 24, 32, 40, 50, 60, 80, 110)
 FRESH = '''
 @shared_task(bind=True, name="probe.fresh", ignore_result=True)
 def fresh(self: Any, name: str) -> None:
