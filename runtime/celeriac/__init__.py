@@ -1,8 +1,8 @@
 """The part of the bundle that runs inside the processes of a deployed Django + Celery project.
 
-A project needs to know nothing of it; what it may name is ``"celeriac.ledger"`` in
-``INSTALLED_APPS``, and what its own pages show (`celeriac.broker`, `celeriac.parked`,
-`celeriac.entries`, `celeriac.clock`). Who starts what:
+A project needs to know nothing of it; what it may name are the apps `celeriac.console`,
+`celeriac.ledger` and `celeriac.schedule` in ``INSTALLED_APPS``, and what its own pages show.
+Who starts what:
 
 * ``celery -A celeriac.app worker``: the project's own Celery app, with the extensions of
   `celeriac.worker`; any other command of Celery likewise.

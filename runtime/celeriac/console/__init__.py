@@ -6,13 +6,13 @@ A project adds the app and the journal that it reads, and mounts it::
 
     path("tasks/", include("celeriac.console.urls"))
 
-What else it needs is named by its system checks (`~.checks`).
+What else it needs is named by its system checks (`~.checks`). Who may see and do what are permissions on the journal
+(`celeriac.ledger.permissions`).
 
 ==================  ==========================================================================================
 `~.views`           the pages; `~.forms`, `~.pages`, `~.states` and `~.templatetags` are how they look
 `~.api`             the same for programs, with `~.tokens`
 `~.management`      the same in a terminal: ``manage.py task`` and ``manage.py api_token``
-`~.permissions`     who may see and do what
 `~.runs`            one task that was sent: its state, its result, and what can be done about it
 `~.revocations`     what was revoked is known to each worker that starts
 `~.history`         who did what, in the log of the admin
@@ -30,5 +30,6 @@ setting                               what it is
 ====================================  ========================================================================
 
 A template of the same name in an app that stands before this one replaces one of these, as anywhere in Django:
-``celeriac/console/_actions.html`` has the buttons above the list.
+``celeriac/console/_actions.html`` has the buttons above the list. ``celeriac/console/_nav.html`` has the links of the
+console, for a base template to include.
 """

@@ -26,19 +26,17 @@ def missing_packages() -> list[str]:
 @checks.register
 def needs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Name each package, each app and the middleware that is missing."""
-    return [
+    missing = [
         *(_error("E010", f"the package {package}", f"uv pip install {package}") for package in missing_packages()),
         *(
             _error("E011", f"{name!r} in INSTALLED_APPS", f'INSTALLED_APPS = [..., "{name}"]')
             for name in APPS
             if not apps.is_installed(name)
         ),
-        *(
-            _error("E012", f"{name!r} in MIDDLEWARE", f'MIDDLEWARE = [..., "{name}"]')
-            for name in (MIDDLEWARE,)
-            if name not in settings.MIDDLEWARE
-        ),
     ]
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        missing.append(_error("E012", f"{MIDDLEWARE!r} in MIDDLEWARE", f'MIDDLEWARE = [..., "{MIDDLEWARE}"]'))
+    return missing
 
 
 def _error(number: str, what: str, hint: str) -> checks.CheckMessage:
