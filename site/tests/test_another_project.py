@@ -22,6 +22,7 @@ from browsing import keep, window
 from processes import SITE, Stack
 
 PROJECT = SITE / "tests" / "another"
+HTMX = "django_htmx.middleware.HtmxMiddleware"
 OWN_BACKGROUND = "rgb(250, 240, 230)"
 RUN = re.compile("/ops/jobs/[0-9a-f-]{36}/$")
 STATE = ".now .state"
@@ -152,6 +153,29 @@ def test_the_schedule_of_the_code_is_in_the_admin_and_runs_now(page: Page, anoth
     page.locator("button[name=index]").click()
     sent = "select sent_by, ended_at is not null from celeriac_ledger_dispatch where args like '%everybody%'"
     eventually(lambda: ("anna@example.org", 1) in another.query(sent), what="the entry has run")
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "what"),
+    [
+        ("INSTALLED_APPS", "celeriac.ledger", "celeriac.console needs 'celeriac.ledger' in INSTALLED_APPS"),
+        ("INSTALLED_APPS", "celeriac.ledger", "celeriac.schedule needs 'celeriac.ledger' in INSTALLED_APPS"),
+        ("INSTALLED_APPS", "django_celery_beat", "celeriac.schedule needs 'django_celery_beat' in INSTALLED_APPS"),
+        ("INSTALLED_APPS", "django_celery_results", "needs 'django_celery_results' in INSTALLED_APPS"),
+        ("INSTALLED_APPS", "django_htmx", "needs 'django_htmx' in INSTALLED_APPS"),
+        ("MIDDLEWARE", HTMX, "needs 'django_htmx.middleware.HtmxMiddleware' in MIDDLEWARE"),
+    ],
+)
+def test_what_is_missing_in_the_settings_is_named(
+    another: Stack, tmp_path: Path, setting: str, name: str, what: str
+) -> None:
+    (tmp_path / "without.py").write_text(f"from another.settings import *\n{setting}.remove({name!r})\n")
+    variables = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "without"}
+    changed = Stack(another.folder, another.redis, project=PROJECT, variables={**another.variables, **variables})
+    done = changed.manage("check")
+    assert done.returncode == 1
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_a_package_a_check_says_which(another: Stack, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FLOORS = (
         "extension",
         "forks",
         "internals",
+        "needs",
         "postgresql",
         "priorities",
         "probe",

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+
+from celeriac.needs import errors
 
 # The name under which each is imported and listed, and what its package is called.
 PACKAGES = {
@@ -28,11 +30,7 @@ def needs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks
     """Name each package, each app and the middleware that is missing."""
     missing = [
         *(_error("E010", f"the package {package}", f"uv pip install {package}") for package in missing_packages()),
-        *(
-            _error("E011", f"{name!r} in INSTALLED_APPS", f'INSTALLED_APPS = [..., "{name}"]')
-            for name in APPS
-            if not apps.is_installed(name)
-        ),
+        *errors("celeriac.console", APPS, "E011"),
     ]
     if MIDDLEWARE not in settings.MIDDLEWARE:
         missing.append(_error("E012", f"{MIDDLEWARE!r} in MIDDLEWARE", f'MIDDLEWARE = [..., "{MIDDLEWARE}"]'))

@@ -9,7 +9,7 @@ A project adds the app behind that of django-celery-beat, and names the schedule
 ================  ============================================================================================
 `~.scheduler`     merges the entries of the code into the database
 `~.upcoming`      what is due next
-`~.admin`         shows where an entry comes from and when it is due, and runs it now
+`~.entries`       its pages in the admin: shows where an entry comes from and when it is due, and runs it now
 `~.models`        the entries as the code last had them
 ================  ============================================================================================
 """

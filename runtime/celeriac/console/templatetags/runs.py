@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils import timezone
@@ -16,7 +16,10 @@ from django.utils.translation import gettext as _
 
 from celeriac import clock
 from celeriac.console import states
-from celeriac.console.runs import Run
+
+# Django's check of templates imports this where the journal may be missing, too.
+if TYPE_CHECKING:
+    from celeriac.console.runs import Run
 
 register = template.Library()
 
@@ -44,7 +47,7 @@ def short(value: Any) -> str:
 
 
 @register.filter
-def call(run: Run) -> str:
+def call(run: "Run") -> str:
     """Return the arguments of a run as they would stand in a call, cut where they are long."""
     args: Sequence[Any] = run.args or ()
     kwargs: Mapping[str, Any] = run.kwargs or {}

@@ -1,0 +1,32 @@
+"""What an app of ours needs beside itself: said by a system check, and not by a traceback.
+
+What would import a model of an app that is not installed is left out, so that the check has its say.
+"""
+
+from collections.abc import Iterable
+
+from django.apps import apps
+from django.core import checks
+
+
+def missing_apps(names: Iterable[str]) -> list[str]:
+    """Return those of these apps that are not in `INSTALLED_APPS`."""
+    return [name for name in names if not apps.is_installed(name)]
+
+
+def errors(app: str, names: Iterable[str], number: str) -> list[checks.CheckMessage]:
+    """Return an error for each app that is missing.
+
+    Args:
+        app: which needs them.
+        names: of what it needs.
+        number: of the error.
+    """
+    return [
+        checks.Error(
+            f"{app} needs {name!r} in INSTALLED_APPS.",
+            hint=f'INSTALLED_APPS = [..., "{app}", "{name}"]',
+            id=f"celeriac.{number}",
+        )
+        for name in missing_apps(names)
+    ]
