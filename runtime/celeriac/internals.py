@@ -9,47 +9,55 @@ Redis, has its own.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from queue import Empty
 from typing import Any
 
 from celery import Celery
 from celery.app import trace
 from celery.app.amqp import AMQP
+from celery.worker import state
+from celery.worker.request import Request
 from kombu.transport.virtual import QoS
 
-# By "module:Class", or the module where it is none of a class; tried with Celery 5.7, kombu 5.7.
+# By "module:Class", or the module where it is none of a class; tried with the versions in `celeriac.versions`.
 PARTS = {
     "billiard.pool:ApplyResult": ("_accepted", "correlation_id", "discard"),
     "billiard.pool:Pool": ("_cache", "_pool"),
     "celery.app.amqp:AMQP": ("_create_task_sender",),
     "celery.app.trace": ("LOG_SUCCESS",),
-    "celery.beat:Scheduler": ("_heap", "_is_due_failed", "_ensure_connected"),
+    "celery.beat:Scheduler": ("_heap", "_ensure_connected"),
     "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
     "celery.concurrency.prefork:TaskPool": ("_pool",),
     "celery.concurrency.thread:TaskPool": ("executor",),
     "celery.utils.collections:ConfigurationView": ("_to_keys",),
     "celery.worker.components:Pool": ("_quick_release",),
     "celery.worker.consumer.consumer:Consumer": (
-        "cancel_active_requests",
         "create_task_handler",
         "on_connection_error_after_connected",
         "on_unknown_task",
         "perform_pending_operations",
     ),
     "celery.worker.consumer.mingle:Mingle": ("send_hello",),
-    "celery.worker.request:Request": ("_apply_result", "_context", "_eta_timer_entry"),
+    "celery.worker.request:Request": ("_apply_result", "_context"),
     "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_schedule"),
     "django_celery_beat.schedulers:ModelEntry": ("_unpack_fields",),
     "django_celery_results.backends.database:DatabaseBackend": ("_store_result",),
     "kombu.asynchronous.semaphore:LaxBoundedSemaphore": ("_waiting",),
     "kombu.message:Message": ("_state",),
     "kombu.messaging:Consumer": ("_active_tags",),
-    "kombu.transport.redis:Channel": ("_brpop_read", "_in_poll", "brpop_timeout"),
+    "kombu.transport.redis:Channel": ("_brpop_read", "_in_poll"),
     "kombu.transport.redis:QoS": ("restore_by_tag",),
     "kombu.transport.virtual.base:QoS": ("_delivered", "_quick_ack"),
 }
 
 Sender = Callable[..., Any]
+
+# What cancels the requests in a cold shutdown: since Celery 5.6, and since 5.5.
+CANCELS = ("cancel_active_requests", "cancel_all_unacked_requests")
+
+# Of kombu's Redis transport, before this could be set (5.6).
+BRPOP_SECONDS = 1
 
 
 # The app.
@@ -134,7 +142,8 @@ def read_answer(channel: Any, grace_seconds: float) -> None:
         grace_seconds: over what the server promises to answer in.
     """
     connection = getattr(channel, "_in_poll", None)
-    if connection and connection.can_read(timeout=channel.brpop_timeout + grace_seconds):
+    promised = getattr(channel, "brpop_timeout", BRPOP_SECONDS)
+    if connection and connection.can_read(timeout=promised + grace_seconds):
         with suppress(Empty):
             channel._brpop_read()
 
@@ -147,9 +156,44 @@ def context(request: Any) -> Any:
     return request._context
 
 
-def held_until(request: Any) -> Any:
-    """Return the entry of the timer that waits for the ETA of a request, None without one."""
-    return request._eta_timer_entry
+def scheduled(consumer: Any) -> list[tuple[Any, Any]]:
+    """Return the requests that wait for their ETA, each with the entry of the timer that waits.
+
+    As ``celery inspect scheduled`` finds them (celery/worker/control.py, 5.4 to 5.7).
+    """
+    entries = [waiting.entry for waiting in [*consumer.timer.schedule.queue]]
+    held = [(entry.args[0], entry) for entry in entries if entry.args and not entry.canceled]
+    return [(request, entry) for request, entry in held if isinstance(request, Request)]
+
+
+def on_cancel(consumer: Any, call: Callable[[], None]) -> None:
+    """Have something called before a cold shutdown cancels what runs.
+
+    Args:
+        consumer: of a worker. Its method is replaced, or made where Celery has none.
+        call: is called in a signal handler.
+    """
+    name = next((name for name in CANCELS if hasattr(consumer, name)), "")
+    cancel = getattr(consumer, name) if name else partial(_cancel, consumer)
+
+    def call_and_cancel() -> None:
+        call()
+        cancel()
+
+    setattr(consumer, name or CANCELS[0], call_and_cancel)
+
+
+def cancel_if_celery_does_not(consumer: Any) -> None:
+    """Cancel what runs, as the cold shutdown of Celery does since it has the soft one (5.5)."""
+    if not any(hasattr(type(consumer), name) for name in CANCELS):
+        getattr(consumer, CANCELS[0])()
+
+
+def _cancel(consumer: Any) -> None:
+    """Cancel what runs in processes; there is no way to do that to a thread."""
+    for request in [*state.active_requests]:
+        if processes_of(consumer.pool) is not None and not request.acknowledged:
+            request.cancel(consumer.pool)
 
 
 def job_of(request: Any) -> Any:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from gunicorn.config import make_settings
 
 HOST = "www.example.org"
-GUNICORN = ["-m", "gunicorn", "--preload", "--no-control-socket", "celeriac.web.wsgi:application"]
+# Before gunicorn 25 there is no such socket, and such an argument is an error.
+NO_CONTROL_SOCKET = ["--no-control-socket"] if "control_socket_disable" in make_settings() else []
+GUNICORN = ["-m", "gunicorn", "--preload", *NO_CONTROL_SOCKET, "celeriac.web.wsgi:application"]
 # sd_listen_fds(3): the socket is number 3, and the variables name the process that it is for.
 AS_SYSTEMD = """
 import os, sys

@@ -13,6 +13,7 @@ import pytest
 import redis as redis_client
 from environment import TOKEN, postgresql_session
 from ledgers import Project, ended, running, with_ledger
+from listening import NO_CONTROL_SOCKET
 from supervised import supervised
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL
@@ -297,7 +298,7 @@ def test_the_report_says_what_did_not_end_and_what_beat_did_not_send(
     assert (report["never_ended"], report["beat_is_late"]) == (1, ["late"])
 
     port = free_port()
-    served = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{port}", "celeriac.web.wsgi"]
+    served = ["--preload", *NO_CONTROL_SOCKET, f"--bind=127.0.0.1:{port}", "celeriac.web.wsgi"]
     with supervised("gunicorn", *served, environment=ledger_environment) as gunicorn:
         gunicorn.told("READY=1")
         assert asked(port) == (200, sender.report())

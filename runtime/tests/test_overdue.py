@@ -75,7 +75,7 @@ def web(bare_environment: dict[str, str], project: Path) -> Iterator[Web]:
             module.write(f"urlpatterns.append(path('{view}/', views.{view}))\n")
     port = free_port()
     options = [
-        *("--preload", "--no-control-socket", "--config=python:celeriac.web.warmup"),
+        *("--preload", "--config=python:celeriac.web.warmup"),
         *(f"--bind=127.0.0.1:{port}", "--workers=1", f"--threads={THREADS}"),
         f"--timeout={TIMEOUT_SECONDS}",
     ]

@@ -15,6 +15,7 @@ import pytest
 import redis as redis_client
 from celery import Celery
 from environment import PROJECT, TOKEN, empty_database, process_environment, sessions
+from listening import NO_CONTROL_SOCKET
 from supervised import Supervised, supervised
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL
@@ -64,7 +65,7 @@ class Site:
 @contextmanager
 def gunicorn(site: Site, *binds: str) -> Iterator[Supervised]:
     """Serve a site as the unit does: the application is imported before the fork."""
-    options = ["--preload", "--no-control-socket", f"--bind=127.0.0.1:{site.port}", "--workers=2"]
+    options = ["--preload", *NO_CONTROL_SOCKET, f"--bind=127.0.0.1:{site.port}", "--workers=2"]
     options += [f"--bind={bind}" for bind in binds]
     command = [*options, "celeriac.web.wsgi:application"]
     with supervised("gunicorn", *command, environment=site.environment) as running:

@@ -27,8 +27,8 @@ the schedule is written, and the lease given back.
 """
 
 import signal
-import sys
 import time
+from heapq import heapreplace
 from typing import Any
 
 from celery import Celery, signals
@@ -73,6 +73,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     _schedule: Any = None  # entries by their names, once it was read
     _faults: dict[str, str]  # why entries cannot be sent, by their names
     _said: set[tuple[str, str]]  # of these, what is in the log
+    _not_due: tuple[Any, float] | None = None  # what the heap has on top, and in how many seconds it is due
     _leads = False
     _busy = False  # in a tick, which a signal must not cut in two
     _stopping = False
@@ -110,7 +111,6 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         """Take over the signals of the process, and watch its sends."""
         if self._lease is None:
             _log.warning("beat: no lease on %s; a second beat would send twice", self._vendor())
-        signals.before_task_publish.connect(self._publishing)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
 
@@ -139,7 +139,8 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
 
     def enabled_models(self) -> list[Any]:
         """Return the rows, though the schedule of one of them cannot be read."""
-        return entries.enabled(super().enabled_models)
+        together = getattr(super(), "enabled_models", self.Model.objects.enabled)  # django-celery-beat 2.8
+        return entries.enabled(together)
 
     def all_as_schedule(self) -> dict[str, Any]:
         """Return the entries of the rows that can be sent; the others are named.
@@ -152,20 +153,42 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         for row in self.enabled_models():
             try:
                 entries.examine(row)
-                found[row.name] = self.Entry(row, app=self.app)
+                entry = self.Entry(row, app=self.app)
+                entry.is_due()
+                found[row.name] = entry
             except Error:
                 raise
             except Exception as error:
                 self._blame(row.name, error)
         return found
 
-    def _is_due_failed(self, entry: schedulers.ModelEntry) -> tuple[bool, float]:
-        """Name an entry of which nobody knows when it is due; Celery calls in its `except`."""
-        error = sys.exception()
-        if isinstance(error, Error):
-            raise error
-        self._blame(entry.name, error or ValueError("nobody knows when it is due"))
-        return False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
+    def is_due(self, entry: schedulers.ModelEntry) -> Any:
+        """Name an entry of which nobody knows any more when it is due."""
+        try:
+            due, seconds = super().is_due(entry)
+        except Error:
+            raise
+        except Exception as error:
+            self._blame(entry.name, error)
+            due, seconds = False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
+        self._not_due = None if due or not self._heap else (self._heap[0], seconds)
+        return due, seconds
+
+    def _sort_again(self) -> bool:
+        """Move an entry that is not due yet from the top, where it holds up all others.
+
+        Celery does it since 5.7 (https://github.com/celery/celery/issues/7649).
+
+        Returns:
+            Whether it was there.
+        """
+        event, seconds = self._not_due or (None, 0.0)
+        self._not_due = None
+        if event is None or not self._heap or self._heap[0] is not event:
+            return False
+        _, priority, entry = event
+        heapreplace(self._heap, type(event)(self._when(entry, seconds), priority, entry))
+        return True
 
     def _blame(self, name: str, error: BaseException) -> None:
         """Keep why an entry cannot be sent; once is enough for the log."""
@@ -227,7 +250,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             if not self._leads:
                 self._take_over()
             delay: float = super().tick(*args, **kwargs)
-            return delay, self._status()
+            return 0.0 if self._sort_again() else delay, self._status()
         except Error as error:
             if self._reported is not Standby.NO_DATABASE:  # once is enough
                 _log.error("beat: the database does not answer: %r", error)
@@ -298,14 +321,20 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             callback=self._between_attempts,  # every second
         )
 
-    def _publishing(self, retry_policy: dict[str, Any], **_: Any) -> None:
-        """Have ourselves called between the attempts to publish.
-
-        The policy may be changed in here, and be whatever ``Connection.ensure`` of kombu takes:
-        https://docs.celeryq.dev/en/stable/userguide/signals.html#before-task-publish
-        """
-        of_project = retry_policy.get("errback")
+    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send an entry, and have ourselves called between the attempts."""
+        options = entry.options
+        entry.options = {**options, "retry_policy": self._retry_policy(options.get("retry_policy"))}
         self._tried_in_vain = False
+        try:
+            return super().apply_async(entry, *args, **kwargs)
+        finally:
+            entry.options = options
+
+    def _retry_policy(self, of_entry: dict[str, Any] | None) -> dict[str, Any]:
+        """Return how to try again: whatever ``Connection.ensure`` of kombu takes."""
+        policy = {**self.app.conf.task_publish_retry_policy, **(of_entry or {})}
+        of_project = policy.get("errback")
 
         def failed(error: Exception, interval: float) -> None:
             if not self._tried_in_vain:  # once is enough: the next attempts are a second apart
@@ -315,8 +344,8 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
                 of_project(error, interval)
             self._between_attempts()
 
-        retry_policy["errback"] = failed
-        retry_policy["interval_max"] = self._longest_pause(retry_policy.get("interval_max", 1))
+        interval = self._longest_pause(policy.get("interval_max", 1))
+        return {**policy, "errback": failed, "interval_max": interval}
 
     def _longest_pause(self, seconds: float) -> float:
         """Return for how many of these seconds one may sleep under the watchdog."""

@@ -23,6 +23,10 @@ from django.db import connections
 
 from celeriac.web import overdue, request
 
+# A socket that would stop and scale the workers, and that nobody here asks; new in gunicorn 25, which is told to do
+# without it here, for gunicorn before that ignores a setting that it does not know, and ends at such an argument.
+control_socket_disable = True
+
 # What does not answer must not keep a process from requests that do not need it.
 SECONDS = 3.0
 

@@ -30,6 +30,7 @@ from celery.concurrency import solo
 from celery.worker import state
 from kombu import Connection
 
+from celeriac import internals
 from celeriac.broker import UNREGISTERED, waiting
 from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import Watchdog, notify
@@ -197,8 +198,9 @@ class Observed:
         busy = len(state.reserved_requests)
         buckets = [bucket for bucket in [*consumer.task_buckets.values()] if bucket]
         limited = sum(len(bucket.contents) for bucket in buckets)
-        held = busy + len(state.scheduled_requests) + limited
-        fixed = consumer.qos_global is False  # the broker's limit does not grow with held tasks
+        held = busy + len(internals.scheduled(consumer)) + limited
+        # The broker's limit does not grow with held tasks; known since Celery 5.5.
+        fixed = getattr(consumer, "qos_global", None) is False
         prefetch = consumer.initial_prefetch_count if fixed else consumer.qos.value
         return busy < consumer.pool.num_processes and (not prefetch or held < prefetch)
 

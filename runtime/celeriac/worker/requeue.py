@@ -66,14 +66,11 @@ class Unfinished(ConsumerExtension):
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._cut_off: list[Any] = []
-        cancel = consumer.cancel_active_requests
+        internals.on_cancel(consumer, self._note)
 
-        def note_and_cancel() -> None:
-            # In a signal handler, where nothing may be logged.
-            self._cut_off += [each for each in state.active_requests if each not in self._cut_off]
-            cancel()
-
-        consumer.cancel_active_requests = note_and_cancel
+    def _note(self) -> None:
+        # In a signal handler, where nothing may be logged.
+        self._cut_off += [each for each in state.active_requests if each not in self._cut_off]
 
     def shutdown(self, consumer: Any) -> None:
         """Log what was cut off. The pool has ended; this connection's messages go back next."""
@@ -102,10 +99,10 @@ def _hand_back(worker: Any, consumer: Any) -> list[str]:
         # What a lost connection has brought: the first question over a new one may be to come.
         recovery.forgotten()
 
-    limited = _stop_timers(worker, consumer)
+    held = _stop_timers(worker, consumer)
     _settle(worker)
     received = [each for each in state.requests.values() if each not in state.active_requests]
-    waiting = {each.id: each for each in [*received, *limited] if not each.acknowledged}
+    waiting = {each.id: each for each in [*received, *held] if not each.acknowledged}
     for request in _startable(worker, waiting.values()):
         del waiting[request.id]
 
@@ -120,19 +117,18 @@ def _hand_back(worker: Any, consumer: Any) -> list[str]:
 
 
 def _stop_timers(worker: Any, consumer: Any) -> list[Any]:
-    """See to it that nothing starts any more by itself; return what rate limits held."""
+    """See to it that nothing starts any more by itself; return what ETAs and rate limits held."""
     if consumer.hub is None:
         worker.timer.stop()  # a thread of its own
-    for request in state.scheduled_requests:
-        entry = internals.held_until(request)
-        if entry is not None:
-            consumer.timer.cancel(entry)
-    limited = []
+    held = []
+    for request, entry in internals.scheduled(consumer):
+        consumer.timer.cancel(entry)
+        held.append(request)
     for bucket in filter(None, consumer.task_buckets.values()):
-        limited += [request for request, _ in bucket.contents]
+        held += [request for request, _ in bucket.contents]
         bucket.clear_pending()
     internals.forget_waiting(worker)
-    return limited
+    return held
 
 
 def _settle(worker: Any) -> None:

@@ -17,9 +17,10 @@ back to its queue at once (`~.requeue`), and what runs is waited for, however lo
 that wait with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of sight
 until the broker's visibility timeout. So the worker ends it itself, earlier:
 ``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown, which waits
-``worker_soft_shutdown_timeout`` more and then gives unfinished ``acks_late`` tasks back to their
-queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. A SIGQUIT from outside ends
-the drain in the same way. Without the variable Celery waits as it always did.
+``worker_soft_shutdown_timeout`` more (since Celery 5.5) and then gives unfinished ``acks_late``
+tasks back to their queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. A
+SIGQUIT from outside ends the drain in the same way. Without the variable Celery waits as it always
+did.
 (celery/apps/worker.py, 5.7)
 """
 
@@ -31,6 +32,7 @@ from typing import Any
 from celery import signals
 from celery.worker import state
 
+from celeriac import internals
 from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import notify
 
@@ -39,7 +41,6 @@ def connect() -> None:
     """Let the workers of this process report to systemd and bound their drain."""
     signals.worker_init.connect(_starting)
     signals.worker_ready.connect(_ready)
-    signals.worker_shutting_down.connect(_shutting_down)
     signals.worker_shutdown.connect(_shut_down)
 
 
@@ -61,7 +62,9 @@ class BrokerStatus(ConsumerExtension):
         notify("STOPPING=1" if is_over(consumer) else "STATUS=waiting for the broker")
 
 
-def _starting(**_: Any) -> None:
+def _starting(sender: Any, **_: Any) -> None:
+    """Connect what needs the worker itself."""
+    signals.worker_shutting_down.connect(partial(_shutting_down, sender), weak=False)
     notify("STATUS=waiting for the broker")
 
 
@@ -69,7 +72,7 @@ def _ready(**_: Any) -> None:
     notify("READY=1\nSTATUS=consuming")
 
 
-def _shutting_down(sig: str, how: str, **_: Any) -> None:
+def _shutting_down(worker: Any, sig: str, how: str, **_: Any) -> None:
     """Report, and start the clock. Runs inside Celery's signal handler."""
     tasks = len(state.active_requests)
     status = f"{how.lower()} shutdown ({sig}), {tasks} task(s) running"
@@ -77,7 +80,7 @@ def _shutting_down(sig: str, how: str, **_: Any) -> None:
     if how == "Warm" and seconds is not None and state.should_stop is None:  # the first signal
         # An interval timer, not a thread: a thread cannot be started safely in a signal handler.
         signal.signal(signal.SIGALRM, _drained)
-        signal.signal(signal.SIGQUIT, partial(_cut_short, signal.getsignal(signal.SIGQUIT)))
+        signal.signal(signal.SIGQUIT, partial(_cut_short, worker, signal.getsignal(signal.SIGQUIT)))
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
         status += f", given back to the queue after {seconds:g} s"
     notify(f"STOPPING=1\nSTATUS={status}")
@@ -93,13 +96,14 @@ def _drain_seconds() -> float | None:
     return float(value) if value else None
 
 
-def _cut_short(cold_shutdown: Any, number: int, frame: Any) -> None:
+def _cut_short(worker: Any, cold_shutdown: Any, number: int, frame: Any) -> None:
     """Begin the cold shutdown, whoever asks for it, and stop the clock of the drain.
 
     The clock would ask once more, and for Celery a second SIGQUIT ends the soft shutdown.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     cold_shutdown(number, frame)
+    internals.cancel_if_celery_does_not(worker.consumer)
 
 
 def _drained(*_: object) -> None:
