@@ -4,24 +4,29 @@ Whoever reads this first: `STEPS` is the order, and each step is the method of t
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
 by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
 everything else is a trial that the next run ends. What each step does with a process depends on its kind:
-`site_kinds.py` has the table.
+`site_kinds.py` has the table. The four steps that are marked with a star run the operator's own commands, where
+there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in one of them may run them again.
 
-=========  ====================================================================================
-lock       nobody else changes the releases of this host meanwhile
-choose     (rollback) which release it shall be, and that the database fits it
-fetch      the code is on the host
-build      the virtualenv is made from the lock file
-prepare    checked, every module imported, the database migrated, static files collected
-publish    nginx finds the static files whose names carry a hash, beside those of the other releases
-start      the new processes run beside the old ones; a web process judges itself before it accepts
-judge      the new processes answer, work, and are still there
-switch     the plain unit names stand for the new units, until the next boot, and other static files change
-retire     the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
-health     with them gone, everything answers
-drain      the old worker takes nothing new and ends what it runs
-record     the plain names stand for the new units for good; the release has passed
-prune      releases, units and tools that nothing needs are removed
-=========  ====================================================================================
+==============  ====================================================================================
+lock            nobody else changes the releases of this host meanwhile
+choose          (rollback) which release it shall be, and that the database fits it
+fetch           the code is on the host
+build           the virtualenv is made from the lock file
+before_migrate  * (deploy) in a release that was checked, on the database as it is
+prepare         checked, every module imported, the database migrated, static files collected
+publish         nginx finds the static files whose names carry a hash, beside those of the other releases
+start           the new processes run beside the old ones; a web process judges itself before it accepts
+judge           the new processes answer, work, and are still there
+before_switch   * beside what still serves
+switch          the plain unit names stand for the new units, until the next boot, and other static files change
+retire          the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
+health          with them gone, everything answers
+after_switch    * only the release serves; the old worker would still go on
+drain           the old worker takes nothing new and ends what it runs
+record          the plain names stand for the new units for good; the release has passed
+prune           releases, units and tools that nothing needs are removed
+after_record    * all is done: what fails here is reported, and undoes nothing
+==============  ====================================================================================
 """
 
 from __future__ import annotations
@@ -42,11 +47,17 @@ from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Run, Systemd
 
-SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
+SWITCH = (
+    *("start", "judge", "before_switch"),
+    *("switch", "retire", "health", "after_switch"),
+    *("drain", "record", "prune", "after_record"),
+)
 STEPS = {
-    "deploy": ("lock", "fetch", "build", "prepare", "publish", *SWITCH),
+    "deploy": ("lock", "fetch", "build", "before_migrate", "prepare", "publish", *SWITCH),
     "rollback": ("lock", "choose", "publish", *SWITCH),
 }
+# Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
+BEHIND = {"prune": "what is old could not be removed", "after_record": "a hook has failed, and nothing is undone"}
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -66,6 +77,7 @@ class Transaction:
     Attributes:
         release: the release that it is about; empty while a rollback has not chosen yet.
         seconds: how long each step took.
+        hooks: those that were run, a line each.
     """
 
     def __init__(self, run: Run, site: Site, order: Order, shipment: Shipment | None = None) -> None:
@@ -76,6 +88,7 @@ class Transaction:
         self.releases = Releases(run, site)
         self.history = History(site.root)
         self.seconds: dict[str, float] = {}
+        self.hooks: list[str] = []
         self._systemd = Systemd(run)
         self._processes = described(self._systemd, site.processes)
         self._kinds: dict[str, Kind] = {}  # by the name of the process
@@ -314,14 +327,48 @@ class Transaction:
             self.releases.prune_cache()
             self._build().prune()
 
+    # ---- Hooks
+
+    def before_migrate(self) -> None:
+        """Run the operator's commands while the database is still that of the release before."""
+        if self._order.hooks.get("before_migrate"):
+            # A release that cannot be imported fails here, and not in the middle of a command.
+            self._build().check()
+        self._run_hooks("before_migrate")
+
+    def before_switch(self) -> None:
+        """Run the operator's commands while the old processes still serve."""
+        self._run_hooks("before_switch")
+
+    def after_switch(self) -> None:
+        """Run the operator's commands when only the release serves. The old workers are still there to go on."""
+        self._run_hooks("after_switch")
+
+    def after_record(self) -> None:
+        """Run the operator's commands when all is over."""
+        self._run_hooks("after_record")
+
+    def _run_hooks(self, point: str) -> None:
+        environment = {
+            "CELERIAC_HOOK": point,
+            "CELERIAC_COMMAND": self._order.kind,
+            "CELERIAC_PREVIOUS_RELEASE": self._before_release(),
+            "CELERIAC_HOST": self._order.host,
+            "CELERIAC_PERFORMER": self._order.by,
+        }
+        for hook in self._order.hooks.get(point, ()):
+            began = time.monotonic()
+            self.releases.run_hook(self.release, hook, environment)
+            self.hooks.append(f"{point}: {hook.name} ({time.monotonic() - began:.2f} s)")
+
     # ---- The way back
 
     def _undone(self, reason: str) -> str:
         """Bring back what served, take away what is new, note it; return all that there is to say."""
         if self._step in {"lock", "choose"}:
             return reason  # nothing was begun
-        if self._step == "prune":
-            return f"Release {self.release} serves, but what is old could not be removed.\n{reason}"
+        if self._step in BEHIND:
+            return f"Release {self.release} serves, but {BEHIND[self._step]}.\n{reason}"
         outcome = "kept" if self._before_release() == self.release else "undone"
         failed = f"Release {self.release} was not switched in: step {self._step} failed."
         try:

@@ -58,6 +58,9 @@ EXAMPLES = r"""
     lock_file: requirements.txt
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
     site: "{{ site_on_host }}"
+    host: www.example.org
+    hooks: { before_switch: [python manage.py check_data] }
+    hook_timeout_seconds: 300
     drill: ""
 """
 
@@ -70,6 +73,10 @@ seconds:
   description: How long each step took.
   returned: when something was done
   type: dict
+hooks:
+  description: The hooks that were run, a line each.
+  returned: when something was done
+  type: list
 """
 
 
@@ -98,7 +105,8 @@ def main() -> None:
         transaction.run()
     except SiteError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
+    done = {"seconds": transaction.seconds, "hooks": transaction.hooks}
+    module.exit_json(changed=True, release=release, ansible_facts=facts, **done)
 
 
 if __name__ == "__main__":

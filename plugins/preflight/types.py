@@ -122,7 +122,9 @@ def _strange(value: Any, kind: str) -> bool:
         return isinstance(value, bool | str) or (kind == "int" and isinstance(value, float))
     if kind == "bool":
         return not isinstance(value, bool)
-    return kind in ("list", "dict") and isinstance(value, str)
+    if kind == "list":
+        return isinstance(value, str | dict)
+    return kind == "dict" and isinstance(value, str | list)
 
 
 def _kind_of(value: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.site_hooks import POINTS, Hook
 from module_utils.site_options import Drill, Order, Shipment, Site, order_spec, site_spec
 
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parents[3] / "plugins/modules").glob("*.py")))
@@ -31,6 +32,7 @@ GIVEN: dict[str, Any] = {
     "timeout": 30,
     "kept": 5,
 }
+ORDER: dict[str, Any] = {"by": "anna", "host": "h1", "hooks": {}, "hook_timeout_seconds": 60}
 
 
 class Asked(Exception):
@@ -112,13 +114,21 @@ def test_a_secret_is_not_shown() -> None:
     ("text", "drill"), [("", Drill()), ("health", Drill("health")), ("judge:kill", Drill("judge", "kill"))]
 )
 def test_a_rehearsal_is_a_step_and_how_it_fails(text: str, drill: Drill) -> None:
-    order = Order.from_params("deploy", {"release": "0123456789ab", "by": "anna", "drill": text})
+    order = Order.from_params("deploy", {**ORDER, "release": "0123456789ab", "drill": text})
 
-    assert order == Order("deploy", "0123456789ab", "anna", drill)
+    assert order == Order("deploy", "0123456789ab", "anna", "h1", dict.fromkeys(POINTS, ()), drill)
 
 
 def test_a_rollback_has_no_rehearsal() -> None:
-    assert Order.from_params("rollback", {"release": "", "by": "anna"}).drill == Drill()
+    assert Order.from_params("rollback", {**ORDER, "release": ""}).drill == Drill()
+
+
+def test_a_hook_has_the_time_that_it_says_or_that_of_all() -> None:
+    hooks = {"before_switch": ["./smoke 'a b' $c", {"command": "ls", "timeout_seconds": 5}]}
+
+    order = Order.from_params("deploy", {**ORDER, "release": "", "hooks": hooks})
+
+    assert order.hooks["before_switch"] == (Hook(("./smoke", "a b", "$c"), 60), Hook(("ls",), 5))
 
 
 def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,14 @@ class Fault:
         says: what the run must say of it, a regular expression; RELEASE stands for the release.
         edit: makes the copy of the project bad.
         around: what is wrong with the host meanwhile.
+        chosen: what the inventory of the deploy has beside.
     """
 
     name: str
     says: str
     edit: Callable[[Path], None] = lambda source: None
     around: Callable[[Site], AbstractContextManager[None]] = lambda site: nullcontext()
+    chosen: dict[str, object] = field(default_factory=dict)
 
 
 def appended(file: str, *lines: str) -> Callable[[Path], None]:
@@ -170,6 +172,11 @@ FAULTS = [
         no_room,
     ),
     Fault("lock-file-that-does-not-resolve", r"django==5\.2\.999", unknown_version),
+    Fault(
+        "hook-that-hangs",
+        r"(?s)step before_switch failed.*sleep 3600 did not end in 2 s",
+        chosen={"site_release_hooks": {"before_switch": [{"command": "sleep 3600", "timeout_seconds": 2}]}},
+    ),
 ]
 
 
@@ -177,7 +184,7 @@ FAULTS = [
 def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, fault: Fault) -> None:
     bad = site.make(fault.edit)
     with fault.around(site):
-        play = site.start_deploy(bad)
+        play = site.start_deploy(bad, "--extra-vars", json.dumps(fault.chosen))
         run = play.wait()
 
     assert run.status != 0, "the run is green"
