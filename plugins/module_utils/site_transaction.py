@@ -15,9 +15,9 @@ build           the virtualenv is made from the lock file
 before_migrate  * (deploy) in a release that was checked, on the database as it is
 prepare         checked, every module imported, the database migrated, static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
+before_switch   * nothing of the release runs yet: one that fails here answers no request
 start           the new processes run beside the old ones; a web process judges itself before it accepts
 judge           the new processes answer, work, and are still there
-before_switch   * beside what still serves
 switch          the plain unit names stand for the new units, until the next boot, and other static files change
 retire          the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
 health          with them gone, everything answers
@@ -48,7 +48,7 @@ from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, descr
 from ansible.module_utils.systemd import Run, Systemd
 
 SWITCH = (
-    *("start", "judge", "before_switch"),
+    *("before_switch", "start", "judge"),
     *("switch", "retire", "health", "after_switch"),
     *("drain", "record", "prune", "after_record"),
 )
@@ -337,7 +337,7 @@ class Transaction:
         self._run_hooks("before_migrate")
 
     def before_switch(self) -> None:
-        """Run the operator's commands while the old processes still serve."""
+        """Run the operator's commands while nothing of the release runs: from `start` on it answers requests."""
         self._run_hooks("before_switch")
 
     def after_switch(self) -> None:
