@@ -65,11 +65,11 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Drill:
-    """A rehearsal: a transaction fails after a step.
+class Fault:
+    """An injected fault: a transaction fails after a step.
 
     Attributes:
-        step: the step; empty for no rehearsal.
+        step: the step; empty for no fault.
         how: "kill" and "stop" are what happens to its process; empty for an error.
     """
 
@@ -77,8 +77,8 @@ class Drill:
     how: str = ""
 
     @classmethod
-    def from_text(cls, text: str) -> Drill:
-        """Return the rehearsal that is written as `STEP` or `STEP:HOW`."""
+    def from_text(cls, text: str) -> Fault:
+        """Return the fault that is written as `STEP` or `STEP:HOW`."""
         step, _, how = text.partition(":")
         return cls(step, how)
 
@@ -93,7 +93,7 @@ class Order:
         by: who does it.
         host: what the inventory calls the host.
         hooks: the operator's commands, by the point at which they run.
-        drill: a rehearsal.
+        fault: an injected one.
     """
 
     kind: str
@@ -101,14 +101,14 @@ class Order:
     by: str
     host: str
     hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
-    drill: Drill = field(default_factory=Drill)
+    fault: Fault = field(default_factory=Fault)
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
         """Return the order of a module of this kind."""
         hooks = read_hooks(params["hooks"], params["hook_timeout_seconds"])
-        drill = Drill.from_text(params.get("drill", ""))
-        return cls(kind, params["release"], params["by"], params["host"], hooks, drill)
+        fault = Fault.from_text(params.get("fault", ""))
+        return cls(kind, params["release"], params["by"], params["host"], hooks, fault)
 
 
 @dataclass(frozen=True)

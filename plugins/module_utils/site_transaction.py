@@ -146,19 +146,19 @@ class Transaction:
         step: Callable[[], None] = getattr(self, name)
         step()
         self.seconds[name] = round(time.monotonic() - started, 2)
-        self._drill()
+        self._inject_fault()
 
-    def _drill(self) -> None:
-        """Rehearse a failure after a step: an error, a sudden death, or a run that stands still."""
-        drill = self._order.drill
-        if drill.step != self._step:
+    def _inject_fault(self) -> None:
+        """Fail on purpose after a step: by an error, a sudden death, or a run that stands still."""
+        fault = self._order.fault
+        if fault.step != self._step:
             return
-        if drill.how == "kill":
+        if fault.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif drill.how == "stop":
+        elif fault.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)  # until somebody sends SIGCONT
         else:
-            raise ReleaseError("This is a drill: nothing was wrong.")
+            raise ReleaseError("This fault was injected: nothing was wrong.")
 
     # ---- Before anything runs
 

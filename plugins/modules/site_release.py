@@ -40,9 +40,9 @@ options:
     description: What to note about where the release came from, such as a commit.
     type: dict
     required: true
-  drill:
+  fault:
     description:
-      - A rehearsal. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
+      - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
         process is killed there, or stopped.
     type: str
     required: true
@@ -61,7 +61,7 @@ EXAMPLES = r"""
     host: www.example.org
     hooks: { before_switch: [python manage.py check_data] }
     hook_timeout_seconds: 300
-    drill: ""
+    fault: ""
 """
 
 RETURN = r"""
@@ -88,7 +88,7 @@ def main() -> None:
             "lock_file": {"type": "str", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "origin": {"type": "dict", "required": True},
-            "drill": {"type": "str", "required": True},
+            "fault": {"type": "str", "required": True},
             **order_spec(),
         },
         supports_check_mode=True,

@@ -238,7 +238,7 @@ def test_style_sheet_without_a_hash_changes_with_the_switch(
     """
     new = site.make()
     how = ":kill" if step != "health" else ""
-    assert site.deploy(new, "--extra-vars", f"site_release_drill={step}{how}").status != 0
+    assert site.deploy(new, "--extra-vars", f"site_release_fault={step}{how}").status != 0
 
     answer = site.web.get("/static/app/site.css")
 
