@@ -143,10 +143,10 @@ class Site(Protocol):
 
 def groups_have_hosts(site: Site) -> Iterator[Problem]:
     """Each part of the site has a host to run on."""
-    strangers = [name for name in site.group_names if name not in site.members]
+    unknown_groups = [name for name in site.group_names if name not in site.members]
     for group, hosts in site.members.items():
         if not hosts:
-            near = nearest(group, strangers)
+            near = nearest(group, unknown_groups)
             hint = f" The inventory has a group `{near}`; no playbook knows it." if near else ""
             yield Problem(
                 f"The group `{group}` has no host.{hint}",

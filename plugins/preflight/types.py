@@ -10,7 +10,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .bundle import Option
-from .inventory import COMMAND_LINE, LATER, Inventory, Setting, Unreadable
+from .inventory import COMMAND_LINE, UNRESOLVED, Inventory, Setting, Unreadable
 from .names import as_yaml, example_of
 from .problem import Problem
 
@@ -59,7 +59,7 @@ def _check(inventory: Inventory, host: str, setting: Setting, option: Option) ->
             setting.place,
             example_of(option),
         )
-    fault = None if value is LATER else fault_of(value, option)
+    fault = None if value is UNRESOLVED else fault_of(value, option)
     if not fault:
         return None
     on_command_line = setting.place == COMMAND_LINE

@@ -491,8 +491,8 @@ def test_a_wrong_inventory_is_refused_with_place_and_example(inventory: Any, cas
     assert matching, f"none of {[problem.what for problem in problems]} says: {words}"
     assert example in matching[0].example
     assert str(matching[0].place).endswith(place)
-    strangers = [problem for problem in problems if problem.place != matching[0].place]
-    assert not strangers, f"one mistake, yet also: {[problem.what for problem in strangers]}"
+    others = [problem for problem in problems if problem.place != matching[0].place]
+    assert not others, f"one mistake, yet also: {[problem.what for problem in others]}"
 
 
 @pytest.mark.parametrize("case", RUN_FOR_REAL)
@@ -648,12 +648,12 @@ def test_a_switch_in_the_second_file_of_a_folder_has_its_own_line(inventory: Any
     ],
 )
 def test_a_file_that_ansible_would_not_read_is_refused(inventory: Any, file: str, words: str, example: str) -> None:
-    stray = inventory.folder / file
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_text("site_releases_kept: 3\n")
+    unused = inventory.folder / file
+    unused.parent.mkdir(exist_ok=True)
+    unused.write_text("site_releases_kept: 3\n")
     (problem,) = inventory.problems()
     assert words in problem.what
-    assert problem.place.source == str(stray)
+    assert problem.place.source == str(unused)
     assert problem.example == example
 
 
