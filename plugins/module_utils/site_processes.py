@@ -1,15 +1,15 @@
-"""The site's processes on a host: how each is described, which unit runs it, and what its plain name stands for.
+"""The site's processes on a host: how each is described, which unit runs it, and what its alias stands for.
 
 A role describes a process once, in `/etc/site/processes/<name>.service`: a unit with `@RELEASE@` where
 the release belongs, and `@UNIT@` where its own name does. A release runs it as
 `<name>-<release>.service`, or with `-2`, `-3`, … behind it while a unit of that name still drains. The
-plain `<name>.service` is a symlink to the unit that serves.
+alias `<name>.service` is a symlink to the unit that serves.
 
 What the unit reads as its environment is a copy of its own, in `/etc/site/environments/<unit>/`. The files
 that are copied belong to the inventory, and are ahead of what serves until a deploy has passed: a process
 that systemd starts again must find what it was judged with.
 
-A plain name has two places. What is in `/etc` was judged to the end. While a switch is on trial the link
+An alias has two places. What is in `/etc` was judged to the end. While a switch is on trial the link
 is in `/run`, which systemd reads first (systemd.unit(5), "Unit File Load Path"): a host that loses its
 power in the middle forgets it, and boots into what it had before.
 """
@@ -53,14 +53,14 @@ class Process:
 
     Args:
         systemd: systemctl.
-        name: its plain name, such as "celery-worker".
+        name: its name, that of its alias, such as "celery-worker".
     """
 
     def __init__(self, systemd: Systemd, name: str) -> None:
         self._systemd = systemd
         self.name = name
-        self._plain = f"{name}.service"
-        self._description = DESCRIPTIONS / self._plain
+        self._alias = f"{name}.service"
+        self._description = DESCRIPTIONS / self._alias
 
     # How it is described
 
@@ -107,11 +107,11 @@ class Process:
 
     def recorded(self) -> str:
         """Return the unit that was judged to the end, empty for none."""
-        return str(target_of(UNIT_DIRECTORY / self._plain))
+        return str(target_of(UNIT_DIRECTORY / self._alias))
 
     def on_trial(self) -> str:
         """Return the unit of a switch that has not ended, empty for none."""
-        return str(target_of(TRIAL_DIRECTORY / self._plain))
+        return str(target_of(TRIAL_DIRECTORY / self._alias))
 
     def units(self) -> list[str]:
         """Return all its units, of every release, whether they run or not."""
@@ -187,7 +187,7 @@ class Process:
         directory.mkdir(parents=True, mode=0o700)
         for name, content in environment.items():
             write_atomically(directory / name, content, 0o600)
-        # Not systemd's own %N: a unit that was loaded by its plain name would have that one.
+        # Not systemd's own %N: a unit that was loaded by its alias would have that one.
         write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem).encode())
         if on_trial:
             drop_in = _trial_settings(unit)
@@ -204,7 +204,7 @@ class Process:
             number += 1
 
     def point(self, unit: str, *, on_trial: bool) -> None:
-        """Let the plain name stand for a unit.
+        """Let the alias stand for a unit.
 
         Args:
             unit: name of the unit.
@@ -212,18 +212,18 @@ class Process:
         """
         if on_trial:
             TRIAL_DIRECTORY.mkdir(parents=True, exist_ok=True)
-            link_atomically(TRIAL_DIRECTORY / self._plain, str(UNIT_DIRECTORY / unit))
+            link_atomically(TRIAL_DIRECTORY / self._alias, str(UNIT_DIRECTORY / unit))
             return
-        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain
+        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias
         wants.parent.mkdir(exist_ok=True)
-        link_atomically(wants, f"../{self._plain}")
-        link_atomically(UNIT_DIRECTORY / self._plain, unit)
+        link_atomically(wants, f"../{self._alias}")
+        link_atomically(UNIT_DIRECTORY / self._alias, unit)
         self.trust(unit)
         self.end_trial()
 
     def end_trial(self) -> None:
-        """Let the plain name stand for what is recorded again, if anything is."""
-        (TRIAL_DIRECTORY / self._plain).unlink(missing_ok=True)
+        """Let the alias stand for what is recorded again, if anything is."""
+        (TRIAL_DIRECTORY / self._alias).unlink(missing_ok=True)
 
     def trust(self, unit: str) -> None:
         """Treat a unit like any other: it is started again when it ends, and judges itself no more."""
@@ -235,13 +235,13 @@ class Process:
             settings.parent.rmdir()
 
     def _ended(self) -> dict[str, str]:
-        """Return the units that have ended and that no plain name stands for, with their states."""
+        """Return the units that have ended and that no alias stands for, with their states."""
         named = {self.recorded(), self.on_trial()}
         states = self._systemd.states([unit for unit in self.units() if unit not in named])
         return {unit: state for unit, state in states.items() if state in ENDED}
 
     def forget_ended(self) -> None:
-        """Remove units that have ended and that no plain name stands for."""
+        """Remove units that have ended and that no alias stands for."""
         for unit, state in self._ended().items():
             self.trust(unit)
             if state == "failed":
@@ -251,9 +251,9 @@ class Process:
             shutil.rmtree(_environment_directory(unit), ignore_errors=True)
 
     def forget(self) -> None:
-        """Forget how it is described, and its plain name: this host does not run it any more."""
+        """Forget how it is described, and its alias: this host does not run it any more."""
         self.end_trial()
-        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain, UNIT_DIRECTORY / self._plain, self._description):
+        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias, UNIT_DIRECTORY / self._alias, self._description):
             path.unlink(missing_ok=True)
 
 

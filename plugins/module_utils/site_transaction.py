@@ -2,7 +2,7 @@
 
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
-by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
+by then: a release is made when its note is there, it is recorded when its aliases are in `/etc`, and
 everything else is a trial that the next run ends. What each step does with a process depends on its kind:
 `site_kinds.py` has the table. The four steps that are marked with a star run the operator's own commands, where
 there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in one of them may run them again.
@@ -18,12 +18,12 @@ publish         nginx finds the static files whose names carry a hash, beside th
 before_switch   * nothing of the release runs yet: one that fails here answers no request
 start           the new processes run beside the old ones; a web process judges itself before it accepts
 judge           the new processes answer, work, and are still there
-switch          the plain unit names stand for the new units, until the next boot, and other static files change
+switch          the aliases stand for the new units, until the next boot, and other static files change
 retire          the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
 health          with them gone, everything answers
 after_switch    * only the release serves; the old worker would still go on
 drain           the old worker takes nothing new and ends what it runs
-record          the plain names stand for the new units for good; the release has passed
+record          the aliases stand for the new units for good; the release has passed
 prune           releases, units and tools that nothing needs are removed
 after_record    * all is done: what fails here is reported, and undoes nothing
 ==============  ====================================================================================
@@ -93,7 +93,7 @@ class Transaction:
         self._processes = described(self._systemd, site.processes)
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
-        self._before: dict[str, str] = {}  # what each plain name stood for
+        self._before: dict[str, str] = {}  # what each alias stood for
         self._step = ""
 
     def is_settled(self) -> bool:
@@ -251,7 +251,7 @@ class Transaction:
                 raise ReleaseError(f"{unit} started, and ended soon after.\n{self._systemd.last_words(unit)}")
 
     def switch(self) -> None:
-        """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
+        """Let the aliases stand for the new units. A reboot would undo it: it is not recorded yet.
 
         From here on the new units are started again when they end, as the old ones were: if this run is
         killed, they may have to serve for long. Not what cannot overlap, which is not there yet: until all
@@ -384,7 +384,7 @@ class Transaction:
         return f"{failed} {now}\n{reason}"
 
     def _before_release(self) -> str:
-        """Return the release that the plain names stood for when this began, empty for none."""
+        """Return the release that the aliases stood for when this began, empty for none."""
         found = {release_of(unit) for unit in self._before.values() if unit}
         return found.pop() if len(found) == 1 else ""
 
@@ -399,7 +399,7 @@ class Transaction:
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
             if not self._kinds[process.name].overlaps and new != old:
-                # A request would start again what the plain name stands for.
+                # A request would start again what the alias stands for.
                 process.end_trial()
                 self._systemd.call("daemon-reload")
                 self._systemd.call("stop", new)

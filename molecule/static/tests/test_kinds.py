@@ -74,7 +74,7 @@ def units(release: str, *names: str) -> set[str]:
 
 
 def serving(folder: Path) -> set[str]:
-    """Return the units that the plain names stand for."""
+    """Return the units that the aliases stand for."""
     return {(folder / "UNIT_DIRECTORY" / f"{name}.service").readlink().name for name in HERE}
 
 
