@@ -3,7 +3,7 @@
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
 by then: a release is made when its note is there, it is recorded when its aliases are in `/etc`, and
-everything else is a trial that the next run ends. What each step does with a process depends on its kind:
+everything else is a candidate that the next run ends. What each step does with a process depends on its kind:
 `site_kinds.py` has the table. The four steps that are marked with a star run the operator's own commands, where
 there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in one of them may run them again.
 
@@ -103,7 +103,7 @@ class Transaction:
             serving
             and serving.release == self.release
             and self.releases.is_made(self.release)
-            # A host that lost its power after `switch` has those of the release that was on trial.
+            # A host that lost its power after `switch` has those of the release that was the candidate.
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
             and not forgotten(self._systemd, self._site.processes)
@@ -227,7 +227,7 @@ class Transaction:
             self._units[process.name] = unit
             if not self._before[process.name]:
                 # A socket starts only when the service of its name is known.
-                process.point(unit, on_trial=True)
+                process.point(unit, candidate=True)
         self._systemd.call("daemon-reload")
         for wave in sorted({kind.wave for kind in KINDS.values() if kind.wave is not None}):
             if units := [self._units[name] for name, kind in self._kinds.items() if kind.wave == wave]:
@@ -258,9 +258,9 @@ class Transaction:
         is well, what serves is more urgent.
         """
         for process in self._processes:
-            process.point(self._units[process.name], on_trial=True)
+            process.point(self._units[process.name], candidate=True)
             if self._kinds[process.name].overlaps:
-                process.trust(self._units[process.name])
+                process.promote(self._units[process.name])
         self._systemd.call("daemon-reload")
         self.releases.show(self.release)
 
@@ -303,9 +303,9 @@ class Transaction:
             self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
 
     def record(self) -> None:
-        """Make the switch last. For systemd nothing changes: it knows the names from the trial."""
+        """Make the switch last. For systemd nothing changes: it knows the names from the candidates."""
         for process in self._processes:
-            process.point(self._units[process.name], on_trial=False)
+            process.point(self._units[process.name], candidate=False)
         self.releases.make_current(self.release)
         self._note("serving")
 
@@ -400,7 +400,7 @@ class Transaction:
             new = self._units.get(process.name, old)
             if not self._kinds[process.name].overlaps and new != old:
                 # A request would start again what the alias stands for.
-                process.end_trial()
+                process.withdraw()
                 self._systemd.call("daemon-reload")
                 self._systemd.call("stop", new)
             if state == "deactivating":
@@ -415,9 +415,9 @@ class Transaction:
             self._systemd.start(*to_start)
         for process in self._processes:
             if process.name in back:
-                process.point(back[process.name], on_trial=False)
+                process.point(back[process.name], candidate=False)
             else:
-                process.end_trial()
+                process.withdraw()
         self._systemd.call("daemon-reload")
         for process in self._processes:
             if others := [unit for unit in process.running() if unit != back.get(process.name)]:

@@ -19,7 +19,7 @@ from stack.host import Asked, Host
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 HERE = {"pages": "web", "mail": "worker"}
-FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY", "RUNTIME_UNITS")
+FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", {})
 BEFORE_RECORD = POINTS[: POINTS.index("after_record")]
 
@@ -32,7 +32,7 @@ class Seen:
     environment: dict[str, str]
     settings: list[str]
     recorded: dict[str, str]
-    on_trial: dict[str, str]
+    candidates: dict[str, str]
     running: set[str]
     kept: set[str]
 
@@ -75,7 +75,7 @@ class Ops(Host):
                 dict(value.split("=", 1) for value in values),
                 settings,
                 {each.name: each.recorded() for each in processes},
-                {each.name: each.on_trial() for each in processes},
+                {each.name: each.candidate() for each in processes},
                 self.running(),
                 {path.name for path in (self.root / "releases").iterdir()},
             )
@@ -158,11 +158,11 @@ def test_each_hook_runs_at_its_point(host: Ops, transact: Callable[..., Any]) ->
     assert before.running == {*old.values()}
     # Alone, but for the old worker, which would go on; not for good yet.
     assert after.running == {*new.values(), old["mail"]}
-    assert after.on_trial == new
+    assert after.candidates == new
     assert after.recorded == old
     # For good.
     assert record.recorded == new
-    assert [*record.on_trial.values()] == ["", ""]
+    assert [*record.candidates.values()] == ["", ""]
 
 
 def test_on_the_way_back_nothing_is_migrated(host: Ops, transact: Callable[..., Any]) -> None:

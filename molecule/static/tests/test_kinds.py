@@ -25,7 +25,7 @@ OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 # Not the names of the bundle: nothing may depend on them.
 HERE = {"pages": "web", "mail": "worker", "reports2": "worker", "clock": "beat", "view": "monitor", "loop": "command"}
 WORKERS = ("mail", "reports2")
-FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY", "RUNTIME_UNITS")
+FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 
 
 @pytest.fixture
