@@ -7,9 +7,9 @@ alias `<name>.service` is a symlink to the unit that serves.
 
 What the unit reads as its environment is a copy of its own, in `/etc/site/environments/<unit>/`. The files
 that are copied belong to the inventory, and are ahead of what serves until a deploy has passed: a process
-that systemd starts again must find what it was judged with.
+that systemd starts again must find what it was checked with.
 
-An alias has two places. What is in `/etc` was judged to the end. While a unit is a candidate the link
+An alias has two places. What is in `/etc` has passed every check. While a unit is a candidate the link
 is in `/run`, which systemd reads first (systemd.unit(5), "Unit File Load Path"): a host that loses its
 power in the middle forgets it, and boots into what it had before.
 """
@@ -35,7 +35,7 @@ KIND = re.compile(r"(?m)^Kind=(.*)$")
 TARGET = "site.target"
 # The first place of the load path that forgets what it holds at a reboot.
 CANDIDATE_DIRECTORY = Path("/run/systemd/system.control")
-# Of a candidate: it is not started a second time, a web process judges itself first, and what
+# Of a candidate: it is not started a second time, a web process has a readiness check, and what
 # serves is more urgent.
 URGENT, CANDIDATE, RETIRED = 0, 5, 10  # nice levels
 CANDIDATE_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={CANDIDATE}\n"
@@ -106,7 +106,7 @@ class Process:
     # Which unit is which
 
     def recorded(self) -> str:
-        """Return the unit that was judged to the end, empty for none."""
+        """Return the unit that has passed every check, empty for none."""
         return str(target_of(UNIT_DIRECTORY / self._alias))
 
     def candidate(self) -> str:
@@ -172,7 +172,7 @@ class Process:
     def add(self, release: str) -> str:
         """Write the unit in which a release runs this process, as a candidate, and return its name.
 
-        A candidate is not started a second time when it ends, and it judges itself.
+        A candidate is not started a second time when it ends, and it has a readiness check.
         """
         return self._add(self.text(release), self._environment(), release, candidate=True)
 
@@ -226,7 +226,7 @@ class Process:
         (CANDIDATE_DIRECTORY / self._alias).unlink(missing_ok=True)
 
     def promote(self, unit: str) -> None:
-        """Make a candidate a unit like any other: it is started again when it ends, and judges itself no more."""
+        """Make a candidate a unit like any other: it is started again when it ends, and has no readiness check."""
         settings = _candidate_settings(unit)
         if settings.exists():
             self._systemd.renice(unit, URGENT)

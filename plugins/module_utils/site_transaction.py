@@ -1,4 +1,4 @@
-"""The release transaction: a release serves, judged from the outside, or everything is as it was.
+"""The release transaction: a release serves, checked from the outside, or everything is as it was.
 
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
@@ -16,8 +16,8 @@ before_migrate  * (deploy) in a release that was checked, on the database as it 
 prepare         checked, every module imported, the database migrated, static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
 before_switch   * nothing of the release runs yet: one that fails here answers no request
-start           the new processes run beside the old ones; a web process judges itself before it accepts
-judge           the new processes answer, work, and are still there
+start           the new processes run beside the old ones; each web process has a readiness check before it accepts
+readiness       the new processes answer, work, and are still there
 switch          the aliases stand for the new units, until the next boot, and other static files change
 retire          the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
 health          with them gone, everything answers
@@ -41,14 +41,14 @@ from ansible.module_utils.site_build import Build, Releases
 from ansible.module_utils.site_checks import Checks, Deadline, Socket
 from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, UnhealthyError
 from ansible.module_utils.site_history import History
-from ansible.module_utils.site_kinds import KINDS, Kind, health, judged
+from ansible.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible.module_utils.site_lock import locked
 from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Run, Systemd
 
 SWITCH = (
-    *("before_switch", "start", "judge"),
+    *("before_switch", "start", "readiness"),
     *("switch", "retire", "health", "after_switch"),
     *("drain", "record", "prune", "after_record"),
 )
@@ -233,9 +233,9 @@ class Transaction:
             if units := [self._units[name] for name, kind in self._kinds.items() if kind.wave == wave]:
                 self._systemd.start(*units)
 
-    def judge(self) -> None:
+    def readiness(self) -> None:
         """Ask the new processes, while the old ones still serve."""
-        self._ask(judged(self._kinds.values()))
+        self._ask(readiness(self._kinds.values()))
         self._all_run(name for name, kind in self._kinds.items() if kind.overlaps)
 
     def _ask(self, checks: Iterable[str]) -> None:

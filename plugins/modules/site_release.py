@@ -10,7 +10,7 @@ from ansible.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_release
-short_description: A release is built, judged, and serves
+short_description: A release is built, checked, and serves
 description:
   - One round trip does a whole release; the steps are at the top of C(module_utils/site_transaction.py).
     A failure leaves, or brings back, what served before.

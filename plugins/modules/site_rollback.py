@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: site_rollback
 short_description: A release that passed before serves again
 description:
-  - Switches by the same judged transaction as a deploy. Nothing is built and nothing is migrated.
+  - Switches by the same checked transaction as a deploy. Nothing is built and nothing is migrated.
   - Refuses a release that never passed, and one that does not know a migration of the database.
 options:
   release:

@@ -112,7 +112,7 @@ def _errors(value: Any, option: Option) -> list[str]:
 def _strange(value: Any, kind: str) -> bool:
     """Whether a value is of another kind than it should be, though argument specs let it pass.
 
-    Ansible judges what the value could be turned into, and then hands the role the value as it was:
+    Ansible checks what the value could be turned into, and then hands the role the value as it was:
     the text `60` where a role adds seconds to seconds.
     """
     if kind in ("str", "path"):

@@ -78,7 +78,7 @@ def serving(folder: Path) -> set[str]:
     return {(folder / "UNIT_DIRECTORY" / f"{name}.service").readlink().name for name in HERE}
 
 
-def test_each_unit_of_a_kind_is_started_judged_and_drained(
+def test_each_unit_of_a_kind_is_started_checked_and_drained(
     host: Host, asked: Asked, deploy: Callable[[str], None], tmp_path: Path
 ) -> None:
     deploy(OLD)
@@ -94,7 +94,7 @@ def test_each_unit_of_a_kind_is_started_judged_and_drained(
     assert names == ["page", "worker", "page_alone", "migrations", "beat", "monitor"]
     assert set(asked.units[WORKER]) == units(NEW, *WORKERS)
     states = dict(asked.names)
-    # They are judged while the old ones serve, and the old workers serve until all is well.
+    # They are checked while the old ones serve, and the old workers serve until all is well.
     assert {states["worker"][unit] for unit in units(OLD) | units(NEW, *WORKERS)} == {"active"}
     assert {states["monitor"][unit] for unit in units(OLD, *WORKERS)} == {"active"}
 
@@ -199,7 +199,7 @@ IDLE, BUSY = {"active": 0, "executed": 0}, {"active": 1, "executed": 0}
         ([], {MAIL: BUSY, REPORTS: IDLE}),
     ],
 )
-def test_each_worker_is_judged(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
+def test_each_worker_is_checked(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
     assert MAIL in worker_check(known, monkeypatch, pongs, workers)
 
 
@@ -232,7 +232,7 @@ def test_what_overlaps_is_there_twice_in_a_deploy() -> None:
 
 def test_each_check_of_the_table_is_one() -> None:
     for kind in KINDS.values():
-        for name in (*kind.judged, *kind.health, *kind.outside):
+        for name in (*kind.readiness, *kind.health, *kind.outside):
             assert callable(getattr(Checks, name)), name
     assert WEB.overlaps
     assert not COMMAND.overlaps

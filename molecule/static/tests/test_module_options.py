@@ -111,7 +111,7 @@ def test_a_secret_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [("", Fault()), ("health", Fault("health")), ("judge:kill", Fault("judge", "kill"))]
+    ("text", "fault"), [("", Fault()), ("health", Fault("health")), ("readiness:kill", Fault("readiness", "kill"))]
 )
 def test_a_fault_is_a_step_and_how_it_fails(text: str, fault: Fault) -> None:
     order = Order.from_params("deploy", {**ORDER, "release": "0123456789ab", "fault": text})

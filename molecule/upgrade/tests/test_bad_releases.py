@@ -199,7 +199,7 @@ def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, f
 
 
 def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, serving: Release) -> None:
-    """What serves is started again with what it was judged with, and the operator's commands see the same."""
+    """What serves is started again with what it was checked with, and the operator's commands see the same."""
     bad = site.make(appended("TimeOut/wsgi.py", 'raise SystemExit("This release is bad")'))
     chosen = ("--extra-vars", json.dumps({"site_environment": {"CHOSEN_WITH": bad.name}}))
     assert site.deploy(bad, *chosen).status != 0, "the run is green"
@@ -228,13 +228,13 @@ def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) ->
     assert answered <= site.passed()
 
 
-@pytest.mark.parametrize(("step", "is_new"), [("judge", False), ("switch", True), ("health", False)])
+@pytest.mark.parametrize(("step", "is_new"), [("readiness", False), ("switch", True), ("health", False)])
 def test_style_sheet_without_a_hash_changes_with_the_switch(
     site: Site, serving: Release, step: str, is_new: bool
 ) -> None:
     """Killed after a step, a run leaves what is served then; failed after one, it leaves what was.
 
-    Behind the test of all answers: who is killed behind `judge` leaves a release that answers.
+    Behind the test of all answers: who is killed behind `readiness` leaves a release that answers.
     """
     new = site.make()
     how = ":kill" if step != "health" else ""
