@@ -103,12 +103,12 @@ class Report:
         found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
         if not any(process.kind == WEB for process in self._processes if process.recorded()):
             return found
-        door, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
+        client, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
         try:
-            said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", headers).body)
+            said = json.loads(client.expect(200, "GET", "/-/celeriac/workers", headers).body)
             found |= {"workers": said["workers"], "queues": said["queues"]}
             found["broker"] = said.get("broker")  # an older release says nothing of it
-            ledger = door.request("GET", "/-/celeriac/ledger", headers)
+            ledger = client.request("GET", "/-/celeriac/ledger", headers)
             if ledger.status == 200:  # a project need not have one
                 found["ledger"] = json.loads(ledger.body)
         except UnhealthyError as error:

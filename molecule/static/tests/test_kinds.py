@@ -149,7 +149,7 @@ def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
 # ── Checks ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Door:
+class Client:
     """The web processes of a site whose workers have done what they have."""
 
     def __init__(self, pongs: list[str], workers: dict[str, dict[str, int]]) -> None:
@@ -175,7 +175,7 @@ class Door:
 def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
     """Return what the check of two workers says in the end."""
     here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
-    checks = Checks(systemd.Systemd(Host()), Door(pongs, workers), None, NEW, known, here)
+    checks = Checks(systemd.Systemd(Host()), Client(pongs, workers), None, NEW, known, here)
     monkeypatch.setattr("ansible.module_utils.site_checks.PING_PAUSE_SECONDS", 0)
     for _ in range(20):
         try:
