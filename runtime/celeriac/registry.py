@@ -90,7 +90,7 @@ def find(name: str) -> Registered:
 
 
 def check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Say nothing if a task can be called with these arguments.
+    """Refuse arguments with which a task cannot be called.
 
     Raises:
         UnknownTaskError: there is no such task.
@@ -98,7 +98,7 @@ def check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """
     task = task_named(name)
     signature = inspect.signature(task.run)
-    problems = dict(_misfits(signature, args, kwargs))
+    problems = dict(_argument_errors(signature, args, kwargs))
     if not problems:
         bound = signature.bind(*args, **kwargs)
         hints = _hints(task)
@@ -186,8 +186,10 @@ def _hints(task: "Task[Any, Any]") -> dict[str, Any]:
         return {}
 
 
-def _misfits(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Say what is missing, too much, or given twice: as Python would, but all of it and by name."""
+def _argument_errors(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is missing, too much, or given twice: as Python would, but all of it and by name."""
     parameters = signature.parameters.values()
     positional = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
     named = {each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}}

@@ -159,7 +159,7 @@ def test_who_was_refused_keeps_its_session(ledger_environment: dict[str, str], s
     assert sender.rows() == []
 
 
-def test_a_lock_does_not_hold_up_a_transaction_in_which_tasks_are_sent(
+def test_lock_does_not_hold_up_a_transaction_that_sends(
     ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
     """It goes on, with its own bound for a lock."""

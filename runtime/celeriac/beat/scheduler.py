@@ -23,7 +23,7 @@ of which ends by its own timeouts. A database that is away makes a standby, whic
 is looked at again when the schedule is read again, every five minutes and after each change.
 
 **SIGTERM** lets a send be finished, and what waits for the broker be left to the successor; then
-the schedule is written, and the lease given back.
+the schedule is written, and the lease released.
 """
 
 import signal
@@ -72,12 +72,12 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
 
     _schedule: Any = None  # entries by their names, once it was read
     _faults: dict[str, str]  # why entries cannot be sent, by their names
-    _said: set[tuple[str, str]]  # of these, what is in the log
+    _logged: set[tuple[str, str]]  # of these, what is in the log
     _leads = False
     _busy = False  # in a tick, which a signal must not cut in two
     _stopping = False
     _sending: str | None = None  # the entry that is being sent
-    _tried_in_vain = False  # to send it
+    _send_failed = False  # at least once, of that one
     _ready = False
     _reported: Standby | type[BeatStatus] | None = None
     _reported_at = 0.0  # time.monotonic()
@@ -98,7 +98,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         return scheduler
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._faults, self._said = {}, set()
+        self._faults, self._logged = {}, set()
         super().__init__(*args, **kwargs)
         if not self.app.conf.beat_sync_every:
             self.sync_every_tasks = 1
@@ -151,12 +151,12 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         found = {}
         for row in self.enabled_models():
             try:
-                entries.examine(row)
+                entries.validate(row)
                 found[row.name] = self.Entry(row, app=self.app)
             except Error:
                 raise
             except Exception as error:
-                self._blame(row.name, error)
+                self._mark_faulty(row.name, error)
         return found
 
     def _is_due_failed(self, entry: schedulers.ModelEntry) -> tuple[bool, float]:
@@ -164,15 +164,15 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         error = sys.exception()
         if isinstance(error, Error):
             raise error
-        self._blame(entry.name, error or ValueError("nobody knows when it is due"))
+        self._mark_faulty(entry.name, error or ValueError("nobody knows when it is due"))
         return False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
 
-    def _blame(self, name: str, error: BaseException) -> None:
+    def _mark_faulty(self, name: str, error: BaseException) -> None:
         """Keep why an entry cannot be sent; once is enough for the log."""
-        self._faults[name] = why = entries.in_words(error)
-        if (name, why) not in self._said:
+        self._faults[name] = why = entries.describe(error)
+        if (name, why) not in self._logged:
             _log.error("beat: %r cannot be sent, the others go on: %s", name, why)
-            self._said.add((name, why))
+            self._logged.add((name, why))
 
     def reserve(self, entry: schedulers.ModelEntry) -> schedulers.ModelEntry:
         """Note that an entry is being sent, in the schedule too.
@@ -201,11 +201,11 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             except (KeyError, self.Model.DoesNotExist):
                 _log.info("beat: %s was deleted meanwhile", name)
             except ValidationError as error:  # it was changed meanwhile, to what cannot be
-                self._blame(name, error)
+                self._mark_faulty(name, error)
             self._dirty.discard(name)
 
     def close(self) -> None:
-        """Say that beat stops, write the schedule, give the lease back."""
+        """Report that beat stops, write the schedule, release the lease."""
         notify("STOPPING=1")
         self.sync()
         if self._lease is not None:
@@ -231,11 +231,11 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         except Error as error:
             if self._reported is not Standby.NO_DATABASE:  # once is enough
                 _log.error("beat: the database does not answer: %r", error)
-            self._resign()
+            self._step_down()
             return NO_DATABASE_SECONDS, Standby.NO_DATABASE
         except Abandoned:
             if not self._stopping:
-                self._resign()
+                self._step_down()
             return 0, Standby.NO_DATABASE
 
     def _take_over(self) -> None:
@@ -276,7 +276,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             if now[key] != waiting[key]:
                 self.Model.objects.filter(pk=key[0]).update(date_changed=waiting[key])
 
-    def _resign(self) -> None:
+    def _step_down(self) -> None:
         """Send nothing until the lease is ours again."""
         if self._leads and self._lease is not None:
             _log.error("beat: leads no more")
@@ -305,12 +305,12 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         https://docs.celeryq.dev/en/stable/userguide/signals.html#before-task-publish
         """
         of_project = retry_policy.get("errback")
-        self._tried_in_vain = False
+        self._send_failed = False
 
         def failed(error: Exception, interval: float) -> None:
-            if not self._tried_in_vain:  # once is enough: the next attempts are a second apart
+            if not self._send_failed:  # once is enough: the next attempts are a second apart
                 _log.warning("beat: %s is not sent yet, trying again: %s", self._sending, error)
-            self._tried_in_vain = True
+            self._send_failed = True
             if of_project is not None:
                 of_project(error, interval)
             self._between_attempts()
