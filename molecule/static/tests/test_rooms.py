@@ -28,7 +28,7 @@ FLOORS = (
         "registry",
         "systemd",
     ),
-    ("broker", "entries", "ids", "pruning", "tasks", "transport"),
+    ("broker", "defaults", "entries", "ids", "pruning", "tasks", "transport"),
     ("beat", "ledger", "parked", "results"),
     ("configure", "console", "schedule", "worker"),
     ("app", "monitor", "release", "web"),
