@@ -50,8 +50,6 @@ _CELERY = {
     # Without one a task is in the middle, and not behind all others. A route and not `task_default_priority`, which
     # only a task knows that is registered where it is sent: `celery call`, Flower and `send_task` go by name.
     "task_routes": {"*": {"priority": priorities.DEFAULT}},
-    # JSON only: what a stranger puts into a pickle runs as code in the worker.
-    "accept_content": ["json"],
     # Flower, and `celery events`, see only what workers tell.
     "worker_send_task_events": True,
     # The project's logs stay as they are set; `--loglevel` still decides how much is written.

@@ -29,7 +29,7 @@ FLOORS = (
         "systemd",
     ),
     ("broker", "defaults", "entries", "ids", "pruning", "tasks", "transport"),
-    ("beat", "ledger", "parked", "results"),
+    ("beat", "checks", "health", "ledger", "parked", "results"),
     ("configure", "console", "schedule", "worker"),
     ("app", "monitor", "release", "web"),
 )
