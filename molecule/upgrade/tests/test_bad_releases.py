@@ -159,9 +159,11 @@ FAULTS = [
         "health-endpoint-that-is-red",
         r"(?s)/health/.*503",
         appended(
-            "app/views.py",
-            "def health(request):",
-            '    return JsonResponse({"database": "away"}, status=503)',
+            "TimeOut/urls.py",
+            "from django.http import JsonResponse",
+            "def red(request):",
+            '    return JsonResponse({"database": "unavailable"}, status=503)',
+            'urlpatterns.insert(0, path("health/", red))',
         ),
     ),
     # With another lock file: the virtualenv cannot be one that is there already.
