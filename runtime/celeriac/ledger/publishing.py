@@ -27,11 +27,12 @@ from celeriac.ledger import bounded
 from celeriac.ledger.models import NOT_NOTED, Counter, Dispatch
 
 # Headers of a message, beside Celery's own. The first says which publication of its task id it is,
-# and so whose the marks of a worker are; the sender may give the others: a user's name, and the id
-# of the task that this one repeats.
+# and so whose the marks of a worker are; the sender may give the others: a user's name, the id of
+# the task that this one repeats, and the entry of the schedule that it is sent for.
 PUBLICATION = "celeriac-ledger"
 SENT_BY = "sent_by"
 RERUN_OF = "rerun_of"
+ENTRY = "periodic_task_name"  # django-celery-beat's
 
 # In the place of arguments that are not kept, wherever Celery shows them.
 HIDDEN = "(not kept)"
@@ -102,6 +103,7 @@ def _record(
             expires=_moment(headers.get("expires")),
             parent=headers.get(RERUN_OF) or "",
             sent_by=headers.get(SENT_BY) or "",
+            entry=headers.get(ENTRY) or "",
         )
         if keep:
             args, kwargs, _embed = body
