@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+from ansible import module_utils
+
+# Where Ansible puts the modules' own code, on a host.
+module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins/module_utils"))
 
 
 def pytest_configure() -> None:

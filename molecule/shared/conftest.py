@@ -20,8 +20,8 @@ from testinfra.host import Host
 
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 MARKERS = {
-    "first": "starts something that a later test judges, so it runs before the others",
-    "last": "judges what an earlier test started, so it runs after the others",
+    "first": "starts something that a later test looks at, so it runs before the others",
+    "last": "looks at what an earlier test started, so it runs after the others",
     "once": "not run a second time after the reboot: it takes long, and the reboot changes nothing for it",
 }
 ORDER = {"first": 0, "last": 2}

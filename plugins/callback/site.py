@@ -21,6 +21,10 @@ extends_documentation_fragment: [default_callback]
 """
 
 
+# The tasks that run hooks.
+RELEASES = ("site_release", "site_rollback")
+
+
 class CallbackModule(Default):
     """The default callback, which knows results of `site_status`."""
 
@@ -41,10 +45,13 @@ class CallbackModule(Default):
         super().v2_playbook_on_play_start(play)
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Show a status instead of its bare result."""
+        """Show a status instead of its bare result, and the hooks of a release."""
         status = result.result.get("status")
         if result.task.action != "site_status" or not isinstance(status, dict):
             super().v2_runner_on_ok(result)
+            if result.task.action in RELEASES:
+                for line in result.result.get("hooks", ()):
+                    self._display.display(f"  hook {line}")
             return
         self._statuses[result.host.get_name()] = status
         self._display.display(f"{result.host.get_name()}:")

@@ -83,4 +83,16 @@ options:
     description: Who does it.
     type: str
     required: true
+  host:
+    description: What the inventory calls the host.
+    type: str
+    required: true
+  hooks:
+    description: The operator's own commands, as C(site_release_hooks) has them.
+    type: dict
+    required: true
+  hook_timeout_seconds:
+    description: How long a hook may take that does not say it.
+    type: int
+    required: true
 """

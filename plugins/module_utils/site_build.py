@@ -20,6 +20,7 @@ from typing import Any
 from ansible.module_utils.site_choices import Choices
 from ansible.module_utils.site_errors import ReleaseError
 from ansible.module_utils.site_files import link_atomically, write_atomically
+from ansible.module_utils.site_hooks import Hook
 from ansible.module_utils.site_options import Shipment, Site
 from ansible.module_utils.systemd import Run
 
@@ -31,7 +32,8 @@ PYTHON = "/usr/bin/python3"
 # otherwise.
 CA_STORE = "/etc/ssl/certs/ca-certificates.crt"
 
-PREPARE_STEPS = ["check", "import", "migrate", "note", "static", "admin"]
+CHECK_STEPS = ["check", "import"]
+PREPARE_STEPS = [*CHECK_STEPS, "migrate", "note", "static", "admin"]
 MIGRATIONS = "migrations.json"
 # The processes cannot write into the release, so what they import is compiled now.
 COMPILE = "--compile-bytecode"
@@ -53,6 +55,11 @@ MANIFEST = "staticfiles.json"
 
 # How much uv's cache may hold that no release has. What a release has is a link, and takes no room of its own.
 CACHE_BYTES = 512 * 2**20
+
+# Behind the virtualenv of its release, where a hook finds its program.
+PATH = "/usr/local/bin:/usr/bin:/bin"
+# How long a hook that is over its time has to end by itself.
+HOOK_STOP_SECONDS = 5
 
 # Of what a failed command printed: enough for a traceback, and no more than a person reads.
 LINES_SHOWN = 80
@@ -138,15 +145,47 @@ class Releases:
             ReleaseError: a step failed.
         """
         environment = {
-            "PYTHONPATH": f"{self.path(release)}/app",
-            "STATIC_ROOT": f"{self.path(release)}/static",
-            "CELERIAC_RELEASE": release,
+            **self._environment_of(release),
             "CELERIAC_MIGRATIONS_FILE": f"{self.path(release)}/{MIGRATIONS}",
             **(more or {}),
         }
-        files = [f"EnvironmentFile={path}" for path in self._site.environment_files]
         python = f"{self.path(release)}/venv/bin/python"
-        self.run(release, [python, "-m", "celeriac.release", *steps], environment, files)
+        self.run(release, [python, "-m", "celeriac.release", *steps], environment, self._environment_files())
+
+    def run_hook(self, release: str, hook: Hook, more: dict[str, str]) -> None:
+        """Run a command of the operator in a release, as its steps are run.
+
+        Args:
+            release: which.
+            hook: the command, and how long it may take.
+            more: environment beside that of the site.
+
+        Raises:
+            ReleaseError: it failed, or did not end in its time; the message ends with what it printed.
+        """
+        environment = {**self._environment_of(release), "PATH": f"{self.path(release)}/venv/bin:{PATH}", **more}
+        limits = [f"RuntimeMaxSec={hook.timeout_seconds}", f"TimeoutStopSec={HOOK_STOP_SECONDS}"]
+        began = time.monotonic()
+        # env(1) finds the program in the release; systemd-run would look for it with the PATH of this process.
+        command = ["/usr/bin/env", "--", *hook.command]
+        code, output = self._run_transient(release, command, environment, [*self._environment_files(), *limits])
+        if code == 0:
+            return
+        # systemd-run does not say which of the two it was.
+        is_over = time.monotonic() - began >= hook.timeout_seconds
+        how = f"did not end in {hook.timeout_seconds} s" if is_over else f"ended with status {code}"
+        raise ReleaseError(f"{hook.name} {how}.\n{output}")
+
+    def _environment_of(self, release: str) -> dict[str, str]:
+        """Return what the code of a release needs to be run beside the environment of the site."""
+        return {
+            "PYTHONPATH": f"{self.path(release)}/app",
+            "STATIC_ROOT": f"{self.path(release)}/static",
+            "CELERIAC_RELEASE": release,
+        }
+
+    def _environment_files(self) -> list[str]:
+        return [f"EnvironmentFile={path}" for path in self._site.environment_files]
 
     def call(self, *command: str) -> None:
         """Run a command as root.
@@ -170,13 +209,21 @@ class Releases:
         Raises:
             ReleaseError: it failed; the message ends with what it printed.
         """
+        code, output = self._run_transient(release, command, environment or {}, properties or [])
+        if code != 0:
+            raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{output}")
+
+    def _run_transient(
+        self, release: str, command: list[str], environment: dict[str, str], properties: list[str]
+    ) -> tuple[int, str]:
+        """Run a command in a transient unit, and return its status and what it printed, without secrets."""
         variables = {
             "UV_CACHE_DIR": str(self.cache),
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_CONFIG": "1",
             "SSL_CERT_FILE": CA_STORE,
             "HOME": str(self.cache),
-            **(environment or {}),
+            **environment,
         }
         settings = [
             f"User={self._site.owner}",
@@ -189,7 +236,7 @@ class Releases:
             # What serves is more urgent than what is being built.
             "Nice=10",
             "IOSchedulingClass=idle",
-            *(properties or []),
+            *properties,
         ]
         code, output, error = self._run(
             ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={STEP_UNIT}"]
@@ -198,8 +245,7 @@ class Releases:
             # systemd puts variables into the words of a command; `$$` is `$`.
             + ["--", *(word.replace("$", "$$") for word in command)]
         )
-        if code != 0:
-            raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{shortened(output + error)}")
+        return code, self.choices.concealed(shortened(output + error))
 
     def publish(self, release: str) -> None:
         """Let nginx serve the release's static files whose names say what is in them.
@@ -366,6 +412,10 @@ class Build:
         pip = [f"{building}/bin/python", "-m", "pip", "--quiet", "--cert", CA_STORE, "install"]
         self._releases.call(*pip, "--require-hashes", "--requirement", str(requirements))
         building.rename(folder)
+
+    def check(self) -> None:
+        """Check and import, and change nothing."""
+        self._releases.prepare(self._name, CHECK_STEPS)
 
     def prepare(self) -> None:
         """Check, import, migrate, collect; what is complete after that says so."""

@@ -40,15 +40,15 @@ class Reply:
     body: bytes
 
 
-class Door:
-    """A way to the site over HTTP."""
+class Client:
+    """An HTTP client of the site; each kind goes another way."""
 
     def connection(self) -> http.client.HTTPConnection:
         """Return an open connection."""
         raise NotImplementedError
 
     def headers(self) -> dict[str, str]:
-        """Return what a request by this way carries."""
+        """Return what each request carries."""
         return {}
 
     def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
@@ -81,7 +81,7 @@ class Door:
         return reply
 
 
-class Nginx(Door):
+class Nginx(Client):
     """HTTPS to the site, by its name, wherever that name points today.
 
     Args:
@@ -106,7 +106,7 @@ class Nginx(Door):
         return connection
 
 
-class Socket(Door):
+class Socket(Client):
     """A socket of the site, as nginx uses it: what answers is a process of the site itself.
 
     Args:
@@ -170,8 +170,8 @@ class Checks:
     def __init__(
         self,
         systemd: Systemd,
-        web: Door,
-        monitor: Door,
+        web: Client,
+        monitor: Client,
         release: str,
         site: Site,
         units: Mapping[Kind, Sequence[str]],

@@ -12,6 +12,12 @@ from pathlib import Path
 from ansible.module_utils.site_files import write_atomically
 
 ADMIN = re.compile(rb"(?m)^CELERIAC_ADMIN_(USERNAME|PASSWORD)=(.*)$")
+# As `templates/systemd/environment.j2` writes a variable; a value may be of several lines.
+VARIABLE = re.compile(r'(?ms)^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$')
+SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|DSN|CREDENTIAL", re.IGNORECASE)
+PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
+# A shorter one is in half of the words that somebody reads.
+LEAST_CONCEALED = 4
 
 
 class Choices:
@@ -38,6 +44,12 @@ class Choices:
         now, before = _admin(self._copy_of), _admin(self._copy_of.values())
         return now.get(b"USERNAME") == before.get(b"USERNAME") and now.get(b"PASSWORD") != before.get(b"PASSWORD")
 
+    def concealed(self, text: str) -> str:
+        """Return what a command printed without the secrets that it was given, and without passwords in addresses."""
+        for secret in sorted(_secrets(self._copy_of), key=len, reverse=True):  # one may be in another
+            text = text.replace(secret, "********")
+        return PASSWORD_IN_URL.sub("********", text)
+
     def note(self) -> None:
         """Remember them: a release was prepared with these."""
         self._copies.mkdir(mode=0o700, exist_ok=True)
@@ -47,6 +59,17 @@ class Choices:
 
 def _content(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
+
+
+def _secrets(files: Iterable[Path]) -> set[str]:
+    """Return the values of the variables whose names say that they are secret."""
+    variables = [match for file in files for match in VARIABLE.finditer(_content(file).decode(errors="replace"))]
+    values = {
+        re.sub(r"(?s)\\(.)", r"\1", value)
+        for name, value in (match.groups() for match in variables)
+        if SECRET.search(name)
+    }
+    return {value for value in values if len(value) >= LEAST_CONCEALED}
 
 
 def _admin(files: Iterable[Path]) -> dict[bytes, bytes]:

@@ -1,7 +1,7 @@
 """The kinds of processes, and what a release does with each: it asks a process for its kind, never for its name.
 
 `playbooks/group_vars/all/facts.yml` says which process is of which kind, and its unit says so on the host
-(`Kind=`). A host may run several of one kind; each of them is started, judged, replaced and stopped.
+(`Kind=`). A host may run several of one kind; each of them is started, checked, replaced and stopped.
 
 ========  =======  =====================  =================================================================
 kind      started  its old one            what it is
@@ -31,8 +31,8 @@ class Kind:
         name: as `Kind=` of a unit has it.
         wave: when it is started beside the old ones, the lowest number first; None for one that cannot overlap.
         drains: whether an old one takes nothing new and ends what it runs, while the new one serves.
-        judged: checks while the old ones still serve.
-        through: the kind through which it is judged: where the host has none, it is not asked.
+        readiness: checks while the old ones still serve.
+        through: the kind through which it is checked: where the host has none, it is not asked.
         health: checks when the old ones are gone.
         outside: checks of `site_health`, the way that people go.
     """
@@ -40,7 +40,7 @@ class Kind:
     name: str
     wave: int | None = None
     drains: bool = False
-    judged: tuple[str, ...] = ()
+    readiness: tuple[str, ...] = ()
     through: str = ""
     health: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
@@ -54,12 +54,12 @@ class Kind:
 WEB = Kind(
     "web",
     wave=2,
-    judged=("page",),
+    readiness=("page",),
     health=("page_alone", "migrations"),
     # The workers may be on other hosts.
     outside=("page", "migrations", "worker"),
 )
-WORKER = Kind("worker", wave=1, drains=True, judged=("worker",), through="web")
+WORKER = Kind("worker", wave=1, drains=True, readiness=("worker",), through="web")
 BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",))
 MONITOR = Kind("monitor", health=("monitor",), outside=("monitor", "monitor_closed"))
 COMMAND = Kind("command")
@@ -68,11 +68,11 @@ COMMAND = Kind("command")
 KINDS = {kind.name: kind for kind in (WEB, WORKER, BEAT, MONITOR, COMMAND)}
 
 
-def judged(here: Collection[Kind]) -> Iterator[str]:
+def readiness(here: Collection[Kind]) -> Iterator[str]:
     """Yield the checks of the kinds that a host has, while the old ones still serve."""
     for kind in KINDS.values():
         if kind in here and (not kind.through or KINDS[kind.through] in here):
-            yield from kind.judged
+            yield from kind.readiness
 
 
 def health(here: Collection[Kind]) -> Iterator[str]:

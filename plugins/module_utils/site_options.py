@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.site_hooks import Hook, read_hooks
+
 
 @dataclass(frozen=True)
 class Site:
@@ -63,11 +65,11 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Drill:
-    """A rehearsal: a transaction fails after a step.
+class Fault:
+    """An injected fault: a transaction fails after a step.
 
     Attributes:
-        step: the step; empty for no rehearsal.
+        step: the step; empty for no fault.
         how: "kill" and "stop" are what happens to its process; empty for an error.
     """
 
@@ -75,8 +77,8 @@ class Drill:
     how: str = ""
 
     @classmethod
-    def from_text(cls, text: str) -> Drill:
-        """Return the rehearsal that is written as `STEP` or `STEP:HOW`."""
+    def from_text(cls, text: str) -> Fault:
+        """Return the fault that is written as `STEP` or `STEP:HOW`."""
         step, _, how = text.partition(":")
         return cls(step, how)
 
@@ -89,18 +91,24 @@ class Order:
         kind: "deploy" or "rollback".
         release: which release; empty for a rollback to the one before.
         by: who does it.
-        drill: a rehearsal.
+        host: what the inventory calls the host.
+        hooks: the operator's commands, by the point at which they run.
+        fault: an injected one.
     """
 
     kind: str
     release: str
     by: str
-    drill: Drill = field(default_factory=Drill)
+    host: str
+    hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
+    fault: Fault = field(default_factory=Fault)
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
         """Return the order of a module of this kind."""
-        return cls(kind, params["release"], params["by"], Drill.from_text(params.get("drill", "")))
+        hooks = read_hooks(params["hooks"], params["hook_timeout_seconds"])
+        fault = Fault.from_text(params.get("fault", ""))
+        return cls(kind, params["release"], params["by"], params["host"], hooks, fault)
 
 
 @dataclass(frozen=True)
@@ -151,4 +159,5 @@ def site_spec() -> dict[str, dict[str, Any]]:
 
 def order_spec() -> dict[str, dict[str, Any]]:
     """Return the options that each module with a transaction has."""
-    return {"release": {"type": "str", "required": True}, "by": {"type": "str", "required": True}, **site_spec()}
+    types = {"release": "str", "by": "str", "host": "str", "hooks": "dict", "hook_timeout_seconds": "int"}
+    return {name: {"type": kind, "required": True} for name, kind in types.items()} | site_spec()

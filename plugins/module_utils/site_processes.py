@@ -1,15 +1,15 @@
-"""The site's processes on a host: how each is described, which unit runs it, and what its plain name stands for.
+"""The site's processes on a host: how each is described, which unit runs it, and what its alias stands for.
 
 A role describes a process once, in `/etc/site/processes/<name>.service`: a unit with `@RELEASE@` where
 the release belongs, and `@UNIT@` where its own name does. A release runs it as
 `<name>-<release>.service`, or with `-2`, `-3`, … behind it while a unit of that name still drains. The
-plain `<name>.service` is a symlink to the unit that serves.
+alias `<name>.service` is a symlink to the unit that serves.
 
 What the unit reads as its environment is a copy of its own, in `/etc/site/environments/<unit>/`. The files
 that are copied belong to the inventory, and are ahead of what serves until a deploy has passed: a process
-that systemd starts again must find what it was judged with.
+that systemd starts again must find what it was checked with.
 
-A plain name has two places. What is in `/etc` was judged to the end. While a switch is on trial the link
+An alias has two places. What is in `/etc` has passed every check. While a unit is a candidate the link
 is in `/run`, which systemd reads first (systemd.unit(5), "Unit File Load Path"): a host that loses its
 power in the middle forgets it, and boots into what it had before.
 """
@@ -34,11 +34,11 @@ ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(.*)$")
 KIND = re.compile(r"(?m)^Kind=(.*)$")
 TARGET = "site.target"
 # The first place of the load path that forgets what it holds at a reboot.
-TRIAL_DIRECTORY = Path("/run/systemd/system.control")
-# Of a process on trial: it is not started a second time, a web process judges itself first, and what
+CANDIDATE_DIRECTORY = Path("/run/systemd/system.control")
+# Of a candidate: it is not started a second time, a web process has a readiness check, and what
 # serves is more urgent.
-URGENT, ON_TRIAL, RETIRED = 0, 5, 10  # nice levels
-TRIAL_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={ON_TRIAL}\n"
+URGENT, CANDIDATE, RETIRED = 0, 5, 10  # nice levels
+CANDIDATE_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={CANDIDATE}\n"
 RUNTIME_UNITS = Path("/run/systemd/system")
 
 # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
@@ -53,14 +53,14 @@ class Process:
 
     Args:
         systemd: systemctl.
-        name: its plain name, such as "celery-worker".
+        name: its name, that of its alias, such as "celery-worker".
     """
 
     def __init__(self, systemd: Systemd, name: str) -> None:
         self._systemd = systemd
         self.name = name
-        self._plain = f"{name}.service"
-        self._description = DESCRIPTIONS / self._plain
+        self._alias = f"{name}.service"
+        self._description = DESCRIPTIONS / self._alias
 
     # How it is described
 
@@ -106,12 +106,12 @@ class Process:
     # Which unit is which
 
     def recorded(self) -> str:
-        """Return the unit that was judged to the end, empty for none."""
-        return str(target_of(UNIT_DIRECTORY / self._plain))
+        """Return the unit that has passed every check, empty for none."""
+        return str(target_of(UNIT_DIRECTORY / self._alias))
 
-    def on_trial(self) -> str:
+    def candidate(self) -> str:
         """Return the unit of a switch that has not ended, empty for none."""
-        return str(target_of(TRIAL_DIRECTORY / self._plain))
+        return str(target_of(CANDIDATE_DIRECTORY / self._alias))
 
     def units(self) -> list[str]:
         """Return all its units, of every release, whether they run or not."""
@@ -161,7 +161,7 @@ class Process:
         return (
             bool(unit)
             and self.current(release) == unit
-            and not self.on_trial()
+            and not self.candidate()
             # Of an interrupted run: nothing else may take tasks or requests.
             and self.running() == [unit]
             and self._systemd.state(unit) != "activating"
@@ -170,29 +170,29 @@ class Process:
     # Changes. None of them is seen by systemd before a daemon-reload.
 
     def add(self, release: str) -> str:
-        """Write the unit in which a release runs this process, on trial, and return its name.
+        """Write the unit in which a release runs this process, as a candidate, and return its name.
 
-        On trial it is not started a second time when it ends, and it judges itself.
+        A candidate is not started a second time when it ends, and it has a readiness check.
         """
-        return self._add(self.text(release), self._environment(), release, on_trial=True)
+        return self._add(self.text(release), self._environment(), release, candidate=True)
 
     def add_again(self, unit: str) -> str:
         """Write another unit like one that cannot be started, for good, and return its name."""
-        return self._add(self.text_of(unit), _environment_of(unit), release_of(unit), on_trial=False)
+        return self._add(self.text_of(unit), _environment_of(unit), release_of(unit), candidate=False)
 
-    def _add(self, text: str, environment: dict[str, bytes], release: str, *, on_trial: bool) -> str:
+    def _add(self, text: str, environment: dict[str, bytes], release: str, *, candidate: bool) -> str:
         unit = self._free_name(release)
         directory = _environment_directory(unit)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         for name, content in environment.items():
             write_atomically(directory / name, content, 0o600)
-        # Not systemd's own %N: a unit that was loaded by its plain name would have that one.
+        # Not systemd's own %N: a unit that was loaded by its alias would have that one.
         write_atomically(UNIT_DIRECTORY / unit, text.replace("@UNIT@", Path(unit).stem).encode())
-        if on_trial:
-            drop_in = _trial_settings(unit)
+        if candidate:
+            drop_in = _candidate_settings(unit)
             drop_in.parent.mkdir(parents=True, exist_ok=True)
-            drop_in.write_text(TRIAL_SETTINGS)
+            drop_in.write_text(CANDIDATE_SETTINGS)
         return unit
 
     def _free_name(self, release: str) -> str:
@@ -203,31 +203,31 @@ class Process:
                 return unit
             number += 1
 
-    def point(self, unit: str, *, on_trial: bool) -> None:
-        """Let the plain name stand for a unit.
+    def point(self, unit: str, *, candidate: bool) -> None:
+        """Let the alias stand for a unit.
 
         Args:
             unit: name of the unit.
-            on_trial: only until the next boot.
+            candidate: only until the next boot.
         """
-        if on_trial:
-            TRIAL_DIRECTORY.mkdir(parents=True, exist_ok=True)
-            link_atomically(TRIAL_DIRECTORY / self._plain, str(UNIT_DIRECTORY / unit))
+        if candidate:
+            CANDIDATE_DIRECTORY.mkdir(parents=True, exist_ok=True)
+            link_atomically(CANDIDATE_DIRECTORY / self._alias, str(UNIT_DIRECTORY / unit))
             return
-        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain
+        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias
         wants.parent.mkdir(exist_ok=True)
-        link_atomically(wants, f"../{self._plain}")
-        link_atomically(UNIT_DIRECTORY / self._plain, unit)
-        self.trust(unit)
-        self.end_trial()
+        link_atomically(wants, f"../{self._alias}")
+        link_atomically(UNIT_DIRECTORY / self._alias, unit)
+        self.promote(unit)
+        self.withdraw()
 
-    def end_trial(self) -> None:
-        """Let the plain name stand for what is recorded again, if anything is."""
-        (TRIAL_DIRECTORY / self._plain).unlink(missing_ok=True)
+    def withdraw(self) -> None:
+        """Let the alias stand for what is recorded again, if anything is."""
+        (CANDIDATE_DIRECTORY / self._alias).unlink(missing_ok=True)
 
-    def trust(self, unit: str) -> None:
-        """Treat a unit like any other: it is started again when it ends, and judges itself no more."""
-        settings = _trial_settings(unit)
+    def promote(self, unit: str) -> None:
+        """Make a candidate a unit like any other: it is started again when it ends, and has no readiness check."""
+        settings = _candidate_settings(unit)
         if settings.exists():
             self._systemd.renice(unit, URGENT)
         settings.unlink(missing_ok=True)
@@ -235,15 +235,15 @@ class Process:
             settings.parent.rmdir()
 
     def _ended(self) -> dict[str, str]:
-        """Return the units that have ended and that no plain name stands for, with their states."""
-        named = {self.recorded(), self.on_trial()}
+        """Return the units that have ended and that no alias stands for, with their states."""
+        named = {self.recorded(), self.candidate()}
         states = self._systemd.states([unit for unit in self.units() if unit not in named])
         return {unit: state for unit, state in states.items() if state in ENDED}
 
     def forget_ended(self) -> None:
-        """Remove units that have ended and that no plain name stands for."""
+        """Remove units that have ended and that no alias stands for."""
         for unit, state in self._ended().items():
-            self.trust(unit)
+            self.promote(unit)
             if state == "failed":
                 # It would be listed as failed for ever, under a name that nobody knows any more.
                 self._systemd.call("reset-failed", unit)
@@ -251,9 +251,9 @@ class Process:
             shutil.rmtree(_environment_directory(unit), ignore_errors=True)
 
     def forget(self) -> None:
-        """Forget how it is described, and its plain name: this host does not run it any more."""
-        self.end_trial()
-        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._plain, UNIT_DIRECTORY / self._plain, self._description):
+        """Forget how it is described, and its alias: this host does not run it any more."""
+        self.withdraw()
+        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias, UNIT_DIRECTORY / self._alias, self._description):
             path.unlink(missing_ok=True)
 
 
@@ -272,8 +272,8 @@ def _environment_of(unit: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in _copies(unit)}
 
 
-def _trial_settings(unit: str) -> Path:
-    return RUNTIME_UNITS / f"{unit}.d" / "trial.conf"
+def _candidate_settings(unit: str) -> Path:
+    return RUNTIME_UNITS / f"{unit}.d" / "candidate.conf"
 
 
 def release_of(unit: str) -> str:

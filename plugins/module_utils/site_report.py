@@ -57,7 +57,7 @@ class Report:
         serving = history.serving()
         last = history.entries()[-1:]
         recorded = {process.name: process.recorded() for process in self._processes}
-        trials = [process.on_trial() for process in self._processes]
+        candidates = [process.candidate() for process in self._processes]
         report: dict[str, Any] = {
             "release": serving.release if serving else None,
             "since": serving.at if serving else None,
@@ -66,7 +66,7 @@ class Report:
             "last": asdict(last[0]) if last else None,
             "back_to": history.back_to(),
             "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
-            "on_trial": [unit for unit in trials if unit],
+            "candidates": [unit for unit in candidates if unit],
             "drains": [drain for process in self._processes for drain in self._drains(process)],
             "certificate": certificate_end(self._run, CERTIFICATE),
             "disk": self._disk(),
@@ -103,12 +103,12 @@ class Report:
         found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
         if not any(process.kind == WEB for process in self._processes if process.recorded()):
             return found
-        door, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
+        client, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
         try:
-            said = json.loads(door.expect(200, "GET", "/-/celeriac/workers", headers).body)
+            said = json.loads(client.expect(200, "GET", "/-/celeriac/workers", headers).body)
             found |= {"workers": said["workers"], "queues": said["queues"]}
             found["broker"] = said.get("broker")  # an older release says nothing of it
-            ledger = door.request("GET", "/-/celeriac/ledger", headers)
+            ledger = client.request("GET", "/-/celeriac/ledger", headers)
             if ledger.status == 200:  # a project need not have one
                 found["ledger"] = json.loads(ledger.body)
         except UnhealthyError as error:
@@ -158,8 +158,8 @@ def as_text(report: dict[str, Any]) -> list[str]:
         says = f", {unit['says']}" if unit["says"] else ""
         lines.append(f"{name}: {unit['state']} since {unit['since']}{restarts}{heartbeat}{says}")
     lines += [f"drains: {drain['unit']} since {drain['since']}, {drain['says']}" for drain in report["drains"]]
-    if report["on_trial"]:
-        lines.append(f"a switch has not ended: {', '.join(report['on_trial'])}; run the deploy again")
+    if report["candidates"]:
+        lines.append(f"a switch has not ended: {', '.join(report['candidates'])}; run the deploy again")
     for name, tasks in (report["workers"] or {}).items():
         lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
     for name, waiting in (report["queues"] or {}).items():

@@ -1,27 +1,32 @@
-"""The release transaction: a release serves, judged from the outside, or everything is as it was.
+"""The release transaction: a release serves, checked from the outside, or everything is as it was.
 
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
-by then: a release is made when its note is there, it is recorded when its plain names are in `/etc`, and
-everything else is a trial that the next run ends. What each step does with a process depends on its kind:
-`site_kinds.py` has the table.
+by then: a release is made when its note is there, it is recorded when its aliases are in `/etc`, and
+everything else is a candidate that the next run ends. What each step does with a process depends on its kind:
+`site_kinds.py` has the table. The four steps that are marked with a star run the operator's own commands, where
+there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in one of them may run them again.
 
-=========  ====================================================================================
-lock       nobody else changes the releases of this host meanwhile
-choose     (rollback) which release it shall be, and that the database fits it
-fetch      the code is on the host
-build      the virtualenv is made from the lock file
-prepare    checked, every module imported, the database migrated, static files collected
-publish    nginx finds the static files whose names carry a hash, beside those of the other releases
-start      the new processes run beside the old ones; a web process judges itself before it accepts
-judge      the new processes answer, work, and are still there
-switch     the plain unit names stand for the new units, until the next boot, and other static files change
-retire     the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
-health     with them gone, everything answers
-drain      the old worker takes nothing new and ends what it runs
-record     the plain names stand for the new units for good; the release has passed
-prune      releases, units and tools that nothing needs are removed
-=========  ====================================================================================
+==============  ====================================================================================
+lock            nobody else changes the releases of this host meanwhile
+choose          (rollback) which release it shall be, and that the database fits it
+fetch           the code is on the host
+build           the virtualenv is made from the lock file
+before_migrate  * (deploy) in a release that was checked, on the database as it is
+prepare         checked, every module imported, the database migrated, static files collected
+publish         nginx finds the static files whose names carry a hash, beside those of the other releases
+before_switch   * nothing of the release runs yet: one that fails here answers no request
+start           the new processes run beside the old ones; each web process has a readiness check before it accepts
+readiness       the new processes answer, work, and are still there
+switch          the aliases stand for the new units, until the next boot, and other static files change
+retire          the old web processes and the old beat stop; Flower, which cannot overlap, is replaced
+health          with them gone, everything answers
+after_switch    * only the release serves; the old worker would still go on
+drain           the old worker takes nothing new and ends what it runs
+record          the aliases stand for the new units for good; the release has passed
+prune           releases, units and tools that nothing needs are removed
+after_record    * all is done: what fails here is reported, and undoes nothing
+==============  ====================================================================================
 """
 
 from __future__ import annotations
@@ -36,17 +41,23 @@ from ansible.module_utils.site_build import Build, Releases
 from ansible.module_utils.site_checks import Checks, Deadline, Socket
 from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, UnhealthyError
 from ansible.module_utils.site_history import History
-from ansible.module_utils.site_kinds import KINDS, Kind, health, judged
+from ansible.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible.module_utils.site_lock import locked
 from ansible.module_utils.site_options import Order, Shipment, Site
 from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
 from ansible.module_utils.systemd import Run, Systemd
 
-SWITCH = ("start", "judge", "switch", "retire", "health", "drain", "record", "prune")
+SWITCH = (
+    *("before_switch", "start", "readiness"),
+    *("switch", "retire", "health", "after_switch"),
+    *("drain", "record", "prune", "after_record"),
+)
 STEPS = {
-    "deploy": ("lock", "fetch", "build", "prepare", "publish", *SWITCH),
+    "deploy": ("lock", "fetch", "build", "before_migrate", "prepare", "publish", *SWITCH),
     "rollback": ("lock", "choose", "publish", *SWITCH),
 }
+# Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
+BEHIND = {"prune": "what is old could not be removed", "after_record": "a hook has failed, and nothing is undone"}
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -66,6 +77,7 @@ class Transaction:
     Attributes:
         release: the release that it is about; empty while a rollback has not chosen yet.
         seconds: how long each step took.
+        hooks: those that were run, a line each.
     """
 
     def __init__(self, run: Run, site: Site, order: Order, shipment: Shipment | None = None) -> None:
@@ -76,11 +88,12 @@ class Transaction:
         self.releases = Releases(run, site)
         self.history = History(site.root)
         self.seconds: dict[str, float] = {}
+        self.hooks: list[str] = []
         self._systemd = Systemd(run)
         self._processes = described(self._systemd, site.processes)
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
-        self._before: dict[str, str] = {}  # what each plain name stood for
+        self._before: dict[str, str] = {}  # what each alias stood for
         self._step = ""
 
     def is_settled(self) -> bool:
@@ -90,7 +103,7 @@ class Transaction:
             serving
             and serving.release == self.release
             and self.releases.is_made(self.release)
-            # A host that lost its power after `switch` has those of the release that was on trial.
+            # A host that lost its power after `switch` has those of the release that was the candidate.
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
             and not forgotten(self._systemd, self._site.processes)
@@ -133,19 +146,19 @@ class Transaction:
         step: Callable[[], None] = getattr(self, name)
         step()
         self.seconds[name] = round(time.monotonic() - started, 2)
-        self._drill()
+        self._inject_fault()
 
-    def _drill(self) -> None:
-        """Rehearse a failure after a step: an error, a sudden death, or a run that stands still."""
-        drill = self._order.drill
-        if drill.step != self._step:
+    def _inject_fault(self) -> None:
+        """Fail on purpose after a step: by an error, a sudden death, or a run that stands still."""
+        fault = self._order.fault
+        if fault.step != self._step:
             return
-        if drill.how == "kill":
+        if fault.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif drill.how == "stop":
+        elif fault.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)  # until somebody sends SIGCONT
         else:
-            raise ReleaseError("This is a drill: nothing was wrong.")
+            raise ReleaseError("This fault was injected: nothing was wrong.")
 
     # ---- Before anything runs
 
@@ -214,15 +227,15 @@ class Transaction:
             self._units[process.name] = unit
             if not self._before[process.name]:
                 # A socket starts only when the service of its name is known.
-                process.point(unit, on_trial=True)
+                process.point(unit, candidate=True)
         self._systemd.call("daemon-reload")
         for wave in sorted({kind.wave for kind in KINDS.values() if kind.wave is not None}):
             if units := [self._units[name] for name, kind in self._kinds.items() if kind.wave == wave]:
                 self._systemd.start(*units)
 
-    def judge(self) -> None:
+    def readiness(self) -> None:
         """Ask the new processes, while the old ones still serve."""
-        self._ask(judged(self._kinds.values()))
+        self._ask(readiness(self._kinds.values()))
         self._all_run(name for name, kind in self._kinds.items() if kind.overlaps)
 
     def _ask(self, checks: Iterable[str]) -> None:
@@ -238,16 +251,16 @@ class Transaction:
                 raise ReleaseError(f"{unit} started, and ended soon after.\n{self._systemd.last_words(unit)}")
 
     def switch(self) -> None:
-        """Let the plain names stand for the new units. A reboot would undo it: it is not recorded yet.
+        """Let the aliases stand for the new units. A reboot would undo it: it is not recorded yet.
 
         From here on the new units are started again when they end, as the old ones were: if this run is
         killed, they may have to serve for long. Not what cannot overlap, which is not there yet: until all
         is well, what serves is more urgent.
         """
         for process in self._processes:
-            process.point(self._units[process.name], on_trial=True)
+            process.point(self._units[process.name], candidate=True)
             if self._kinds[process.name].overlaps:
-                process.trust(self._units[process.name])
+                process.promote(self._units[process.name])
         self._systemd.call("daemon-reload")
         self.releases.show(self.release)
 
@@ -290,9 +303,9 @@ class Transaction:
             self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
 
     def record(self) -> None:
-        """Make the switch last. For systemd nothing changes: it knows the names from the trial."""
+        """Make the switch last. For systemd nothing changes: it knows the names from the candidates."""
         for process in self._processes:
-            process.point(self._units[process.name], on_trial=False)
+            process.point(self._units[process.name], candidate=False)
         self.releases.make_current(self.release)
         self._note("serving")
 
@@ -314,14 +327,48 @@ class Transaction:
             self.releases.prune_cache()
             self._build().prune()
 
+    # ---- Hooks
+
+    def before_migrate(self) -> None:
+        """Run the operator's commands while the database is still that of the release before."""
+        if self._order.hooks.get("before_migrate"):
+            # A release that cannot be imported fails here, and not in the middle of a command.
+            self._build().check()
+        self._run_hooks("before_migrate")
+
+    def before_switch(self) -> None:
+        """Run the operator's commands while nothing of the release runs: from `start` on it answers requests."""
+        self._run_hooks("before_switch")
+
+    def after_switch(self) -> None:
+        """Run the operator's commands when only the release serves. The old workers are still there to go on."""
+        self._run_hooks("after_switch")
+
+    def after_record(self) -> None:
+        """Run the operator's commands when all is over."""
+        self._run_hooks("after_record")
+
+    def _run_hooks(self, point: str) -> None:
+        environment = {
+            "CELERIAC_HOOK": point,
+            "CELERIAC_COMMAND": self._order.kind,
+            "CELERIAC_PREVIOUS_RELEASE": self._before_release(),
+            "CELERIAC_HOST": self._order.host,
+            "CELERIAC_PERFORMER": self._order.by,
+        }
+        for hook in self._order.hooks.get(point, ()):
+            began = time.monotonic()
+            self.releases.run_hook(self.release, hook, environment)
+            self.hooks.append(f"{point}: {hook.name} ({time.monotonic() - began:.2f} s)")
+
     # ---- The way back
 
     def _undone(self, reason: str) -> str:
         """Bring back what served, take away what is new, note it; return all that there is to say."""
         if self._step in {"lock", "choose"}:
             return reason  # nothing was begun
-        if self._step == "prune":
-            return f"Release {self.release} serves, but what is old could not be removed.\n{reason}"
+        if self._step in BEHIND:
+            return f"Release {self.release} serves, but {BEHIND[self._step]}.\n{reason}"
         outcome = "kept" if self._before_release() == self.release else "undone"
         failed = f"Release {self.release} was not switched in: step {self._step} failed."
         try:
@@ -337,7 +384,7 @@ class Transaction:
         return f"{failed} {now}\n{reason}"
 
     def _before_release(self) -> str:
-        """Return the release that the plain names stood for when this began, empty for none."""
+        """Return the release that the aliases stood for when this began, empty for none."""
         found = {release_of(unit) for unit in self._before.values() if unit}
         return found.pop() if len(found) == 1 else ""
 
@@ -352,8 +399,8 @@ class Transaction:
             state = self._systemd.state(old)
             new = self._units.get(process.name, old)
             if not self._kinds[process.name].overlaps and new != old:
-                # A request would start again what the plain name stands for.
-                process.end_trial()
+                # A request would start again what the alias stands for.
+                process.withdraw()
                 self._systemd.call("daemon-reload")
                 self._systemd.call("stop", new)
             if state == "deactivating":
@@ -368,9 +415,9 @@ class Transaction:
             self._systemd.start(*to_start)
         for process in self._processes:
             if process.name in back:
-                process.point(back[process.name], on_trial=False)
+                process.point(back[process.name], candidate=False)
             else:
-                process.end_trial()
+                process.withdraw()
         self._systemd.call("daemon-reload")
         for process in self._processes:
             if others := [unit for unit in process.running() if unit != back.get(process.name)]:

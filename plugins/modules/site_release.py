@@ -10,7 +10,7 @@ from ansible.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_release
-short_description: A release is built, judged, and serves
+short_description: A release is built, checked, and serves
 description:
   - One round trip does a whole release; the steps are at the top of C(module_utils/site_transaction.py).
     A failure leaves, or brings back, what served before.
@@ -40,9 +40,9 @@ options:
     description: What to note about where the release came from, such as a commit.
     type: dict
     required: true
-  drill:
+  fault:
     description:
-      - A rehearsal. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
+      - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
         process is killed there, or stopped.
     type: str
     required: true
@@ -58,7 +58,10 @@ EXAMPLES = r"""
     lock_file: requirements.txt
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
     site: "{{ site_on_host }}"
-    drill: ""
+    host: www.example.org
+    hooks: { before_switch: [python manage.py check_data] }
+    hook_timeout_seconds: 300
+    fault: ""
 """
 
 RETURN = r"""
@@ -70,6 +73,10 @@ seconds:
   description: How long each step took.
   returned: when something was done
   type: dict
+hooks:
+  description: The hooks that were run, a line each.
+  returned: when something was done
+  type: list
 """
 
 
@@ -81,7 +88,7 @@ def main() -> None:
             "lock_file": {"type": "str", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "origin": {"type": "dict", "required": True},
-            "drill": {"type": "str", "required": True},
+            "fault": {"type": "str", "required": True},
             **order_spec(),
         },
         supports_check_mode=True,
@@ -98,7 +105,8 @@ def main() -> None:
         transaction.run()
     except SiteError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
+    done = {"seconds": transaction.seconds, "hooks": transaction.hooks}
+    module.exit_json(changed=True, release=release, ansible_facts=facts, **done)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: site_rollback
 short_description: A release that passed before serves again
 description:
-  - Switches by the same judged transaction as a deploy. Nothing is built and nothing is migrated.
+  - Switches by the same checked transaction as a deploy. Nothing is built and nothing is migrated.
   - Refuses a release that never passed, and one that does not know a migration of the database.
 options:
   release:
@@ -29,6 +29,9 @@ EXAMPLES = r"""
     release: ""
     by: anna
     site: "{{ site_on_host }}"
+    host: www.example.org
+    hooks: {}
+    hook_timeout_seconds: 300
 """
 
 RETURN = r"""
@@ -40,6 +43,10 @@ seconds:
   description: How long each step took.
   returned: when something was done
   type: dict
+hooks:
+  description: The hooks that were run, a line each.
+  returned: when something was done
+  type: list
 """
 
 
@@ -56,7 +63,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     release = transaction.release
     facts = {"site_release_id": release}
-    module.exit_json(changed=True, release=release, seconds=transaction.seconds, ansible_facts=facts)
+    done = {"seconds": transaction.seconds, "hooks": transaction.hooks}
+    module.exit_json(changed=True, release=release, ansible_facts=facts, **done)
 
 
 if __name__ == "__main__":

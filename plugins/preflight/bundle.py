@@ -24,8 +24,8 @@ SHARED_ROLE = "site"
 HELPER_ROLES = frozenset({"systemd_service"})
 # The fact that lists the processes of the site.
 PROCESSES = "site_all_processes"
-# The way out of the closed world: names that an operator's own playbooks read.
-WAY_OUT = "site_extra_variables"
+# The choice that allows names beside those of the bundle: an operator's own playbooks read them.
+ALLOWED_EXTRA = "site_extra_variables"
 
 
 @dataclass(frozen=True)

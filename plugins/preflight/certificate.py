@@ -17,7 +17,7 @@ VAULT = b"$ANSIBLE_VAULT;"
 def faults_of(certificate: bytes, key: bytes, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a pair: the choice that names the wrong file, and the end of a sentence about it.
 
-    A file that ansible-vault has encrypted is judged on the host.
+    A file that ansible-vault has encrypted is checked on the host.
 
     Args:
         certificate: what the one file holds, the certificate of the site first.

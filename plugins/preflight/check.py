@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .bundle import WAY_OUT
-from .inventory import LATER, Inventory, Unreadable
-from .names import closed_world, strays
+from .bundle import ALLOWED_EXTRA
+from .inventory import UNRESOLVED, Inventory, Unreadable
+from .names import closed_world, unused_files
 from .problem import Place, Problem
 from .rules import RULES
 from .types import missing, wrong_types
@@ -59,7 +59,7 @@ class View:
             value = self._inventory.value(host, name)
         except Unreadable:
             return None
-        return None if value is LATER else value
+        return None if value is UNRESOLVED else value
 
     def is_empty(self, host: str, name: str) -> bool:
         """Whether the inventory sets a variable to nothing."""
@@ -78,8 +78,8 @@ class View:
 
 def problems_of(inventory: Inventory) -> Iterator[Problem]:
     """Everything that must be put right before a host is touched."""
-    yield from closed_world(inventory.settings(), inventory.bundle, _way_out(inventory))
-    yield from strays(inventory)
+    yield from closed_world(inventory.settings(), inventory.bundle, _allowed_extra(inventory))
+    yield from unused_files(inventory)
     yield from wrong_types(inventory)
     yield from missing(inventory)
     view = View(inventory)
@@ -87,10 +87,10 @@ def problems_of(inventory: Inventory) -> Iterator[Problem]:
         yield from rule(view)
 
 
-def _way_out(inventory: Inventory) -> set[str]:
+def _allowed_extra(inventory: Inventory) -> set[str]:
     view = View(inventory)
     named: set[str] = set()
     for host in inventory.hosts:
-        value = view.value(host, WAY_OUT)
+        value = view.value(host, ALLOWED_EXTRA)
         named.update(value if isinstance(value, list) else ())
     return named

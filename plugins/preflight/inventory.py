@@ -46,14 +46,14 @@ _SUFFIXES = (".yml", ".yaml", ".json")
 COMMAND_LINE = Place("-e on the command line")
 
 
-class _Later:
+class _Unresolved:
     """The value of a variable that only the host itself can tell."""
 
     def __repr__(self) -> str:
         return "<known on the host>"
 
 
-LATER = _Later()
+UNRESOLVED = _Unresolved()
 
 
 class Unreadable(Exception):
@@ -144,7 +144,7 @@ class Inventory:
         existing = (file for file in candidates if file.is_file())
         return Place(str(next(existing, folder / "main.yml")))
 
-    def strays(self) -> Iterator[tuple[Path, str, list[str]]]:
+    def unused_files(self) -> Iterator[tuple[Path, str, list[str]]]:
         """Files of variables that Ansible never reads: they name no group and no host.
 
         Yields:
@@ -191,7 +191,7 @@ class Inventory:
         """The value of a variable on a host, with its templates filled in.
 
         Returns:
-            The value; None where there is none; `LATER` where it rests on facts of the host, which
+            The value; None where there is none; `UNRESOLVED` where it rests on facts of the host, which
             are not known yet.
 
         Raises:
@@ -213,7 +213,7 @@ class Inventory:
             return templar.template(templar.available_variables[name])
         except AnsibleUndefinedVariable as error:
             about_host = any(word in str(error) for word in ("ansible_facts", "'ansible_", "'site_host'"))
-            return LATER if about_host else Unreadable(_sentence(error))
+            return UNRESOLVED if about_host else Unreadable(_sentence(error))
         except AnsibleError as error:
             return Unreadable(_sentence(error))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
-from .bundle import WAY_OUT, Bundle, Option
+from .bundle import ALLOWED_EXTRA, Bundle, Option
 from .inventory import COMMAND_LINE, Inventory, Setting
 from .problem import Place, Problem
 
@@ -79,7 +79,7 @@ def closed_world(settings: Iterable[Setting], bundle: Bundle, extra: Set[str]) -
             yield _derived(setting, bundle)
         elif option and not option.settable:
             yield _private(setting, option)
-        elif not option and name not in extra and name != WAY_OUT and not name.startswith(OPEN_PREFIXES):
+        elif not option and name not in extra and name != ALLOWED_EXTRA and not name.startswith(OPEN_PREFIXES):
             yield _unknown(setting, bundle)
 
 
@@ -114,13 +114,13 @@ def _unknown(setting: Setting, bundle: Bundle) -> Problem:
         "roles/*/defaults/main.yml has them all. "
         "If a playbook of your own reads it, say so.",
         setting.place,
-        f"{WAY_OUT}: [{setting.name}]",
+        f"{ALLOWED_EXTRA}: [{setting.name}]",
     )
 
 
-def strays(inventory: Inventory) -> Iterator[Problem]:
+def unused_files(inventory: Inventory) -> Iterator[Problem]:
     """Refuse files of variables for a group or a host that the inventory does not have."""
-    for file, kind, names in inventory.strays():
+    for file, kind, names in inventory.unused_files():
         near = nearest(file.stem, names, 0.5) or ("all" if kind == "group" else "HOST")
         yield Problem(
             f"No {kind} of the inventory is named `{file.stem}`: Ansible does not read this file.",

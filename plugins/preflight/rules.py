@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from module_utils.site_hooks import faults_of as faults_of_hooks
+
 from .certificate import faults_of
 from .memory import fault_of_limit
 from .names import nearest
@@ -62,7 +64,7 @@ RANGES = {
 }
 
 # Where that is not enough: a page that may take no time is none.
-LEAST = {"gunicorn_timeout_seconds": 1, "preflight_host_memory_mb": 0}
+LEAST = {"gunicorn_timeout_seconds": 1, "site_release_hook_timeout_seconds": 1, "preflight_host_memory_mb": 0}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
 # two texts to `hmac.compare_digest`), and the token goes through a header.
@@ -141,10 +143,10 @@ class Site(Protocol):
 
 def groups_have_hosts(site: Site) -> Iterator[Problem]:
     """Each part of the site has a host to run on."""
-    strangers = [name for name in site.group_names if name not in site.members]
+    unknown_groups = [name for name in site.group_names if name not in site.members]
     for group, hosts in site.members.items():
         if not hosts:
-            near = nearest(group, strangers)
+            near = nearest(group, unknown_groups)
             hint = f" The inventory has a group `{near}`; no playbook knows it." if near else ""
             yield Problem(
                 f"The group `{group}` has no host.{hint}",
@@ -380,6 +382,20 @@ def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
                 )
 
 
+def hooks_are_commands(site: Site) -> Iterator[Problem]:
+    """Each hook is a command at a point that a release has."""
+    for host in site.hosts:
+        hooks = site.value(host, "site_release_hooks")
+        for fault in faults_of_hooks(hooks) if isinstance(hooks, dict) else ():
+            yield Problem(
+                f"`site_release_hooks` {fault}.",
+                site.place(host, "site_release_hooks"),
+                "site_release_hooks:\n"
+                "  before_switch: [python manage.py check_data]\n"
+                "  after_record: [{ command: python manage.py tell_everybody, timeout_seconds: 30 }]",
+            )
+
+
 def secrets_can_be_given(site: Site) -> Iterator[Problem]:
     """A secret is a text that a person can type, and that arrives wherever it is asked for."""
     for host in site.hosts:
@@ -549,6 +565,7 @@ RULES: tuple[Rule, ...] = (
     datastores_are_reachable,
     numbers_are_in_range,
     environment_can_be_passed_on,
+    hooks_are_commands,
     secrets_can_be_given,
     flower_username_is_one,
     login_paths_are_paths,

@@ -10,7 +10,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .bundle import Option
-from .inventory import COMMAND_LINE, LATER, Inventory, Setting, Unreadable
+from .inventory import COMMAND_LINE, UNRESOLVED, Inventory, Setting, Unreadable
 from .names import as_yaml, example_of
 from .problem import Problem
 
@@ -59,7 +59,7 @@ def _check(inventory: Inventory, host: str, setting: Setting, option: Option) ->
             setting.place,
             example_of(option),
         )
-    fault = None if value is LATER else fault_of(value, option)
+    fault = None if value is UNRESOLVED else fault_of(value, option)
     if not fault:
         return None
     on_command_line = setting.place == COMMAND_LINE
@@ -112,7 +112,7 @@ def _errors(value: Any, option: Option) -> list[str]:
 def _strange(value: Any, kind: str) -> bool:
     """Whether a value is of another kind than it should be, though argument specs let it pass.
 
-    Ansible judges what the value could be turned into, and then hands the role the value as it was:
+    Ansible checks what the value could be turned into, and then hands the role the value as it was:
     the text `60` where a role adds seconds to seconds.
     """
     if kind in ("str", "path"):
@@ -122,7 +122,9 @@ def _strange(value: Any, kind: str) -> bool:
         return isinstance(value, bool | str) or (kind == "int" and isinstance(value, float))
     if kind == "bool":
         return not isinstance(value, bool)
-    return kind in ("list", "dict") and isinstance(value, str)
+    if kind == "list":
+        return isinstance(value, str | dict)
+    return kind == "dict" and isinstance(value, str | list)
 
 
 def _kind_of(value: Any) -> str:

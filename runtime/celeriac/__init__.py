@@ -1,7 +1,8 @@
 """The part of the bundle that runs inside the processes of a deployed Django + Celery project.
 
-A project needs to know nothing of it; what it may name are the apps `celeriac.console`,
-`celeriac.ledger` and `celeriac.schedule` in ``INSTALLED_APPS``, and what its own pages show.
+A project needs to know nothing of it; what it may name are the apps `celeriac.checks`,
+`celeriac.console`, `celeriac.ledger` and `celeriac.schedule` in ``INSTALLED_APPS``, what its own
+pages show, `celeriac.health` in its addresses, and `celeriac.defaults` in its settings.
 Who starts what:
 
 * ``celery -A celeriac.app worker``: the project's own Celery app, with the extensions of

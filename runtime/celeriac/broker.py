@@ -113,7 +113,7 @@ def listening(app: Celery, connection: Connection) -> set[str] | None:
 
 
 def requeue(message: Any) -> None:
-    """Give a message back to its queue, in front of it where that can be chosen.
+    """Requeue a message, in front of its queue where that can be chosen.
 
     Args:
         message: a received kombu message, neither acknowledged nor rejected.

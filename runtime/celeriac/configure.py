@@ -7,6 +7,7 @@ from django.conf import settings
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import ids, transport
+from celeriac.defaults import DURABLE, REDIS
 from celeriac.internals import is_set, log_success
 
 BACKEND = "celeriac.results:DatabaseBackend"
@@ -25,13 +26,6 @@ _REPLACED = {
     "django_celery_results.backends.database.DatabaseBackend",
     BACKEND.replace(":", "."),
 }
-
-
-_REDIS = {"redis", "rediss", "sentinel"}
-
-# What Celery needs for a task to be executed at least once, whatever ends its worker.
-# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-acks-late
-_DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
 
 
 def configure(app: Celery, *, result_retries: int) -> Celery:
@@ -56,7 +50,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     transport.install()
     if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
         log_success(SUCCESS_WITHOUT_RESULT)
-    app.conf.update({name: True for name in _DURABLE if not is_set(app, name)})
+    app.conf.update({name: value for name, value in DURABLE.items() if not is_set(app, name)})
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
         app.backend_cls = None
@@ -66,7 +60,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
             result_backend_max_retries=result_retries,
         )
         ids.refuse_longer_than(getattr(settings, "DJANGO_CELERY_RESULTS_TASK_ID_MAX_LENGTH", 255))
-    elif isinstance(configured, str) and configured.partition(":")[0] in _REDIS:
+    elif isinstance(configured, str) and configured.partition(":")[0] in REDIS:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)

@@ -79,8 +79,8 @@ def _without_zone(instance: Any, **_: Any) -> None:
         setattr(instance, field, clock.stored(getattr(instance, field)))
 
 
-def examine(row: Any) -> None:
-    """Say nothing if beat can read a row of `PeriodicTask`, and write it again after a run.
+def validate(row: Any) -> None:
+    """Refuse a row of `PeriodicTask` that beat cannot read, or not write again after a run.
 
     Raises:
         django.db.Error: the database does not answer.
@@ -107,16 +107,16 @@ def fault(row: Any, next_due: Callable[[Any], Any]) -> str:
         django.db.Error: the database does not answer.
     """
     try:
-        examine(row)
+        validate(row)
         next_due(row)
     except Error:
         raise
     except Exception as error:
-        return in_words(error)
+        return describe(error)
     return ""
 
 
-def in_words(error: BaseException) -> str:
-    """Return an error as a line of a log or a cell of a table has it."""
+def describe(error: BaseException) -> str:
+    """Return an error in words, as a line of a log or a cell of a table has it."""
     words = "; ".join(getattr(error, "messages", [])) or str(error)
     return " ".join(words.split()) or type(error).__name__

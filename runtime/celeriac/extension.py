@@ -23,7 +23,7 @@ class ConsumerExtension(bootsteps.StartStopStep):
     requires: Any = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+        """Take the options that Celery hands over; there are none here."""
 
 
 class WorkerExtension(bootsteps.StartStopStep):
@@ -33,7 +33,7 @@ class WorkerExtension(bootsteps.StartStopStep):
     requires: Any = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery hands over options; there are none here."""
+        """Take the options that Celery hands over; there are none here."""
 
 
 Extension = type[ConsumerExtension] | type[WorkerExtension]

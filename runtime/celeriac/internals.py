@@ -20,7 +20,7 @@ from celery.worker import state
 from celery.worker.request import Request
 from kombu.transport.virtual import QoS
 
-# By "module:Class", or the module where it is none of a class; tried with the versions in `celeriac.versions`.
+# By "module:Class", or the module where it is none of a class; tried with Celery and kombu 5.4 to 5.7.
 PARTS = {
     "billiard.pool:ApplyResult": ("_accepted", "correlation_id", "discard"),
     "billiard.pool:Pool": ("_cache", "_pool"),
@@ -201,12 +201,12 @@ def job_of(request: Any) -> Any:
     return request._apply_result and request._apply_result()
 
 
-def give_back_slot(worker: Any) -> None:
-    """Let a worker with an event loop give its pool another request."""
+def release_slot(worker: Any) -> None:
+    """Release a slot of the pool: a worker with an event loop gives it another request."""
     worker._quick_release()
 
 
-def forget_waiting(worker: Any) -> None:
+def clear_waiting(worker: Any) -> None:
     """Drop the requests that wait for a free process of the pool."""
     if getattr(worker, "semaphore", None):
         worker.semaphore._waiting.clear()
@@ -218,18 +218,18 @@ def processes_of(pool: Any) -> Any:
     return processes if hasattr(processes, "outbound_buffer") else None
 
 
-def free(processes: Any) -> int:
+def idle(processes: Any) -> int:
     """Return how many processes have nothing to do."""
     return len(processes._pool) - len(processes._busy_workers)
 
 
-def begun(processes: Any) -> set[str]:
-    """Return the ids of what was written to a process that has not said yet that it runs it."""
+def unaccepted(processes: Any) -> set[str]:
+    """Return the ids of what was written to a process that has not accepted it yet."""
     return {job.correlation_id for job in processes._cache.values() if not job._accepted}
 
 
-def take_back(processes: Any, jobs: Iterable[Any]) -> None:
-    """Take jobs back that were written to no process yet."""
+def cancel_unwritten(processes: Any, jobs: Iterable[Any]) -> None:
+    """Cancel jobs that were written to no process yet."""
     for job in [*jobs]:
         processes.outbound_buffer.remove(job)
         job.discard()

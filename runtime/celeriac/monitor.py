@@ -18,7 +18,7 @@ app = configure(celery_app(), result_retries=RETRIES_IN_WORKER)
 FIRST_DESCRIPTOR = 3
 
 
-def kept_socket(file: str, mode: int = 0o600, backlog: int = 128) -> socket.socket:
+def activated_socket(file: str, mode: int = 0o600, backlog: int = 128) -> socket.socket:
     """Return the socket that systemd has opened, where Flower would have tornado open one.
 
     Args:
@@ -33,4 +33,4 @@ def kept_socket(file: str, mode: int = 0o600, backlog: int = 128) -> socket.sock
 
 # Meant for this process, and not for the one that started it: sd_listen_fds(3).
 if os.environ.get("LISTEN_PID") == str(os.getpid()):
-    netutil.bind_unix_socket = kept_socket
+    netutil.bind_unix_socket = activated_socket

@@ -27,10 +27,10 @@ __all__ = ["Parked", "all_parked", "count", "release"]
 # In the headers of a message on RabbitMQ: how often it did not end.
 UNFINISHED = "celeriac-unfinished"
 # In those of a parked one: {"task", "id", "reason", "times", "since", "queue"}.
-NOTE = "celeriac-parked"
+PARKED_HEADER = "celeriac-parked"
 
 # Who releases a message lets it begin anew, and these are RabbitMQ's own.
-_LEFT_BEHIND = (NOTE, UNFINISHED, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+_LEFT_BEHIND = (PARKED_HEADER, UNFINISHED, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
 
 
 def all_parked(connection: Connection) -> list[Parked]:
@@ -61,7 +61,7 @@ def count(connection: Connection) -> int:
 
 
 def release(connection: Connection, tag_or_id: str) -> bool:
-    """Put one message back into its queue, behind the others; it begins anew.
+    """Requeue one message, behind the others; it begins anew.
 
     Args:
         connection: to the broker.
@@ -129,16 +129,16 @@ def _messages(connection: Connection) -> Iterator[Iterator[Message]]:
 
 
 def _parked(message: Message) -> Parked:
-    note = message.headers.get(NOTE) or _of_the_broker(message)
-    task_id = str(note["id"])
+    details = message.headers.get(PARKED_HEADER) or _of_the_broker(message)
+    task_id = str(details["id"])
     return Parked(
         tag=task_id,
         task_id=task_id,
-        task=str(note["task"]),
-        reason=note["reason"],
-        times=note["times"],
-        since=note["since"],
-        queue=note["queue"],
+        task=str(details["task"]),
+        reason=details["reason"],
+        times=details["times"],
+        since=details["since"],
+        queue=details["queue"],
     )
 
 

@@ -22,14 +22,14 @@ class Probe(Generic[Answer]):
     """A question that may hang. While one is open, others who ask wait for its answer."""
 
     def __init__(self, name: str, ask: Callable[[], Answer]) -> None:
-        """Take the name of what is asked, and a function that raises when it is away."""
+        """Take the name of what is asked, and a function that raises when it is unavailable."""
         self._name = name
         self._ask = ask
         self._lock = threading.Lock()
         self._open: Future[Answer] | None = None
 
     def answer(self) -> Answer | None:
-        """Return the answer, None when it is away or none comes in about two seconds."""
+        """Return the answer, None when it is unavailable or none comes in about two seconds."""
         question = self.start()
         wait([question], timeout=ANSWER_SECONDS)
         return question.result() if question.done() and question.exception() is None else None
@@ -46,9 +46,9 @@ class Probe(Generic[Answer]):
     def _run(self, future: Future[Answer]) -> None:
         try:
             answer = self._ask()
-        except Exception as error:  # whatever is raised, it means "away"
+        except Exception as error:  # whatever is raised, it means "unavailable"
             reason = " ".join(str(error).split())  # one line in the log, also for PostgreSQL's two
-            logger.warning("%s is away: %s: %s", self._name, type(error).__name__, reason)
+            logger.warning("%s is unavailable: %s: %s", self._name, type(error).__name__, reason)
             future.set_exception(error)
         else:
             future.set_result(answer)

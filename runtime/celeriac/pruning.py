@@ -1,4 +1,4 @@
-"""What would grow without end is forgotten, in batches that lock little.
+"""What would grow without end is pruned, in batches that lock little.
 
 A worker does it once a minute, in a thread beside its event loop: with the results and the admin's
 log (`celeriac.worker.pruning`), and with the journal (`celeriac.ledger.retention`).
@@ -40,7 +40,7 @@ class Job(NamedTuple):
     prune: Callable[[], object]
 
 
-class Pruning(threading.Thread):
+class PruningThread(threading.Thread):
     """Prunes again and again, in each worker: what another one has deleted is not there any more.
 
     Nobody waits for it when a worker ends. What it was about to delete stays. Between two times it
@@ -70,8 +70,8 @@ class Pruning(threading.Thread):
                 time.sleep(PRUNE_SECONDS)
 
 
-def bound(name: str) -> int:
-    """Return a number of the environment; 0 if there is none: nothing is bounded by it."""
+def limit(name: str) -> int:
+    """Return a limit from the environment; 0 if there is none."""
     return int(os.environ.get(name) or 0)
 
 

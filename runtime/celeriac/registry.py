@@ -8,10 +8,12 @@ import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, reduce
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from celery import Task, current_app
+from django.apps import apps
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -20,7 +22,20 @@ from kombu.utils import json
 # Not the project's: Celery's own, and those that the deployment adds.
 _FOREIGN = ("celery.", "celeriac.")
 
-Kind = Literal["str", "int", "float", "bool", "json"]
+Kind = Literal["str", "int", "float", "number", "decimal", "bool", "json"]
+
+_KINDS: dict[frozenset[Any], Kind] = {
+    frozenset({str}): "str",
+    frozenset({bool}): "bool",
+    frozenset({int}): "int",
+    frozenset({float}): "float",
+    frozenset({int, float}): "number",
+    frozenset({Decimal}): "decimal",
+    # What takes any number takes an exact one.
+    frozenset({int, Decimal}): "decimal",
+    frozenset({float, Decimal}): "decimal",
+    frozenset({int, float, Decimal}): "decimal",
+}
 
 
 class UnknownTaskError(LookupError):
@@ -45,7 +60,9 @@ class Parameter:
 
     Attributes:
         name: as in the function.
-        kind: "str", "int", "float" or "bool" where the annotation says so, "json" for all else.
+        kind: "str", "int", "float", "decimal" or "bool" where the annotation says so, "number" for `int | float`,
+            "json" for all else.
+        nullable: whether it may be None: `int | None`.
         required: whether it has no default.
         default: what is taken when it is not given.
         variadic: "*" or "**" for one that takes all the rest, else "".
@@ -56,6 +73,7 @@ class Parameter:
     required: bool
     default: Any = None
     variadic: Literal["", "*", "**"] = ""
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class Registered:
 
     Attributes:
         name: under which it is registered.
+        app: whose module defines it, by its name in `INSTALLED_APPS`; the module itself where it is of none.
         description: the first sentence of its docstring.
         parameters: what it takes, in order; `self` of a bound task is not one.
         keeps_arguments: whether its arguments are stored, so that it can be run again.
@@ -73,11 +92,26 @@ class Registered:
     description: str
     parameters: tuple[Parameter, ...]
     keeps_arguments: bool
+    app: str = ""
 
 
-def registered() -> list[Registered]:
-    """Return the project's tasks by name; Celery's own and the deployment's are left out."""
-    return [_described(name, task) for name, task in sorted(_tasks().items()) if is_ours(name)]
+def registered(text: str = "") -> list[Registered]:
+    """Return the project's tasks by name; Celery's own and the deployment's are left out.
+
+    Args:
+        text: only those with each of its words in name, app or description, however it is written; "" for all.
+    """
+    words = text.casefold().split()
+    found = (_described(name, task) for name, task in sorted(_tasks().items()) if is_ours(name))
+    return [task for task in found if all(word in _searched(task) for word in words)]
+
+
+def by_app(text: str = "") -> dict[str, list[Registered]]:
+    """Return what `registered` does by app, apps and tasks by name."""
+    found: dict[str, list[Registered]] = {}
+    for task in sorted(registered(text), key=lambda task: task.app):
+        found.setdefault(task.app, []).append(task)
+    return found
 
 
 def find(name: str) -> Registered:
@@ -90,7 +124,7 @@ def find(name: str) -> Registered:
 
 
 def check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Say nothing if a task can be called with these arguments.
+    """Refuse arguments with which a task cannot be called.
 
     Raises:
         UnknownTaskError: there is no such task.
@@ -98,7 +132,7 @@ def check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """
     task = task_named(name)
     signature = inspect.signature(task.run)
-    problems = dict(_misfits(signature, args, kwargs))
+    problems = dict(_argument_errors(signature, args, kwargs))
     if not problems:
         bound = signature.bind(*args, **kwargs)
         hints = _hints(task)
@@ -155,7 +189,17 @@ def _described(name: str, task: "Task[Any, Any]") -> Registered:
             for parameter in inspect.signature(task.run).parameters.values()
         ),
         keeps_arguments=keeps_arguments(task),
+        app=_app(task.__module__),
     )
+
+
+def _app(module: str) -> str:
+    found = apps.get_containing_app_config(module)
+    return found.name if found else module
+
+
+def _searched(task: Registered) -> str:
+    return f"{task.name} {task.app} {task.description}".casefold()
 
 
 def _first_sentence(text: str) -> str:
@@ -166,16 +210,32 @@ def _first_sentence(text: str) -> str:
 
 def _parameter(parameter: inspect.Parameter, annotation: Any) -> Parameter:
     variadic: dict[Any, Literal["", "*", "**"]] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
-    kinds: dict[Any, Kind] = {str: "str", int: "int", float: "float", bool: "bool"}
     stars = variadic.get(parameter.kind, "")
+    members = _members(annotation)
     without_default = parameter.default is parameter.empty
     return Parameter(
         name=parameter.name,
-        kind="json" if stars else kinds.get(annotation, "json"),
+        kind="json" if stars else _kind(members),
+        nullable=types.NoneType in members and not stars,
         required=without_default and not stars,
         default=None if without_default else parameter.default,
         variadic=stars,
     )
+
+
+def _members(annotation: Any) -> frozenset[Any]:
+    """Return what a union is one of; of anything else, itself."""
+    is_union = get_origin(annotation) in {Union, types.UnionType}
+    return frozenset(get_args(annotation) if is_union else [annotation])
+
+
+def _kind(members: frozenset[Any]) -> Kind:
+    """Return the kind of a parameter. Of a union only a number has one: a text is no number, and "1" may be either.
+
+    A text or a choice that may be None is JSON, where "", null and false are three things.
+    """
+    kind = _KINDS.get(members - {types.NoneType}, "json")
+    return "json" if types.NoneType in members and kind in {"str", "bool"} else kind
 
 
 def _hints(task: "Task[Any, Any]") -> dict[str, Any]:
@@ -186,8 +246,10 @@ def _hints(task: "Task[Any, Any]") -> dict[str, Any]:
         return {}
 
 
-def _misfits(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Say what is missing, too much, or given twice: as Python would, but all of it and by name."""
+def _argument_errors(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is missing, too much, or given twice: as Python would, but all of it and by name."""
     parameters = signature.parameters.values()
     positional = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
     named = {each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}}

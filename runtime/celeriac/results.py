@@ -52,7 +52,7 @@ class DatabaseBackend(StockBackend):
         return super()._store_result(task_id, result, status, storable(traceback), *args, **more)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Say whether an operation that failed may be tried again, and make that possible.
+        """Return whether an operation that failed may be tried again, and make that possible.
 
         Args:
             exc: what the operation raised.
@@ -77,7 +77,7 @@ class DatabaseBackend(StockBackend):
             if self.expires:
                 before = timezone.now() - timedelta(seconds=self.expires)
                 pruning.delete(results.filter(date_done__lt=before), key, _in_chords)
-            if rows := pruning.bound("CELERIAC_RESULTS_ROWS"):
+            if rows := pruning.limit("CELERIAC_RESULTS_ROWS"):
                 ended = results.filter(status__in=READY_STATES) if key == "task_id" else results
                 # By that alone: PostgreSQL counts in its index.
                 newest = results.order_by("-date_done").values_list("date_done", flat=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 import redis as redis_client
 from django.core.cache.backends.redis import RedisCache
-from test_prepare import prepare, refused
+from test_release import prepare, refused
 from testkit.redis import Redis
 
 BACKEND = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}

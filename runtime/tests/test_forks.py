@@ -16,7 +16,7 @@ from testkit.waiting import comes_true
 from workers import worker
 
 from celeriac import forks
-from celeriac.worker.background import Aside
+from celeriac.worker.background import BrokerThread
 
 
 def fork(in_child: Callable[[], bool]) -> tuple[bool, float]:
@@ -192,18 +192,16 @@ def test_what_is_done_aside_is_done_in_turns() -> None:
         raise OSError
 
     app = cast(Celery, SimpleNamespace(connection_for_write=connect))
-    aside = Aside(app, "test", 0.1, work)
-    aside.start()
+    thread = BrokerThread(app, "test", 0.1, work)
+    thread.start()
     for work_of in stages.values():
         assert work_of.began.wait(60)
         assert fork(work_of.is_free)[0]
-    aside.stop()
-    aside.join(60)
+    thread.stop()
+    thread.join(60)
 
 
-def test_a_process_of_the_pool_inherits_nothing_of_what_the_journal_does(
-    ledger_environment: dict[str, str], redis: Redis
-) -> None:
+def test_pool_process_inherits_nothing_of_the_journal(ledger_environment: dict[str, str], redis: Redis) -> None:
     """Each of twenty is forked while both of its threads work nearly all the time."""
     slow = ("--include=work.inheritance", "--max-tasks-per-child=1")
     with running(ledger_environment) as project, worker(ledger_environment, *slow) as only:

@@ -26,7 +26,11 @@ def test_a_row_says_what_was_sent(sender: Project) -> None:
     long = "é" * 5000
     arguments = [1.5, None, True, long, [[[["deep"]]]], {"a": {"b": []}}]
     sent, again, pinged = (
-        sender.send(*arguments, priority=6, headers={"sent_by": "anna", "rerun_of": "before"}),
+        sender.send(
+            *arguments,
+            priority=6,
+            headers={"sent_by": "anna", "rerun_of": "before", "periodic_task_name": "nightly"},
+        ),
         sender.send("it", 0, queue="other", countdown=600, expires=900),
         sender.send(task="celeriac.ping"),
     )
@@ -34,7 +38,7 @@ def test_a_row_says_what_was_sent(sender: Project) -> None:
     row = sender.row(sent)
     assert (row["name"], row["retries"], row["queue"]) == ("work.tasks.sleep", 0, "celery")
     assert (json.loads(row["args"]), json.loads(row["kwargs"])) == (arguments, {})
-    assert (row["priority"], row["sent_by"], row["parent"]) == (6, "anna", "before")
+    assert (row["priority"], row["sent_by"], row["parent"], row["entry"]) == (6, "anna", "before", "nightly")
     other = sender.row(again)
     assert other["queue"] == "other"
     assert 595 < (other["eta"] - other["sent_at"]).total_seconds() <= 600
@@ -160,7 +164,7 @@ def test_who_was_refused_keeps_its_session(ledger_environment: dict[str, str], s
     assert sender.rows() == []
 
 
-def test_a_lock_does_not_hold_up_a_transaction_in_which_tasks_are_sent(
+def test_lock_does_not_hold_up_a_transaction_that_sends(
     ledger_environment: dict[str, str], sender: Project, redis: Redis
 ) -> None:
     """It goes on, with its own bound for a lock."""

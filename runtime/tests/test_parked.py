@@ -23,7 +23,7 @@ from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import let_end, record, worker
 
-from celeriac.parked import NOTE, UNFINISHED, all_parked, count, release
+from celeriac.parked import PARKED_HEADER, UNFINISHED, all_parked, count, release
 from celeriac.transport.parking import PARKED
 
 KINDS = pytest.mark.parametrize("queue", ["classic", "quorum"], indirect=True)
@@ -135,7 +135,7 @@ def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @KINDS
-def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
+def test_task_that_ends_its_process_is_parked_and_others_go_on(
     queue: Rabbit,
 ) -> None:
     with worker(queue.environment) as only:
@@ -228,7 +228,7 @@ def test_a_task_that_is_released_begins_anew(queue: Rabbit) -> None:
     with queue.connection.channel() as channel:
         released = Queue(queue.queue, channel=channel).get()
         assert released is not None
-        assert not {NOTE, UNFINISHED} & released.headers.keys()
+        assert not {PARKED_HEADER, UNFINISHED} & released.headers.keys()
     with worker(environment, ONE) as second:
         second.waits(lambda: count(queue.connection) == 2, "parked task")
         assert "not counted" not in second.log.read_text()

@@ -39,7 +39,7 @@ def test_an_error_of_whatever_signs_is_stored_with_its_traceback(
 SENDS = """
 import sys, django
 django.setup()
-if sys.argv[1] == "adopted":
+if sys.argv[1] == "configured":
     import celeriac.app
 from demo.celery import app
 app.loader.import_default_modules()
@@ -50,7 +50,7 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize("process", ["adopted", "with the journal"])
+@pytest.mark.parametrize("process", ["configured", "with the journal"])
 def test_an_id_without_room_is_refused_to_the_sender(
     process: str, ledger_environment: dict[str, str], redis: Redis
 ) -> None:

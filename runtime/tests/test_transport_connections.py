@@ -14,7 +14,7 @@ from supervised import Supervised
 from testkit.ports import free_port
 from testkit.redis import Redis
 from testkit.waiting import comes_true
-from transport_lab import ONE, configured, kill, names, sender, trap
+from transport_bed import ONE, configured, kill, names, sender, trap
 from workers import let_end, messages, record, send, worker
 
 

@@ -77,7 +77,7 @@ def publish(redis: Redis, names: Iterable[str], *, until_refused: int) -> tuple[
     return accepted, refused
 
 
-def test_all_that_a_full_redis_accepted_is_executed_once_and_no_worker_ends(
+def test_what_a_full_redis_accepted_runs_once_and_no_worker_ends(
     small_environment: dict[str, str], small_redis: Redis
 ) -> None:
     """It is full again and again, while two workers do what they can."""

@@ -38,7 +38,7 @@ from celeriac.transport.scripts import TURN
 
 LISTS = ["first", "second"]
 PREFIX = "site:"
-ASKED = SimpleNamespace(keys=[PREFIX + each for each in LISTS], unnoted="")
+ASKED = SimpleNamespace(keys=[PREFIX + each for each in LISTS], no_ack="")
 KEYS = Keys(PREFIX, f"{PREFIX}unacked", f"{PREFIX}unacked_index")
 DELIVERIES = 2
 FULL = bool(os.environ.get("CELERIAC_FULL"))
@@ -121,12 +121,12 @@ class Worker:
             answer = TURN(self.client, *question, *said, keys=keys)
         except redis_client.exceptions.ResponseError as error:
             assert str(error).startswith("NOLEASE")
-            holder.doubt()
+            holder.invalidate()
             holder.renew()
             return
-        holder.said(said)
+        holder.acks_sent(said)
         for tag in (answer or [])[2::3]:
-            holder.note(tag.decode())
+            holder.mark_taken(tag.decode())
 
     def ack(self, tag: str) -> None:
         """Acknowledge a message; Redis is told later."""
@@ -139,7 +139,7 @@ class Worker:
     def connect(self) -> None:
         """Go on over a new connection; what is acknowledged is said with the next question."""
         self.holder.renew()
-        self.recovery.forgotten()
+        self.recovery.requeue_forgotten()
 
 
 @dataclass
@@ -436,7 +436,7 @@ class Broker(RuleBasedStateMachine):
             tags = tags[:1]
 
         def call() -> None:
-            actor.recovery.give_back_own(tags, reason=reason, last=last)
+            actor.recovery.requeue_own(tags, reason=reason, last=last)
 
         if not self.step(actor, call, stop, Deed({}, {*tags}, reason, last)):
             self.lost(actor, lives)
@@ -454,7 +454,7 @@ class Broker(RuleBasedStateMachine):
         """A worker looks for those that are gone."""
         actor = self.one(who)
         before = self.state
-        looks = partial(actor.recovery.look, by_lease=by_lease)
+        looks = partial(actor.recovery.scan, by_lease=by_lease)
         if not self.step(actor, looks, stop, Deed(by_lease=by_lease)):
             self.lost(actor, lives)
             return
@@ -494,7 +494,7 @@ class Broker(RuleBasedStateMachine):
             self.dies(actor, seen=how == "is seen to be dead")
         other = self.one(who + 1)
         by_lease = bool(who % 2)
-        looks = partial(other.recovery.look, by_lease=by_lease)
+        looks = partial(other.recovery.scan, by_lease=by_lease)
         self.step(other, looks, None, Deed(by_lease=by_lease))
 
     @rule(
@@ -512,17 +512,17 @@ class Broker(RuleBasedStateMachine):
         """A worker does something, and before one of its commands others do, or all."""
         actor, taken = self.one(who), [*self.one(who).holder.taken]
         deed = Deed()
-        call: Callable[[], object] = partial(actor.recovery.look, by_lease=True)
+        call: Callable[[], object] = partial(actor.recovery.scan, by_lease=True)
         robbed = self.one(who + 1) if what == "look" else actor
         self.client.delete(robbed.holder.lease)
         self.state = State(self.client)
         if what == "say":
             deed, call = Deed(self.said(actor)), actor.say
         elif what == "begin" and taken:
-            call = partial(actor.recovery.begins, taken[who % len(taken)])
+            call = partial(actor.recovery.mark_started, taken[who % len(taken)])
         elif what == "give back":
             deed = Deed(gives_back={*taken})
-            call = partial(actor.recovery.give_back_own, taken)
+            call = partial(actor.recovery.requeue_own, taken)
 
         def meanwhile() -> None:
             for number, each in enumerate(others):
@@ -537,7 +537,7 @@ class Broker(RuleBasedStateMachine):
         """Let a worker do something between two commands of another."""
         actor = self.one(who)
         if what == "look":
-            self.step(actor, partial(actor.recovery.look, by_lease=True), None)
+            self.step(actor, partial(actor.recovery.scan, by_lease=True), None)
         elif what == "renew":
             self.step(actor, actor.holder.renew, None)
         elif what == "take":
@@ -570,7 +570,7 @@ class Broker(RuleBasedStateMachine):
 
     def begin_one(self, actor: Worker, tag: str) -> None:
         """Note that a message begins, if it is still this holder's."""
-        actor.recovery.begins(tag)
+        actor.recovery.mark_started(tag)
         if Place("held", actor.holder.taken[tag], self.unfinished(tag)) in self.places_of(tag):
             self.begun.add(tag)
         self.state = State(self.client)
@@ -636,7 +636,7 @@ def machine(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Brok
     yield Broker
 
 
-def test_a_message_is_in_one_place_until_its_holder_has_acknowledged_it(
+def test_message_is_in_one_place_until_it_is_acknowledged(
     machine: type[Broker],
 ) -> None:
     run_state_machine_as_test(

@@ -13,7 +13,7 @@ from celery import Celery
 from supervised import Supervised, supervised
 from testkit.redis import Redis
 from testkit.waiting import comes_true
-from transport_lab import (
+from transport_bed import (
     A_MESSAGE,
     ONE,
     calls,
@@ -82,9 +82,7 @@ def test_a_worker_killed_while_a_message_is_on_its_way_loses_nothing(environment
             last.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
 
 
-def test_a_message_on_its_way_over_a_cut_connection_is_executed_once_and_soon(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_message_on_a_cut_connection_is_executed_once_and_soon(environment: dict[str, str], redis: Redis) -> None:
     expected = [str(number) for number in range(ROUNDS)]
     with trap(redis, environment) as (way, through), worker(through, ONE) as only:
         only.told("READY=1")
@@ -134,9 +132,7 @@ def test_a_frozen_worker_takes_nothing(environment: dict[str, str], redis: Redis
     assert messages(redis) == (1, 0)
 
 
-def test_the_order_is_by_priority_then_by_turns_of_the_queues_then_first_in_first_out(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_order_is_by_priority_then_turn_then_age(environment: dict[str, str], redis: Redis) -> None:
     # One queue has nothing urgent, one nothing else. What is most urgent is much.
     priorities = {"low": range(4, 10), "any": range(10), "high": range(6)}
     sent = []

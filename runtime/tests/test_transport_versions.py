@@ -78,6 +78,8 @@ def test_nothing_is_lost_runs_twice_or_kills_for_ever(python: Path, environment:
         assert comes_true(lambda: began("cut") == 1, within=60)
         let_end(environment, "cut")
         assert comes_true(lambda: "ended cut" in record(environment), within=60)
+        # Acknowledged, too: killed before that, it would run again, and be right to.
+        assert comes_true(lambda: messages(redis) == (0, 1), within=60)
         os.killpg(one, signal.SIGKILL)
     with worker(python, environment, "two"):
         # Whatever the visibility timeout of an hour says.

@@ -71,7 +71,7 @@ def test_a_stop_lets_running_tasks_finish(environment: dict[str, str], redis: Re
         assert messages(redis) == (0, 0)
 
 
-def test_only_what_is_unfinished_after_the_drain_goes_back_to_the_queue(draining: dict[str, str], redis: Redis) -> None:
+def test_only_what_is_unfinished_after_the_drain_is_requeued(draining: dict[str, str], redis: Redis) -> None:
     with worker(draining) as running:
         running.told("READY=1")
         send(redis, "never ends", 60)

@@ -30,10 +30,8 @@ class DailyReportAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("day", "text")
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Leave writing to the task."""
+    def has_add_permission(self, request: HttpRequest, obj: DailyReport | None = None) -> bool:
+        """Leave writing to the task, and what it wrote as it is."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: DailyReport | None = None) -> bool:
-        """Leave them as they are."""
-        return False
+    has_change_permission = has_add_permission

@@ -1,7 +1,5 @@
 """The form with the addresses of e-mails."""
 
-from typing import Any
-
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
@@ -17,10 +15,6 @@ class EmailsForm(forms.Form):
         help_text=_("One on each line. Those of example.org belong to nobody."),
         initial="\n".join(mail.EXAMPLES),
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
 
     def clean_addresses(self) -> list[str]:
         """Return them one by one."""

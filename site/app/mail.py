@@ -28,9 +28,7 @@ class RefusedError(Exception):
 def start(addresses: Iterable[str], *, by: str = "") -> str:
     """Start the run that sends an e-mail to each of these addresses; return its id, before the first is sent.
 
-    Args:
-        addresses: where to.
-        by: who asked for it: a user's name.
+    It is noted as sent by `by`, a user's name.
 
     Raises:
         celeriac.registry.BadArgumentsError: there is none, or one is not an address; nothing was sent.
@@ -56,7 +54,7 @@ def send(address: str, subject: str, text: str, *, number: str) -> None:
 
     Raises:
         RefusedError: the mail server knows no such address.
-        OSError: it is away, or does not take the e-mail now (smtplib's errors are OSErrors).
+        OSError: it is unavailable, or does not take the e-mail now (smtplib's errors are OSErrors).
     """
     headers = {"Message-ID": f"<{number}@{DNS_NAME}>"}
     try:

@@ -13,11 +13,7 @@ from app.models import DailyReport, Post
 
 
 def write(day: date) -> str:
-    """Return the report of a day, in words.
-
-    Args:
-        day: in the site's time zone.
-    """
+    """Return the report of a day, which is one of the site's time zone, in words."""
     begin, end = (_midnight(day), _midnight(day + timedelta(days=1)))
     sent = runs.ours().filter(sent_at__gte=begin, sent_at__lt=end).count()
     new = Post.objects.filter(created_at__gte=begin, created_at__lt=end).count()

@@ -8,16 +8,13 @@ its own, and does not hold a process for the half hour that the settings allow; 
 import logging
 import time
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celeriac import clock
-from celeriac.console import revocations
-from celeriac.ledger import retention
 from celery import Task, shared_task
-from django.conf import settings
+from django.core.management import call_command
 from django.utils import timezone
 
 from app import mail, reports
@@ -27,11 +24,6 @@ from app.models import Post
 logger = logging.getLogger(__name__)
 
 ADD_SECONDS = 5
-
-
-# ==================================================================================================
-# Work
-# ==================================================================================================
 
 
 @shared_task(name="app.tasks.add", soft_time_limit=30, time_limit=60)
@@ -45,10 +37,7 @@ def add(x: int | float, y: int | float) -> int | float:
 
 @shared_task(name="app.tasks.post_counter_update", soft_time_limit=30, time_limit=60)
 def post_counter_update(pk: int = 1) -> int:
-    """Add one view to a post; return the number of posts changed, 0 when there is no such post.
-
-    Not idempotent: delivered twice, it counts twice, which a view counter can bear.
-    """
+    """Add one view to a post; return how many were changed. Executed twice, it counts twice: a counter can bear it."""
     updated = Post.objects.filter(pk=pk).count_view()
     if updated:
         logger.info("Post %s was viewed once more", pk)
@@ -78,8 +67,8 @@ def send_emails(
     base=LoggedTask,
     soft_time_limit=30,
     time_limit=60,
-    # A mail server that is away, and one that says "later" (4xx). The waits double, up to two minutes, and each is
-    # cut at random, so that those who failed together do not come back together.
+    # A mail server that is unavailable, and one that says "later" (4xx). The waits double, up to two minutes, and each
+    # is cut at random, so that those who failed together do not come back together.
     autoretry_for=(OSError,),
     max_retries=6,
     retry_backoff=True,
@@ -104,18 +93,10 @@ def daily_report() -> str | None:
 @shared_task(name="app.tasks.clear_expired_sessions")
 def clear_expired_sessions() -> None:
     """Delete the sessions of visitors whose time is over; Django itself never does."""
-    import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
+    call_command("clearsessions")
 
 
-@shared_task(name="app.tasks.prune_runs")
-def prune_runs() -> int:
-    """Forget tasks that were sent too long ago, or are too many; return how many."""
-    return retention.prune() + revocations.prune()
-
-
-# ==================================================================================================
-# What can happen to a task, each to be tried out
-# ==================================================================================================
+# What can happen to a task, each to be tried out.
 
 
 @shared_task(name="app.tasks.simple_function", base=LoggedTask, soft_time_limit=30, time_limit=60)
@@ -134,10 +115,7 @@ def always_fails(text: str = "on purpose") -> None:
 
 @shared_task(name="app.tasks.succeeds_later", bind=True, max_retries=None, soft_time_limit=30, time_limit=60)
 def succeeds_later(self: "Task[Any, Any]", failures: int = 2, seconds: float = 1) -> int:
-    """Fail so many times, wait so many seconds after each, then return how many attempts it took.
-
-    In between, the state is RETRY.
-    """
+    """Fail so many times (RETRY), wait so many seconds after each, then return how many attempts it took."""
     if self.request.retries < failures:
         raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1} failed"), countdown=seconds)
     return self.request.retries + 1

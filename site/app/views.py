@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from celeriac import registry
@@ -23,15 +24,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from app import health as site_health
 from app import mail
 from app.forms import EmailsForm
 from app.models import Post
 from app.tasks import add
-
-
-class BadInputError(ValueError):
-    """What was sent cannot be used; the text says why, to whoever sent it."""
 
 
 @require_safe
@@ -51,17 +47,6 @@ def home(request: Request) -> HttpResponse:
 
 
 @require_safe
-@never_cache
-def health(request: HttpRequest) -> JsonResponse:
-    """Say whether the database and the broker answer: 200, or 503 when one does not.
-
-    A full broker is no 503: pages are there, workers make room, and a release that is switched in must not fail for it.
-    """
-    report = site_health.report()
-    return JsonResponse(report, status=503 if "away" in report.values() else 200)
-
-
-@require_safe
 def favicon(request: HttpRequest) -> HttpResponse:
     """Lead to the icon; browsers ask here on pages that name none, such as the admin's."""
     return redirect(static("app/icon.svg"))
@@ -72,17 +57,16 @@ def favicon(request: HttpRequest) -> HttpResponse:
 def enqueue_add(request: HttpRequest) -> JsonResponse:
     """Send `add` to a worker and return at once.
 
-    Programs read this address, so they get an answer and not the log-in page.
-
-    Takes numbers `x` and `y`, as a form or as a JSON object. Answers 202 with the task's id and the
-    address of its state, 400 when they are not numbers, 503 when the broker is away.
+    Takes numbers `x` and `y`, as a form or as a JSON object. Answers 202 with the task's id and the address of its
+    state, 400 when they are not numbers, 503 when the broker is unavailable; 403, and not the log-in page, for programs
+    read this address.
     """
     if refused := not_allowed(request, permissions.START):
         return refused
     try:
         data = _object(request)
         numbers = [_number(data, name) for name in ("x", "y")]
-    except BadInputError as error:
+    except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
     try:
         result = enqueue(add, *numbers)
@@ -96,7 +80,7 @@ def enqueue_add(request: HttpRequest) -> JsonResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def send_emails(request: Request) -> HttpResponse:
     """Show the form with ten addresses; take it, and answer before the first e-mail is sent."""
-    form = EmailsForm(request.POST if request.method == "POST" else None)
+    form = EmailsForm(request.POST if request.method == "POST" else None, label_suffix="")
     if request.method != "POST" or not form.is_valid():
         return render(request, "app/emails.html", {"form": form}, status=400 if form.errors else 200)
     addresses = form.cleaned_data["addresses"]
@@ -117,34 +101,20 @@ def _object(request: HttpRequest) -> Mapping[str, Any]:
     """Return the names and values that were sent, as a form or as JSON."""
     if request.content_type != "application/json":
         return request.POST
-    try:
-        data = json.loads(request.body)
-    except (ValueError, RecursionError) as error:
-        raise BadInputError("The body is not JSON.") from error
-    if not isinstance(data, dict):
-        raise BadInputError('The body is not a JSON object such as {"x": 2, "y": 3}.')
-    return data
+    with suppress(ValueError, RecursionError):
+        if isinstance(data := json.loads(request.body), dict):
+            return data
+    raise ValueError('The body is not a JSON object such as {"x": 2, "y": 3}.')
 
 
 def _number(data: Mapping[str, Any], name: str) -> int | float:
     """Return a finite number; text as a form sends it counts, true and false do not."""
     value = data.get(name)
-    if isinstance(value, str):
-        try:
-            value = int(value)
-        except ValueError:
-            try:
-                value = float(value)
-            except ValueError:
-                value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        raise BadInputError(f"{name} is not a number.")
-    return value
-
-
-def _is_finite(value: int | float) -> bool:
-    """Return False for infinities, NaN, and whole numbers too large to be added to a float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    for kind in (int, float):
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = kind(value)
+    with suppress(OverflowError):  # a whole number too large to be added to a float
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    raise ValueError(f"{name} is not a number.")

@@ -1,4 +1,4 @@
-"""Another project than the site has console, schedule and journal by three apps and one address.
+"""Another project than the site has console, schedule, journal and checks by four apps, and each page by one address.
 
 Its users log in by e-mail, its pages have a template of their own, its policy lets in nothing that is not its own file,
 and it sets neither limits of tasks nor options of the broker.
@@ -19,7 +19,7 @@ from testkit.redis import Redis
 from testkit.waiting import eventually
 
 from browsing import keep, window
-from processes import SITE, Stack
+from processes import SITE, Stack, Visitor
 
 PROJECT = SITE / "tests" / "another"
 HTMX = "django_htmx.middleware.HtmxMiddleware"
@@ -98,6 +98,10 @@ def test_its_own_checks_find_nothing(another: Stack) -> None:
     assert (done.returncode, "no issues" in done.stdout + done.stderr) == (0, True), done.stderr
     ours = "celeriac_console", "celeriac_ledger", "celeriac_schedule"
     assert another.manage("makemigrations", "--check", "--dry-run", *ours).returncode == 0
+
+
+def test_it_says_whether_its_database_and_its_broker_are_there(another: Stack) -> None:
+    assert Visitor(another.url).ask("/up/").json == {"database": "ok", "broker": "ok"}
 
 
 def test_a_task_goes_from_start_to_its_result_while_one_watches(page: Page) -> None:

@@ -361,9 +361,22 @@ def test_the_tasks_are_listed_with_what_they_take(anna_api: Client) -> None:
     tasks = {task["name"]: task for task in anna_api.get("/tasks/api/tasks").json()}
     assert "celery.backend_cleanup" not in tasks
     assert tasks["app.tasks.post_counter_update"]["parameters"] == [
-        {"name": "pk", "kind": "int", "required": False, "default": 1, "variadic": ""}
+        {"name": "pk", "kind": "int", "required": False, "default": 1, "variadic": "", "nullable": False}
     ]
+    assert {each["kind"] for each in tasks["app.tasks.add"]["parameters"]} == {"number"}
     assert tasks["app.tasks.add"]["description"]
+    assert tasks["app.tasks.add"]["app"] == "app"
+
+
+@pytest.mark.parametrize("words", ["post count", "COUNTER post"])
+def test_the_tasks_are_searched_by_words(anna_api: Client, words: str) -> None:
+    """Each of them, in any order and however written; the rest is as in the whole list."""
+    everything = anna_api.get("/tasks/api/tasks").json()
+    found = anna_api.get("/tasks/api/tasks", {"q": words}).json()
+    assert [task["name"] for task in found] == ["app.tasks.post_counter_update"]
+    assert found[0] in everything
+    names = [task["name"] for task in everything]
+    assert names == sorted(names)
 
 
 @pytest.mark.parametrize("path", ["/tasks/api/nothing", "/tasks/api/runs/1/nothing"])

@@ -38,7 +38,7 @@ ENVELOPES = [
     {"__type__": "decimal", "__value__": None},
     {"__type__": "app.models.Post", "__value__": 1},
 ]
-FILTERS = ["state", "name", "cursor", "size"]
+FILTERS = ["state", "name", "entry", "cursor", "size"]
 
 texts = st.one_of(st.text(max_size=30), st.sampled_from(ODD_TEXTS))
 numbers = st.one_of(st.integers(-10, 10), st.integers(), st.just(10**400), st.floats(allow_nan=False))
@@ -50,6 +50,8 @@ values = st.recursive(
 )
 fitting = {
     **{"str": texts, "int": st.integers(-10, 10), "float": numbers, "bool": st.booleans()},
+    "number": numbers,
+    "decimal": numbers,
     "json": st.one_of(numbers, st.lists(texts, max_size=3), values),
 }
 rarely = st.integers(0, 9).map(lambda number: number == 9)
@@ -132,9 +134,7 @@ def test_the_api_bears_any_body(path: str, body: bytes, anna: Client, queue: Que
 
 
 @lightly
-@given(
-    text=texts, query=st.dictionaries(st.sampled_from(["state", "name", "cursor", "size"]), texts | numbers.map(str))
-)
+@given(text=texts, query=st.dictionaries(st.sampled_from(FILTERS), texts | numbers.map(str)))
 def test_the_api_bears_any_address(text: str, query: dict[str, str], anna: Client, queue: Queue) -> None:
     """Ids, filters, cursors."""
     path = quote(text, safe="/", errors="replace")
@@ -193,7 +193,7 @@ def means(parameter: registry.Parameter, text: str | None, sent: Any) -> bool:
             return sent is (text not in {None, "", "False", "false", "0"})  # a box that is not ticked is not sent
         case "str" if text is not None:
             return bool(sent == text)  # an emptied field is the empty text
-        case "int" | "float" if text and text.strip():
+        case "int" | "float" | "number" if text and text.strip():
             return type(sent) in {int, float} and math.isclose(float(text), sent)
         case "json" if text and text.strip():
             return same(sent, json.loads(text))

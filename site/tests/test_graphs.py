@@ -92,6 +92,28 @@ def test_a_day_is_kept(broker: None) -> None:
     assert MINUTE - timedelta(hours=26) not in numbers("queue:celery")
 
 
+def test_what_was_before_the_first_task_ended_is_not_counted(broker: None) -> None:
+    """A line of zeros would say that nothing ran, of a time when there was nothing to run."""
+    samples.take(NOW)
+    assert numbers("succeeded") == {MINUTE - timedelta(minutes=1): 0}
+    Sample.objects.all().delete()
+    ended("FAILURE", MINUTE - timedelta(hours=3))
+    ended("STARTED", MINUTE - timedelta(hours=5))
+    samples.take(NOW)
+    assert min(numbers("failed")) == MINUTE - timedelta(hours=3)
+    assert len(numbers("succeeded")) == 180
+
+
+def test_queues_of_other_workers_are_measured_too(broker: None) -> None:
+    """Where something was sent lately, or waits since an hour: this process knows its own ones only."""
+    Dispatch.objects.create(task_id="1", name="app.tasks.add", queue="mail")
+    Dispatch.objects.create(task_id="2", name="app.tasks.add", queue="")
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
+    Sample.objects.create(minute=minute, series="queue:slow", value=3)
+    Sample.objects.create(minute=minute, series="queue:quiet", value=0)
+    assert samples.queue_lengths() == {"celery": 0, "mail": 0, "slow": 0}
+
+
 def a_day() -> None:
     """Put a day of samples into the database, with a gap of an hour."""
     Sample.objects.bulk_create(
@@ -111,6 +133,58 @@ def test_a_day_is_drawn_in_one_query(django_assert_num_queries: Any) -> None:
     assert queue.series[0].path.count("M") == 2, "the line is broken where nothing was measured"
     assert ended_.series[0].path.count("Z") == graphs.SLOTS - 6
     assert [len(graph.rows) for graph in (queue, ended_, seconds)] == [24, 24, 24]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "slots", "hours", "begins"),
+    [(1, 6, 1, 600), (61, 7, 2, 0), (200, 20, 4, 0), (1439, 144, 24, 0), (2000, 144, 24, 0)],
+)
+def test_a_graph_begins_where_the_data_begins(minutes: int, slots: int, hours: int, begins: int) -> None:
+    """In the drawing, in its table, and in words; an hour is shown at least."""
+    Sample.objects.bulk_create(
+        Sample(minute=MINUTE - timedelta(minutes=ago), series="queue:celery", value=1) for ago in range(minutes)
+    )
+    end = datetime(2026, 3, 29, 12, 40, tzinfo=UTC)
+    first = MINUTE - timedelta(minutes=minutes - 1)
+    for graph in graphs.last_day(NOW):
+        assert graph.hours[0] == end - slots * graphs.SLOT
+        assert graph.hours[-1] == end
+        assert len(graph.rows) == hours
+        assert graph.rows[-1][0] == graph.hours[0]
+        assert graph.since == (first if slots < graphs.SLOTS else None)
+    queue = graphs.last_day(NOW)[0]
+    assert queue.series[0].path.startswith(f"M{begins:.1f} ")
+    assert queue.series[0].path.endswith(f"H{graphs.WIDTH:.1f}")
+
+
+def test_the_page_says_since_when_was_measured(client: Client) -> None:
+    """Where that is not the whole day."""
+    client.force_login(member("anna"))
+    begin = graphs._next_slot(datetime.now(UTC)) - timedelta(hours=24)
+    Sample.objects.create(minute=begin + timedelta(hours=2), series="queue:celery", value=1)
+    assert "measured since" in client.get("/tasks/graphs/").content.decode()
+    for minute in (begin, begin + graphs.SLOT):  # the second one if ten minutes end in this moment
+        Sample.objects.create(minute=minute, series="queue:celery", value=1)
+    page = client.get("/tasks/graphs/").content.decode()
+    assert "measured since" not in page
+    assert "The last 24 hours" in page
+
+
+@pytest.mark.parametrize("number", [10, 14])
+def test_many_queues_can_be_told_apart(client: Client, number: int) -> None:
+    """Each line has a look of its own, and the key its number; of more than that the fullest are drawn."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    Sample.objects.bulk_create(Sample(minute=now, series=f"queue:q{n:02}", value=n) for n in range(number))
+    queue = graphs.last_day()[0]
+    drawn = [f"q{n:02}" for n in range(number)][-12:]
+    assert [series.label for series in queue.series] == drawn
+    assert len({series.style for series in queue.series}) == len(drawn)
+    assert queue.left_out == number - len(drawn)
+    assert "q00" not in queue.summary
+    client.force_login(member("anna"))
+    page = client.get("/tasks/graphs/").content.decode()
+    assert re.findall(r"<span>(q\d\d)</span> <strong>(\d+)</strong>", page) == [(q, str(int(q[1:]))) for q in drawn]
+    assert ("2 queues more are not drawn" in page) == (number == 14)
 
 
 def test_nothing_is_drawn_outside_of_the_drawing() -> None:

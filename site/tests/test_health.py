@@ -1,4 +1,4 @@
-"""`/health/` is red when something is away, and never hangs."""
+"""`/health/` is red when something is unavailable, and never hangs."""
 
 import threading
 
@@ -19,7 +19,7 @@ def test_health_is_green_while_everything_answers(stranger: Visitor) -> None:
 
 
 def test_without_its_broker_the_site_says_so_and_recovers_by_itself(idle_stack: Stack) -> None:
-    """Health names what is away, nothing is started; then the first try works again.
+    """Health names what is unavailable, nothing is started; then the first try works again.
 
     A worker that has a task when it loses Redis may end itself (Celery 5.7). On a host it does not:
     `celeriac.worker.reconnect`.
@@ -29,7 +29,7 @@ def test_without_its_broker_the_site_says_so_and_recovers_by_itself(idle_stack: 
     stack.redis.stop()
     try:
         red = anna.ask("/health/")
-        assert (red.status, red.json) == (503, {"database": "ok", "broker": "away"})
+        assert (red.status, red.json) == (503, {"database": "ok", "broker": "unavailable"})
         assert anna.ask("/").status == 200
         refused = anna.ask("/tasks/add/", {"x": 1, "y": 2})
         assert refused.status == 503
@@ -54,12 +54,12 @@ def frozen_site(stack: Stack, silent_port: int) -> Visitor:
     return Visitor(f"http://localhost:{port}")
 
 
-def test_frozen_servers_are_away_soon(frozen_site: Visitor) -> None:
+def test_frozen_servers_are_unavailable_soon(frozen_site: Visitor) -> None:
     """Both at once, and again while the first questions are still open."""
     frozen_site.ask("/tasks/add/")  # the first request of a process also imports the pages
     for _ in range(2):
         answer = frozen_site.ask("/health/")
-        assert (answer.status, answer.json) == (503, {"database": "away", "broker": "away"})
+        assert (answer.status, answer.json) == (503, {"database": "unavailable", "broker": "unavailable"})
 
 
 def test_a_question_that_hangs_is_asked_by_one_thread_only() -> None:

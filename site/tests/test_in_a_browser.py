@@ -143,13 +143,27 @@ def test_a_time_out_is_shown_as_what_it_is(page: Page) -> None:
 def test_wrong_arguments_come_back_with_the_reason_at_the_field(page: Page) -> None:
     """Told to a screen reader, too."""
     page.goto("/tasks/start/app.tasks.add/")
-    page.get_by_label("x", exact=True).fill("two")
+    # What is no number a browser keeps out of the field itself.
+    page.get_by_label("Countdown", exact=True).fill("-1")
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_label("x", exact=True)).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_label("x", exact=True)).to_have_value("two")
+    expect(page.get_by_label("Countdown", exact=True)).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Countdown", exact=True)).to_have_value("-1")
     expect(page.get_by_label("y", exact=True)).to_have_accessible_description(re.compile("required"))
     keep(page, "wrong-arguments")
     assert serious_problems(page) == []
+
+
+def test_typing_finds_a_task_without_reloading(page: Page) -> None:
+    """And says how many there are; what was typed stays."""
+    page.goto("/tasks/start/")
+    mark(page)
+    page.get_by_role("searchbox").press_sequentially("sum two")
+    expect(page.locator(".choices a")).to_have_text(["app.tasks.add"])
+    expect(page.locator("#found")).to_have_text("1 task")
+    expect(page.get_by_role("searchbox")).to_have_value("sum two")
+    page.get_by_role("searchbox").fill("zebra")
+    expect(page.locator("#found")).to_have_text("No tasks match.")
+    assert is_marked(page)
 
 
 def test_the_list_shows_what_others_start_without_reloading(page: Page, anna: Visitor) -> None:
@@ -167,8 +181,12 @@ def test_the_list_shows_what_others_start_without_reloading(page: Page, anna: Vi
 
 
 def test_everything_works_without_javascript(browser: Browser, site: str, session: Any) -> None:
-    """Start, look, revoke, filter: a form or a link each."""
+    """Find, start, look, revoke, filter: a form or a link each."""
     with window(browser, site, java_script_enabled=False, storage_state=session) as page:
+        page.goto("/tasks/start/")
+        page.get_by_role("searchbox").fill("sum two")
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator(".choices a")).to_have_text(["app.tasks.add"])
         run = start(page, "add", x="1", y="1", countdown="60")
         page.reload()
         expect(page.locator(STATE)).to_contain_text("PENDING")

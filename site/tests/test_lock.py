@@ -1,9 +1,14 @@
 """What `bin/lock` wrote fits both Debians, and is the same on the hosts and beside them."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celeriac.console import checks as console
+from celeriac.schedule import checks as schedule
+from packaging.requirements import Requirement
 
 from processes import SITE
 
@@ -42,3 +47,34 @@ def test_the_tests_run_with_what_the_hosts_run() -> None:
 def test_django_is_the_release_that_both_debians_can_run() -> None:
     """The long-term one."""
     assert requirements(LOCKS["hosts"])["django"].startswith("5.2.")
+
+
+def project(folder: str) -> Any:
+    """Return what a folder's `pyproject.toml` says of its project."""
+    return tomllib.loads((SITE.parent / folder / "pyproject.toml").read_text())["project"]
+
+
+EXTRAS = {"ledger": {"celery", "django"}, "schedule": schedule.PACKAGES.values(), "console": console.PACKAGES.values()}
+
+
+def test_the_runtime_has_an_extra_for_each_app_that_names_what_its_checks_ask_for() -> None:
+    """And requires nothing by itself: each release has the project's own lock."""
+    runtime = project("runtime")
+    assert runtime["dependencies"] == []
+    found = {name: map(Requirement, extra) for name, extra in runtime["optional-dependencies"].items()}
+    assert {name: {each.name for each in extra} - {"celeriac"} for name, extra in found.items()} == {
+        name: set(packages) for name, packages in EXTRAS.items()
+    }
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_has_the_versions_that_the_tests_run_with(extra: str) -> None:
+    """The range is the site's, and the lock has one of it."""
+    ranges = {each.name: each.specifier for each in map(Requirement, project("site")["dependencies"])}
+    for required in map(Requirement, project("runtime")["optional-dependencies"][extra]):
+        if required.name == "celeriac":
+            assert required.extras == {"ledger"}
+            continue
+        assert required.specifier == ranges[required.name]
+        version = requirements(LOCKS["hosts"])[required.name].partition(" ")[0]
+        assert required.specifier.contains(version)

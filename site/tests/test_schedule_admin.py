@@ -10,7 +10,7 @@ import pytest
 from celeriac.console import tokens
 from celeriac.console.models import ApiToken
 from celeriac.ledger.models import Dispatch
-from celeriac.ledger.publishing import NOTED
+from celeriac.ledger.publishing import PUBLICATION
 from celeriac.schedule import scheduler
 from celery.schedules import crontab
 from django.contrib.admin.models import LogEntry
@@ -109,7 +109,7 @@ def test_run_now_sends_the_task_in_the_name_of_who_asks(operator: Client, daily:
 def without_its_own(message: dict[str, Any]) -> dict[str, Any]:
     """Return a message without what differs between two that are the same: ids, moments, a list shown as a tuple."""
     headers, properties = dict(message["headers"]), dict(message["properties"])
-    for name in ("id", "root_id", "argsrepr", NOTED):
+    for name in ("id", "root_id", "argsrepr", PUBLICATION):
         del headers[name]
     for name in ("correlation_id", "delivery_tag", "expiration"):
         properties.pop(name, None)

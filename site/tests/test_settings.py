@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celeriac.checks import names
 from celery.app.defaults import DEFAULTS as DEFAULTS_OF_CELERY
 
-from app import setting_names
 from processes import HOST_SECRET_KEY, SITE, host_environment, run
 
 # The settings of the notes' block, each with a value that is nobody's default, and what Celery
@@ -374,9 +374,9 @@ def test_a_misspelt_setting_of_celery_stops_every_process(command: tuple[str, ..
 def test_each_name_of_celerys_configuration_is_known() -> None:
     """As `CELERY_…`; what does not look like Celery's is not our business."""
     for name in DEFAULTS_OF_CELERY:
-        assert setting_names.problem(f"CELERY_{name.upper()}") == "", name
+        assert names.problem(f"CELERY_{name.upper()}") == "", name
     for name in ("CELERIAC_RELEASE", "TIME_ZONE", "DJANGO_CELERY_BEAT_TZ_AWARE", "REDIS_HOST"):
-        assert setting_names.problem(name) == ""
+        assert names.problem(name) == ""
 
 
 def test_an_inventory_sets_any_of_them(tmp_path: Path) -> None:

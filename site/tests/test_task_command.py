@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celeriac.console import runs
 from celeriac.console.management.commands.task import parsed
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from testkit.redis import Redis
 from testkit.waiting import eventually
 
@@ -180,6 +180,10 @@ def test_the_registered_tasks_are_listed_with_what_they_take(capsys: pytest.Capt
     assert "app.tasks.add(x, y)  Return the sum" in capsys.readouterr().out
     call_command("task", "list", "--tasks", "--json")
     assert "app.tasks.add" in [each["name"] for each in json.loads(capsys.readouterr().out)]
+    call_command("task", "list", "--tasks", "--search", "sum two", "--json")
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["app.tasks.add"]
+    with pytest.raises(CommandError):
+        call_command("task", "list", "--search", "sum")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
+from celeriac.checks.limits import task_time_limits
+from celeriac.console.tasks import prune
 from celeriac.ledger.models import Dispatch
 from celery import current_app
 from celery.schedules import crontab
@@ -15,7 +17,7 @@ from django.contrib.sessions.models import Session
 from django.core.checks import WARNING
 from django.utils import timezone
 
-from app import checks, reports, tasks
+from app import reports, tasks
 from app.models import DailyReport, Post
 from processes import run
 from TimeOut.celery import app
@@ -82,15 +84,15 @@ def test_the_schedule_names_registered_tasks() -> None:
 
 def test_the_projects_own_tasks_pass_the_check() -> None:
     """Nothing to report."""
-    assert checks.task_time_limits(None) == []
+    assert task_time_limits(None) == []
 
 
 def test_the_check_sees_tasks_that_nothing_has_imported_yet() -> None:
     """A task that no page uses is checked, too."""
     code = (
         "import sys, django; django.setup()\n"
-        "from app import checks; from TimeOut.celery import app\n"
-        "print('app.tasks' in sys.modules, checks.task_time_limits(None))\n"
+        "from celeriac.checks.limits import task_time_limits; from TimeOut.celery import app\n"
+        "print('app.tasks' in sys.modules, task_time_limits(None))\n"
         "print('app.tasks.add' in app.tasks)"
     )
     result = run("python3", "-c", code, DJANGO_SETTINGS_MODULE="TimeOut.settings")
@@ -100,10 +102,10 @@ def test_the_check_sees_tasks_that_nothing_has_imported_yet() -> None:
 @pytest.mark.parametrize(
     ("limits", "identity"),
     [
-        ({"time_limit": 3600}, "app.I002"),
-        ({"time_limit": 1860}, "app.I002"),
-        ({"time_limit": 60}, "app.E001"),
-        ({"soft_time_limit": 1800}, "app.E001"),
+        ({"time_limit": 3600}, "celeriac.I031"),
+        ({"time_limit": 1860}, "celeriac.I031"),
+        ({"time_limit": 60}, "celeriac.E030"),
+        ({"soft_time_limit": 1800}, "celeriac.E030"),
         ({"time_limit": 60, "soft_time_limit": 30}, None),
         ({"time_limit": 1859}, None),
     ],
@@ -113,10 +115,10 @@ def test_a_task_with_limits_in_the_wrong_order_is_refused_and_a_long_one_only_na
 ) -> None:
     """The default limits are 1620 and 1800 s, and the visibility timeout is 1890 s."""
     celery_task(**limits)
-    found = checks.task_time_limits(None)
+    found = task_time_limits(None)
     assert [error.id for error in found] == ([identity] if identity else [])
     # A deployment fails from a warning on.
-    assert [error.is_serious(WARNING) for error in found] == [identity == "app.E001"] * len(found)
+    assert [error.is_serious(WARNING) for error in found] == [identity == "celeriac.E030"] * len(found)
 
 
 def test_without_leases_a_task_that_would_run_twice_is_refused(
@@ -125,8 +127,8 @@ def test_without_leases_a_task_that_would_run_twice_is_refused(
     """With kombu's own transport a message belongs to whoever asks after the visibility timeout."""
     monkeypatch.setenv("CELERIAC_REDIS_TRANSPORT", "stock")
     celery_task(time_limit=1860)
-    (error,) = checks.task_time_limits(None)
-    assert (error.id, error.is_serious()) == ("app.E002", True)
+    (error,) = task_time_limits(None)
+    assert (error.id, error.is_serious()) == ("celeriac.E031", True)
     assert "CELERIAC_REDIS_TRANSPORT=stock" in str(error.hint)
 
 
@@ -185,5 +187,5 @@ def test_old_runs_are_forgotten_by_the_task_of_the_schedule() -> None:
     """Those that are kept longer than their results."""
     Dispatch.objects.create(task_id="old", name="x", sent_at=timezone.now() - timedelta(days=8))
     Dispatch.objects.create(task_id="new", name="x")
-    assert tasks.prune_runs() == 1
+    assert prune() == 1
     assert [row.task_id for row in Dispatch.objects.all()] == ["new"]

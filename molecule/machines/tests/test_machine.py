@@ -238,8 +238,8 @@ def test_removed_machine_leaves_nothing(pair: tuple[str, str]) -> None:
     done("down", "--all")  # again: nothing to do is no failure
 
 
-# What a computer has, line by line; of a list of processes, the names. Not piped: a shell that has just begun the next part of a pipe is
-# a "bash" for some of the looks, and a "grep" for the others.
+# What a computer has, line by line; of a list of processes, the names. Not piped: a shell that has just begun the next
+# part of a pipe is a "bash" for some of the looks, and a "grep" for the others.
 LOOK = """
     mount; ip -brief link | sed 's/@.*//'; sudo nft list ruleset; cat /proc/sys/net/ipv4/ip_forward
     ps -e -o comm= 2>/dev/null; find /sys/fs/cgroup -type d -path '*machine*'

@@ -131,6 +131,6 @@ class Machine:
 
     def last_words(self, units: tuple[str, ...]) -> str:
         """Return the state and the end of the journal of some units."""
-        # journalctl does not know that a plain name stands for the unit of a release.
+        # journalctl does not know that an alias stands for the unit of a release.
         words = "systemctl status --no-pager --full --lines=0 {0}; journalctl --no-pager -n 60 -u {0} -u '{0}-*'"
         return "\n\n".join(str(self.root.run(words.format(unit)).stdout) for unit in units)

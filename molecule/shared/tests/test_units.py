@@ -26,7 +26,7 @@ def postgresql(host: Host) -> str:
 def test_unit_is_active_and_enabled(machine: Machine, host: Host, release: str, unit: str) -> None:
     machine.wait_until_active(unit)
     enabled = host.check_output("systemctl is-enabled %s", unit)
-    # `alias` says that it is a plain name; what starts it at boot is the target that wants it.
+    # `alias` says that it is one; what starts it at boot is the target that wants it.
     wanted = f"{unit}-{release}.service" in machine.show("site.target", "Wants").split()
     assert enabled == "enabled" or (enabled == "alias" and wanted)
 
@@ -38,7 +38,7 @@ def test_postgresql_is_active_and_enabled(machine: Machine, host: Host, postgres
 
 
 @pytest.mark.parametrize("unit", PROCESSES)
-def test_plain_name_stands_for_the_unit_of_the_release(host: Host, release: str, unit: str) -> None:
+def test_alias_stands_for_the_unit_of_the_release(host: Host, release: str, unit: str) -> None:
     link = host.check_output("readlink --canonicalize /etc/systemd/system/%s.service", unit)
 
     assert link == f"/etc/systemd/system/{unit}-{release}.service"

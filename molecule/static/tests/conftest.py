@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible import module_utils
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from module_utils.site_options import Site
@@ -25,9 +24,6 @@ from preflight.inventory import Inventory
 from preflight.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[3]
-
-# Where Ansible puts the modules' own code, on a host.
-module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
 # Once a process: Ansible's own programs do it before anything else.
 init_plugin_loader()

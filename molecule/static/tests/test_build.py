@@ -127,7 +127,7 @@ def test_a_process_that_ends_again_and_again_does_not_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, serves: bool
 ) -> None:
     name, unit = "celery-worker.service", "celery-worker-0123456789ab.service"
-    for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY"):
+    for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY"):
         (tmp_path / folder).mkdir()
         monkeypatch.setattr(site_processes, folder, tmp_path / folder)
     (tmp_path / "DESCRIPTIONS" / name).write_text("[Service]\n")

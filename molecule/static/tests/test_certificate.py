@@ -140,7 +140,7 @@ def test_preflight_refuses_one_that_is_not_valid_yet(inventory: Any, tmp_path: P
     assert "is not valid before" in problem.what
 
 
-def test_preflight_cannot_judge_what_a_vault_has(inventory: Any, tmp_path: Path) -> None:
+def test_preflight_cannot_check_what_a_vault_has(inventory: Any, tmp_path: Path) -> None:
     choose(inventory, tmp_path, RIGHT, "$ANSIBLE_VAULT;1.1;AES256\n6161\n")
 
     assert inventory.problems() == []

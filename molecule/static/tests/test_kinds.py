@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ansible.module_utils.site_checks import Checks, Reply
 from ansible.module_utils.site_errors import ProcessError, ReleaseError, UnhealthyError
 from ansible.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
 from module_utils.site_options import Order, Site
+from stack.host import Asked, Host
 
 ROOT = Path(__file__).resolve().parents[3]
 PROCESSES = yaml.safe_load((ROOT / "playbooks/group_vars/all/facts.yml").read_text())["site_all_processes"]
@@ -25,86 +25,7 @@ OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 # Not the names of the bundle: nothing may depend on them.
 HERE = {"pages": "web", "mail": "worker", "reports2": "worker", "clock": "beat", "view": "monitor", "loop": "command"}
 WORKERS = ("mail", "reports2")
-FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "TRIAL_DIRECTORY", "RUNTIME_UNITS")
-
-
-class Host:
-    """A host as `systemctl` shows it.
-
-    Attributes:
-        states: of each unit that was ever started.
-        since: when each changed it, as a number that grows.
-        calls: what was done to units, in this order.
-        busy: units that do not end at once when they are told to.
-        broken: units that do not start.
-    """
-
-    def __init__(self) -> None:
-        self.states: dict[str, str] = {}
-        self.since: dict[str, int] = {}
-        self._clock = count()
-        self.calls: list[tuple[str, ...]] = []
-        self.busy: set[str] = set()
-        self.broken: set[str] = set()
-
-    def __call__(self, command: list[str]) -> tuple[int, str, str]:
-        """Run systemctl; other commands say nothing."""
-        verb, words = command[1], [word for word in command[2:] if not word.startswith("--")]
-        if command[0] != "systemctl":
-            return 0, "", ""
-        if verb == "show":
-            [wanted] = [word.partition("=")[2].split(",") for word in command if word.startswith("--property=")]
-            return 0, "\n\n".join(self._shown(unit, wanted) for unit in words), ""
-        if verb in ("start", "stop", "kill"):
-            self.calls.append((verb, *words))
-        for unit in words:
-            self.since[unit] = next(self._clock)
-            if verb == "start":
-                self.states[unit] = "failed" if unit in self.broken else "active"
-            elif verb == "stop":
-                self.states[unit] = "deactivating" if unit in self.busy else "inactive"
-        return int(verb == "start" and not self.broken.isdisjoint(words)), "", ""
-
-    def _shown(self, unit: str, wanted: list[str]) -> str:
-        since = self.since.get(unit, 0)
-        known = {
-            "ActiveState": self.states.get(unit, "inactive"),
-            "ExecMainStartTimestamp": "Fri 2100-01-01 00:00:00.000000 UTC",
-            "StateChangeTimestamp": f"Fri 2100-01-01 00:{since // 60:02}:{since % 60:02}.000000 UTC",
-        }
-        return "\n".join(f"{name}={known.get(name, '')}" for name in wanted)
-
-    def running(self) -> set[str]:
-        """Return the units that run."""
-        return {unit for unit, state in self.states.items() if state == "active"}
-
-
-class Asked:
-    """The checks, all of which pass.
-
-    Attributes:
-        names: which were asked, each with the state of the units then.
-        units: what they were told to ask.
-    """
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.names: list[tuple[str, dict[str, str]]] = []
-        self.units: dict[Any, list[str]] = {}
-
-    def __call__(self, *arguments: Any) -> Asked:
-        """Be made, as `Checks` is."""
-        self.units = arguments[-1]
-        return self
-
-    def __getattr__(self, name: str) -> Callable[[], str]:
-        """Return a check of any name."""
-
-        def check() -> str:
-            self.names.append((name, dict(self.host.states)))
-            return ""
-
-        return check
+FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 
 
 @pytest.fixture
@@ -115,7 +36,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         monkeypatch.setattr(site_processes, folder, tmp_path / folder)
     for name, kind in HERE.items():
         describe(tmp_path, name, kind)
-    monkeypatch.setitem(site_transaction.STEPS, "deploy", site_transaction.SWITCH[:-1])  # what is old stays
+    steps = tuple(step for step in site_transaction.SWITCH if step != "prune")  # what is old stays
+    monkeypatch.setitem(site_transaction.STEPS, "deploy", steps)
     return Host()
 
 
@@ -141,7 +63,7 @@ def deploy(host: Host, asked: Asked, known: Site) -> Callable[[str], None]:
     def run(release: str) -> None:
         host.calls.clear()
         asked.names.clear()
-        site_transaction.Transaction(host, site, Order("deploy", release, "anna"))._do_all()
+        site_transaction.Transaction(host, site, Order("deploy", release, "anna", "h1"))._do_all()
 
     return run
 
@@ -152,11 +74,11 @@ def units(release: str, *names: str) -> set[str]:
 
 
 def serving(folder: Path) -> set[str]:
-    """Return the units that the plain names stand for."""
+    """Return the units that the aliases stand for."""
     return {(folder / "UNIT_DIRECTORY" / f"{name}.service").readlink().name for name in HERE}
 
 
-def test_each_unit_of_a_kind_is_started_judged_and_drained(
+def test_each_unit_of_a_kind_is_started_checked_and_drained(
     host: Host, asked: Asked, deploy: Callable[[str], None], tmp_path: Path
 ) -> None:
     deploy(OLD)
@@ -172,7 +94,7 @@ def test_each_unit_of_a_kind_is_started_judged_and_drained(
     assert names == ["page", "worker", "page_alone", "migrations", "beat", "monitor"]
     assert set(asked.units[WORKER]) == units(NEW, *WORKERS)
     states = dict(asked.names)
-    # They are judged while the old ones serve, and the old workers serve until all is well.
+    # They are checked while the old ones serve, and the old workers serve until all is well.
     assert {states["worker"][unit] for unit in units(OLD) | units(NEW, *WORKERS)} == {"active"}
     assert {states["monitor"][unit] for unit in units(OLD, *WORKERS)} == {"active"}
 
@@ -227,7 +149,7 @@ def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
 # ── Checks ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Door:
+class Client:
     """The web processes of a site whose workers have done what they have."""
 
     def __init__(self, pongs: list[str], workers: dict[str, dict[str, int]]) -> None:
@@ -253,7 +175,7 @@ class Door:
 def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
     """Return what the check of two workers says in the end."""
     here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
-    checks = Checks(systemd.Systemd(Host()), Door(pongs, workers), None, NEW, known, here)
+    checks = Checks(systemd.Systemd(Host()), Client(pongs, workers), None, NEW, known, here)
     monkeypatch.setattr("ansible.module_utils.site_checks.PING_PAUSE_SECONDS", 0)
     for _ in range(20):
         try:
@@ -277,7 +199,7 @@ IDLE, BUSY = {"active": 0, "executed": 0}, {"active": 1, "executed": 0}
         ([], {MAIL: BUSY, REPORTS: IDLE}),
     ],
 )
-def test_each_worker_is_judged(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
+def test_each_worker_is_checked(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
     assert MAIL in worker_check(known, monkeypatch, pongs, workers)
 
 
@@ -310,7 +232,7 @@ def test_what_overlaps_is_there_twice_in_a_deploy() -> None:
 
 def test_each_check_of_the_table_is_one() -> None:
     for kind in KINDS.values():
-        for name in (*kind.judged, *kind.health, *kind.outside):
+        for name in (*kind.readiness, *kind.health, *kind.outside):
             assert callable(getattr(Checks, name)), name
     assert WEB.overlaps
     assert not COMMAND.overlaps

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from preflight.inventory import LATER, Inventory
+from preflight.inventory import UNRESOLVED, Inventory
 from preflight.memory import fault_of_host, fault_of_limit
 
 ALWAYS = {"gunicorn": 200, "Debian": 100}
@@ -85,7 +85,7 @@ def test_tasks_in_threads_share_a_process(needs: Any) -> None:
 def test_what_rests_on_the_host_is_not_known_before(needs: Any, name: str) -> None:
     """It is not taken for nothing; which processes there are is known all the same."""
     concurrency = "celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"
-    assert needs(name, concurrency) is LATER
+    assert needs(name, concurrency) is UNRESOLVED
     assert "celery-worker" in needs("site_processes")
 
 

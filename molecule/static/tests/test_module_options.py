@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from module_utils.site_options import Drill, Order, Shipment, Site, order_spec, site_spec
+from ansible.module_utils.site_hooks import POINTS, Hook
+from module_utils.site_options import Fault, Order, Shipment, Site, order_spec, site_spec
 
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parents[3] / "plugins/modules").glob("*.py")))
 GIVEN: dict[str, Any] = {
@@ -31,6 +32,7 @@ GIVEN: dict[str, Any] = {
     "timeout": 30,
     "kept": 5,
 }
+ORDER: dict[str, Any] = {"by": "anna", "host": "h1", "hooks": {}, "hook_timeout_seconds": 60}
 
 
 class Asked(Exception):
@@ -109,16 +111,24 @@ def test_a_secret_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "drill"), [("", Drill()), ("health", Drill("health")), ("judge:kill", Drill("judge", "kill"))]
+    ("text", "fault"), [("", Fault()), ("health", Fault("health")), ("readiness:kill", Fault("readiness", "kill"))]
 )
-def test_a_rehearsal_is_a_step_and_how_it_fails(text: str, drill: Drill) -> None:
-    order = Order.from_params("deploy", {"release": "0123456789ab", "by": "anna", "drill": text})
+def test_a_fault_is_a_step_and_how_it_fails(text: str, fault: Fault) -> None:
+    order = Order.from_params("deploy", {**ORDER, "release": "0123456789ab", "fault": text})
 
-    assert order == Order("deploy", "0123456789ab", "anna", drill)
+    assert order == Order("deploy", "0123456789ab", "anna", "h1", dict.fromkeys(POINTS, ()), fault)
 
 
-def test_a_rollback_has_no_rehearsal() -> None:
-    assert Order.from_params("rollback", {"release": "", "by": "anna"}).drill == Drill()
+def test_a_rollback_has_no_fault() -> None:
+    assert Order.from_params("rollback", {**ORDER, "release": ""}).fault == Fault()
+
+
+def test_a_hook_has_the_time_that_it_says_or_that_of_all() -> None:
+    hooks = {"before_switch": ["./smoke 'a b' $c", {"command": "ls", "timeout_seconds": 5}]}
+
+    order = Order.from_params("deploy", {**ORDER, "release": "", "hooks": hooks})
+
+    assert order.hooks["before_switch"] == (Hook(("./smoke", "a b", "$c"), 60), Hook(("ls",), 5))
 
 
 def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:

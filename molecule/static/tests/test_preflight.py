@@ -306,6 +306,72 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`LONG`, whose value is too long",
         "site_environment: { SENTRY_DSN:",
     ),
+    "hook at no point of a release": (
+        choose("site_release_hooks: { after_deploy: [python manage.py tell] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_release_hooks` has `after_deploy`, which is no point of a release: these are before_migrate, before_",
+        "site_release_hooks:\n  before_switch: [python manage.py check_data]",
+    ),
+    "hook that is not in a list": (
+        choose("site_release_hooks: { after_switch: python manage.py tell }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_release_hooks` has something at `after_switch` that is no list",
+        "  before_switch: [python manage.py check_data]",
+    ),
+    "hook that is no command": (
+        choose("site_release_hooks: { after_switch: [true, 3] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`after_switch`, number 2, what is neither a text nor a set of",
+        "  before_switch: [python manage.py check_data]",
+    ),
+    "hook without a command": (
+        choose("site_release_hooks: { after_switch: [{ timeout_seconds: 3 }] }\n"),
+        f"{CHOICES_FILE}:3",
+        "number 1, a `command` that is no text, or none",
+        "{ command: python manage.py tell_everybody, timeout_seconds: 30 }",
+    ),
+    "hook that is empty": (
+        choose("site_release_hooks: { before_switch: ['  '] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`before_switch`, number 1, an empty command",
+        "  before_switch: [python manage.py check_data]",
+    ),
+    "hook whose quote does not end": (
+        choose('site_release_hooks: { before_switch: ["echo \'it"] }\n'),
+        f"{CHOICES_FILE}:3",
+        "a command with a quote or a backslash that nothing",
+        "  before_switch: [python manage.py check_data]",
+    ),
+    "hook with a key that none has": (
+        choose("site_release_hooks: { after_record: [{ command: ls, timeout: 3 }] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`timeout`, which no hook has: there are command and timeout_seconds",
+        "  after_record: [{ command: python manage.py tell_everybody, timeout_seconds: 30 }]",
+    ),
+    "hook that may take no time": (
+        choose("site_release_hooks: { after_record: [{ command: ls, timeout_seconds: 0 }] }\n"),
+        f"{CHOICES_FILE}:3",
+        "a `timeout_seconds` that is no whole number from 1 to 86400",
+        "timeout_seconds: 30 }",
+    ),
+    "hook with a time in words": (
+        choose("site_release_hooks: { after_record: [{ command: ls, timeout_seconds: 1 min }] }\n"),
+        f"{CHOICES_FILE}:3",
+        "a `timeout_seconds` that is no whole number",
+        "timeout_seconds: 30 }",
+    ),
+    "hooks that may take no time": (
+        choose("site_release_hook_timeout_seconds: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_release_hook_timeout_seconds` is 0; it must be from 1",
+        "site_release_hook_timeout_seconds: 2",
+    ),
+    "hooks that are a list": (
+        choose("site_release_hooks: [python manage.py tell]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_release_hooks` must be a set of `name: value` lines",
+        "site_release_hooks: {}",
+    ),
     "password that is a number": (
         choose("vault_redis_password: 1234567890\n"),
         f"{CHOICES_FILE}:3",
@@ -425,8 +491,8 @@ def test_a_wrong_inventory_is_refused_with_place_and_example(inventory: Any, cas
     assert matching, f"none of {[problem.what for problem in problems]} says: {words}"
     assert example in matching[0].example
     assert str(matching[0].place).endswith(place)
-    strangers = [problem for problem in problems if problem.place != matching[0].place]
-    assert not strangers, f"one mistake, yet also: {[problem.what for problem in strangers]}"
+    others = [problem for problem in problems if problem.place != matching[0].place]
+    assert not others, f"one mistake, yet also: {[problem.what for problem in others]}"
 
 
 @pytest.mark.parametrize("case", RUN_FOR_REAL)
@@ -481,6 +547,15 @@ RIGHT = {
         "vault_site_health_token: '$`,\"'\n"
     ),
     "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
+    "hooks of each kind": """\
+site_release_hooks:
+  before_migrate: ["sh -c 'pg_dump site | gzip > it'"]
+  before_switch:
+    - python manage.py check_data
+    - { command: ./smoke --quick, timeout_seconds: 86400 }
+  after_switch: []
+  after_record: [{ command: "bin/tell '{{ site_domain }}'" }]
+""",
     "limits of memory": (
         "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"
         "flower_memory_max: infinity\n"
@@ -573,12 +648,12 @@ def test_a_switch_in_the_second_file_of_a_folder_has_its_own_line(inventory: Any
     ],
 )
 def test_a_file_that_ansible_would_not_read_is_refused(inventory: Any, file: str, words: str, example: str) -> None:
-    stray = inventory.folder / file
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_text("site_releases_kept: 3\n")
+    unused = inventory.folder / file
+    unused.parent.mkdir(exist_ok=True)
+    unused.write_text("site_releases_kept: 3\n")
     (problem,) = inventory.problems()
     assert words in problem.what
-    assert problem.place.source == str(stray)
+    assert problem.place.source == str(unused)
     assert problem.example == example
 
 

@@ -383,7 +383,7 @@ def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_a_process_knows_its_boot_and_its_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
-    """With the boot it proves that another process is dead. `%n` could be the plain name, of which there may be two."""
+    """With the boot it proves that another process is dead. `%n` could be the alias, of which there may be two."""
     lines = unit_text(loader, tmp_path, name).splitlines()
     assert "Environment=CELERIAC_BOOT_ID=%b CELERIAC_UNIT=@UNIT@.service" in lines
 

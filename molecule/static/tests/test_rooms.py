@@ -28,8 +28,8 @@ FLOORS = (
         "registry",
         "systemd",
     ),
-    ("broker", "entries", "ids", "pruning", "tasks", "transport"),
-    ("beat", "ledger", "parked", "results"),
+    ("broker", "defaults", "entries", "ids", "pruning", "tasks", "transport"),
+    ("beat", "checks", "health", "ledger", "parked", "results"),
     ("configure", "console", "schedule", "worker"),
     ("app", "monitor", "release", "web"),
 )

@@ -64,7 +64,7 @@ def test_any_other_name_is_not(releases: Releases, name: str) -> None:
     assert served(releases.static) == {name: "new"}
 
 
-def test_of_a_release_on_trial_nothing_replaces_what_serves(releases: Releases) -> None:
+def test_of_a_candidate_nothing_replaces_what_serves(releases: Releases) -> None:
     old, new = marked("site.css", "old"), marked("site.css", "new")
     collect(releases, OLD, {"site.css": "old", old: "old"})
     releases.publish(OLD)

@@ -21,7 +21,7 @@ def lines(broker: dict[str, Any] | None) -> list[str]:
         "back_to": [],
         "units": {},
         "drains": [],
-        "on_trial": [],
+        "candidates": [],
         "disk": {"used_percent": 1, "free_bytes": 1},
         "workers": {},
         "queues": {},

@@ -1,98 +1,31 @@
-"""One converged machine, and what is done to it: deploys, load, questions. All tests of this suite share it.
-
-`CELERIAC_DEBIAN` chooses its Debian; `CELERIAC_UPGRADE=full` lets every test take the time that its figures need.
-With a folder in `CELERIAC_UPGRADE_KEEP` the machine stays, for the next run with the same folder.
-"""
-
-from __future__ import annotations
-
-import json
-import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+"""Releases come and go under load; on a machine that `stack.upgrading` makes."""
 
 import pytest
-from stack.lab import CHOICES, MACHINE, Site
-from stack.load import Load
-from stack.machine import Machine
-from stack.releases import Release, Workshop
+from stack.upgrading import (
+    figures,
+    folder,
+    full,
+    light_load,
+    pytest_report_header,
+    pytest_terminal_summary,
+    serving,
+    site,
+)
 
-NAME = "upgrade"
-KEEP = os.environ.get("CELERIAC_UPGRADE_KEEP", "")
-GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
-
-
-def pytest_report_header() -> str:
-    """Say how long the tests may take."""
-    return f"upgrade: {'full' if is_full() else 'quick'}, Debian {os.environ.get('CELERIAC_DEBIAN', '13')}"
-
-
-FIGURES: list[str] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures, also of tests that have passed."""
-    terminalreporter.section("Figures")
-    terminalreporter.write("".join(f"{line}\n" for line in FIGURES))
-
-
-def is_full() -> bool:
-    """Say whether the figures are wanted, and not only the properties."""
-    return os.environ.get("CELERIAC_UPGRADE") == "full"
+__all__ = [
+    "figures",
+    "folder",
+    "full",
+    "light_load",
+    "pytest_report_header",
+    "pytest_terminal_summary",
+    "serving",
+    "site",
+    "suite",
+]
 
 
 @pytest.fixture(scope="session")
-def full() -> bool:
-    """Whether the figures are wanted, and not only the properties."""
-    return is_full()
-
-
-@pytest.fixture(scope="session")
-def figures() -> list[str]:
-    """The lines that the run ends with."""
-    return FIGURES
-
-
-@pytest.fixture(scope="session")
-def folder() -> Iterator[Path]:
-    """A folder for the copies of the project, the inventory, the logs; SSH's sockets need a short name."""
-    if KEEP:
-        Path(KEEP).mkdir(exist_ok=True)
-        yield Path(KEEP)
-        return
-    with TemporaryDirectory(prefix="upgrade-") as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="session")
-def site(folder: Path) -> Iterator[Site]:
-    """The deployed site, with the first release and a schedule of one second."""
-    debian = os.environ.get("CELERIAC_DEBIAN", "13")
-    subprocess.run([MACHINE, "up", NAME, "--debian", debian], check=True)
-    try:
-        variables = json.loads(subprocess.check_output([MACHINE, "inventory", NAME]))
-        children: dict[str, object] = {group: {"hosts": {NAME: {}}} for group in GROUPS}
-        inventory = folder / "hosts.json"
-        inventory.write_text(json.dumps({"all": {"hosts": {NAME: variables}, "vars": CHOICES, "children": children}}))
-        site = Site(Machine(NAME, inventory, folder), Workshop(folder, probe=True), folder)
-        site.converge()
-        yield site
-    finally:
-        if not KEEP:
-            subprocess.run([MACHINE, "down", NAME], check=True)
-
-
-@pytest.fixture
-def serving(site: Site) -> Release:
-    """The release that serves; a good one is deployed where the test before has left something else."""
-    return site.healthy()
-
-
-@pytest.fixture(scope="module")
-def light_load(site: Site, folder: Path, request: pytest.FixtureRequest) -> Iterator[Load]:
-    """A load during all tests of a module that leaves the processors to them."""
-    site.healthy()
-    with Load(site.plan(requests=8, tasks=4, seconds=3600), folder / f"{request.module.__name__}.txt") as load:
-        yield load
+def suite() -> str:
+    """The name of the suite, and of its machine."""
+    return "upgrade"

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,14 @@ class Fault:
         says: what the run must say of it, a regular expression; RELEASE stands for the release.
         edit: makes the copy of the project bad.
         around: what is wrong with the host meanwhile.
+        chosen: what the inventory of the deploy has beside.
     """
 
     name: str
     says: str
     edit: Callable[[Path], None] = lambda source: None
     around: Callable[[Site], AbstractContextManager[None]] = lambda site: nullcontext()
+    chosen: dict[str, object] = field(default_factory=dict)
 
 
 def appended(file: str, *lines: str) -> Callable[[Path], None]:
@@ -157,9 +159,11 @@ FAULTS = [
         "health-endpoint-that-is-red",
         r"(?s)/health/.*503",
         appended(
-            "app/views.py",
-            "def health(request):",
-            '    return JsonResponse({"database": "away"}, status=503)',
+            "TimeOut/urls.py",
+            "from django.http import JsonResponse",
+            "def red(request):",
+            '    return JsonResponse({"database": "unavailable"}, status=503)',
+            'urlpatterns.insert(0, path("health/", red))',
         ),
     ),
     # With another lock file: the virtualenv cannot be one that is there already.
@@ -170,6 +174,11 @@ FAULTS = [
         no_room,
     ),
     Fault("lock-file-that-does-not-resolve", r"django==5\.2\.999", unknown_version),
+    Fault(
+        "hook-that-hangs",
+        r"(?s)step before_switch failed.*sleep 3600 did not end in 2 s",
+        chosen={"site_release_hooks": {"before_switch": [{"command": "sleep 3600", "timeout_seconds": 2}]}},
+    ),
 ]
 
 
@@ -177,7 +186,7 @@ FAULTS = [
 def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, fault: Fault) -> None:
     bad = site.make(fault.edit)
     with fault.around(site):
-        play = site.start_deploy(bad)
+        play = site.start_deploy(bad, "--extra-vars", json.dumps(fault.chosen))
         run = play.wait()
 
     assert run.status != 0, "the run is green"
@@ -192,7 +201,7 @@ def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, f
 
 
 def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, serving: Release) -> None:
-    """What serves is started again with what it was judged with, and the operator's commands see the same."""
+    """What serves is started again with what it was checked with, and the operator's commands see the same."""
     bad = site.make(appended("TimeOut/wsgi.py", 'raise SystemExit("This release is bad")'))
     chosen = ("--extra-vars", json.dumps({"site_environment": {"CHOSEN_WITH": bad.name}}))
     assert site.deploy(bad, *chosen).status != 0, "the run is green"
@@ -221,17 +230,17 @@ def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) ->
     assert answered <= site.passed()
 
 
-@pytest.mark.parametrize(("step", "is_new"), [("judge", False), ("switch", True), ("health", False)])
+@pytest.mark.parametrize(("step", "is_new"), [("readiness", False), ("switch", True), ("health", False)])
 def test_style_sheet_without_a_hash_changes_with_the_switch(
     site: Site, serving: Release, step: str, is_new: bool
 ) -> None:
     """Killed after a step, a run leaves what is served then; failed after one, it leaves what was.
 
-    Behind the test of all answers: who is killed behind `judge` leaves a release that answers.
+    Behind the test of all answers: who is killed behind `readiness` leaves a release that answers.
     """
     new = site.make()
     how = ":kill" if step != "health" else ""
-    assert site.deploy(new, "--extra-vars", f"site_release_drill={step}{how}").status != 0
+    assert site.deploy(new, "--extra-vars", f"site_release_fault={step}{how}").status != 0
 
     answer = site.web.get("/static/app/site.css")
 

@@ -1,7 +1,7 @@
 """The lease that makes beat a singleton: an advisory lock in a PostgreSQL session of its own.
 
 Whoever holds the lock leads. The lock lives exactly as long as its session, so a holder that dies
-gives it back by dying, and a holder whose session was ended (a restart of PostgreSQL, a killed
+releases it by dying, and a holder whose session was ended (a restart of PostgreSQL, a killed
 backend) finds that out at its next look. Advisory locks belong to one database: all beats of a
 site use the same, whatever host they run on.
 https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
@@ -79,7 +79,7 @@ class Lease:
         return self.held
 
     def release(self) -> None:
-        """Give the lease back by ending the session, whatever state that is in."""
+        """Release the lease by ending the session, whatever state that is in."""
         session, self._session, self.held = self._session, None, False
         if session is not None:
             session.close()

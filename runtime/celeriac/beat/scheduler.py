@@ -23,7 +23,7 @@ of which ends by its own timeouts. A database that is away makes a standby, whic
 is looked at again when the schedule is read again, every five minutes and after each change.
 
 **SIGTERM** lets a send be finished, and what waits for the broker be left to the successor; then
-the schedule is written, and the lease given back.
+the schedule is written, and the lease released.
 """
 
 import signal
@@ -72,13 +72,13 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
 
     _schedule: Any = None  # entries by their names, once it was read
     _faults: dict[str, str]  # why entries cannot be sent, by their names
-    _said: set[tuple[str, str]]  # of these, what is in the log
+    _logged: set[tuple[str, str]]  # of these, what is in the log
     _not_due: tuple[Any, float] | None = None  # what the heap has on top, and in how many seconds it is due
     _leads = False
     _busy = False  # in a tick, which a signal must not cut in two
     _stopping = False
     _sending: str | None = None  # the entry that is being sent
-    _tried_in_vain = False  # to send it
+    _send_failed = False  # at least once, of that one
     _ready = False
     _reported: Standby | type[BeatStatus] | None = None
     _reported_at = 0.0  # time.monotonic()
@@ -99,7 +99,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         return scheduler
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._faults, self._said = {}, set()
+        self._faults, self._logged = {}, set()
         super().__init__(*args, **kwargs)
         if not self.app.conf.beat_sync_every:
             self.sync_every_tasks = 1
@@ -152,14 +152,14 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         found = {}
         for row in self.enabled_models():
             try:
-                entries.examine(row)
+                entries.validate(row)
                 entry = self.Entry(row, app=self.app)
                 entry.is_due()
                 found[row.name] = entry
             except Error:
                 raise
             except Exception as error:
-                self._blame(row.name, error)
+                self._mark_faulty(row.name, error)
         return found
 
     def is_due(self, entry: schedulers.ModelEntry) -> Any:
@@ -169,7 +169,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         except Error:
             raise
         except Exception as error:
-            self._blame(entry.name, error)
+            self._mark_faulty(entry.name, error)
             due, seconds = False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
         self._not_due = None if due or not self._heap else (self._heap[0], seconds)
         return due, seconds
@@ -190,12 +190,12 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         heapreplace(self._heap, type(event)(self._when(entry, seconds), priority, entry))
         return True
 
-    def _blame(self, name: str, error: BaseException) -> None:
+    def _mark_faulty(self, name: str, error: BaseException) -> None:
         """Keep why an entry cannot be sent; once is enough for the log."""
-        self._faults[name] = why = entries.in_words(error)
-        if (name, why) not in self._said:
+        self._faults[name] = why = entries.describe(error)
+        if (name, why) not in self._logged:
             _log.error("beat: %r cannot be sent, the others go on: %s", name, why)
-            self._said.add((name, why))
+            self._logged.add((name, why))
 
     def reserve(self, entry: schedulers.ModelEntry) -> schedulers.ModelEntry:
         """Note that an entry is being sent, in the schedule too.
@@ -224,11 +224,11 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             except (KeyError, self.Model.DoesNotExist):
                 _log.info("beat: %s was deleted meanwhile", name)
             except ValidationError as error:  # it was changed meanwhile, to what cannot be
-                self._blame(name, error)
+                self._mark_faulty(name, error)
             self._dirty.discard(name)
 
     def close(self) -> None:
-        """Say that beat stops, write the schedule, give the lease back."""
+        """Report that beat stops, write the schedule, release the lease."""
         notify("STOPPING=1")
         self.sync()
         if self._lease is not None:
@@ -254,11 +254,11 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         except Error as error:
             if self._reported is not Standby.NO_DATABASE:  # once is enough
                 _log.error("beat: the database does not answer: %r", error)
-            self._resign()
+            self._step_down()
             return NO_DATABASE_SECONDS, Standby.NO_DATABASE
         except Abandoned:
             if not self._stopping:
-                self._resign()
+                self._step_down()
             return 0, Standby.NO_DATABASE
 
     def _take_over(self) -> None:
@@ -299,7 +299,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             if now[key] != waiting[key]:
                 self.Model.objects.filter(pk=key[0]).update(date_changed=waiting[key])
 
-    def _resign(self) -> None:
+    def _step_down(self) -> None:
         """Send nothing until the lease is ours again."""
         if self._leads and self._lease is not None:
             _log.error("beat: leads no more")
@@ -325,7 +325,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         """Send an entry, and have ourselves called between the attempts."""
         options = entry.options
         entry.options = {**options, "retry_policy": self._retry_policy(options.get("retry_policy"))}
-        self._tried_in_vain = False
+        self._send_failed = False
         try:
             return super().apply_async(entry, *args, **kwargs)
         finally:
@@ -337,9 +337,9 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         of_project = policy.get("errback")
 
         def failed(error: Exception, interval: float) -> None:
-            if not self._tried_in_vain:  # once is enough: the next attempts are a second apart
+            if not self._send_failed:  # once is enough: the next attempts are a second apart
                 _log.warning("beat: %s is not sent yet, trying again: %s", self._sending, error)
-            self._tried_in_vain = True
+            self._send_failed = True
             if of_project is not None:
                 of_project(error, interval)
             self._between_attempts()

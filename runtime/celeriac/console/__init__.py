@@ -16,6 +16,7 @@ What else it needs is named by its system checks (`~.checks`). Who may see and d
 `~.runs`            one task that was sent: its state, its result, and what can be done about it
 `~.revocations`     what was revoked is known to each worker that starts
 `~.history`         who did what, in the log of the admin
+`~.schedule`        where the entries of the schedule are in the admin
 `~.broker`          how full the broker is, and what is parked there
 `~.samples`         what `~.graphs` are drawn from, measured by `~.tasks`
 `~.delivery`        what the journal has counted

@@ -149,6 +149,7 @@ class Run(Schema):
     traceback: str
     parent: str | None
     sent_by: str
+    entry: str
     not_rerunnable: str
 
 
@@ -175,12 +176,14 @@ class Parameter(Schema):
     required: bool
     default: Any
     variadic: str
+    nullable: bool
 
 
 class Task(Schema):
     """A registered task."""
 
     name: str
+    app: str
     description: str
     parameters: list[Parameter]
     keeps_arguments: bool
@@ -221,15 +224,15 @@ api = NinjaAPI(
 api.add_decorator(in_english, mode="view")
 
 
-@api.get("/tasks", response=list[Task], summary="The registered tasks, and what each takes")
-def list_tasks(request: AuthenticatedRequest) -> list[dict[str, Any]]:
-    """Return the tasks that can be started by their name."""
+@api.get("/tasks", response=list[Task], summary="The registered tasks by name, and what each takes")
+def list_tasks(request: AuthenticatedRequest, q: Text = "") -> list[dict[str, Any]]:
+    """Return the tasks that can be started by their name; with `q` those that have each of its words."""
     return [
         {
             **vars(task),
             "parameters": [{**vars(each), "default": _plain(each.default)} for each in task.parameters],
         }
-        for task in registry.registered()
+        for task in registry.registered(q)
     ]
 
 
@@ -238,11 +241,12 @@ def list_runs(
     request: AuthenticatedRequest,
     state: Text = "",
     name: Text = "",
+    entry: Text = "",
     cursor: Text = "",
     size: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Status[dict[str, Any]]:
     """Return a page of runs, without their tracebacks."""
-    page = runs.page(state=state, name=name, cursor=cursor, size=size)
+    page = runs.page(state=state, name=name, entry=entry, cursor=cursor, size=size)
     return Status(200, {"runs": [_shown(run) for run in page.runs], "newer": page.newer, "older": page.older})
 
 

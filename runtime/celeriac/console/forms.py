@@ -40,6 +40,24 @@ class JSONText(forms.CharField):
             raise forms.ValidationError(self.error_messages["json"], code="json") from error
 
 
+class NumberField(forms.FloatField):
+    """A number that is whole where it was typed so, for a task that tells 2 from 2.0."""
+
+    def clean(self, value: Any) -> int | float | None:
+        """Return the number, None for an empty field.
+
+        Raises:
+            forms.ValidationError: it is none, or none that is finite.
+        """
+        number: float | None = super().clean(value)
+        if number is None:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            return number
+
+
 class StartForm(forms.Form):
     """What a task is started with: its arguments, its priority, and when at the earliest."""
 
@@ -98,10 +116,12 @@ class StartForm(forms.Form):
         typed = self.data.get(PREFIX + parameter.name)
         if parameter.kind == "json":
             return bool((typed or "").strip())
-        # Where the default is text, an emptied field is the empty text.
+        # Where the default is text, an emptied field is the empty text; where None may stand for a number, it is None.
         if parameter.kind == "str" and value == "":
             return typed is not None and isinstance(parameter.default, str) and parameter.default != ""
-        return value is not None and value != parameter.default
+        if value is None:
+            return typed is not None and parameter.nullable and parameter.default is not None
+        return bool(value != parameter.default)
 
     def blame(self, problems: Mapping[str, str]) -> None:
         """Show each problem of the catalogue at its field, or above the form where there is no such field."""
@@ -113,10 +133,22 @@ class StartForm(forms.Form):
             self.add_error(field, where + text)
 
 
+# The fields of those kinds that are a number.
+NUMBERS: dict[str, type[forms.Field]] = {
+    "int": forms.IntegerField,
+    "float": forms.FloatField,
+    "number": NumberField,
+    "decimal": forms.DecimalField,
+}
+
+
 def _field(parameter: Parameter) -> forms.Field:
     """Return the field of one parameter."""
-    shown: dict[str, Any] = {"label": parameter.variadic + parameter.name, "required": parameter.required}
     default = parameter.default
+    shown: dict[str, Any] = {
+        "label": parameter.variadic + parameter.name,
+        "required": parameter.required and not (parameter.nullable and parameter.kind in NUMBERS),
+    }
     if parameter.variadic:
         example = '[1, "two"]' if parameter.variadic == "*" else '{"one": 1}'
         return JSONText(**{**shown, "required": False}, rows=2, help_text=_("JSON, for example %s") % example)
@@ -126,8 +158,8 @@ def _field(parameter: Parameter) -> forms.Field:
             return forms.CharField(**shown, strip=False, initial=default, help_text=_hint(parameter, _("Text")))
         case "int":
             return forms.IntegerField(**shown, initial=default, help_text=_hint(parameter, _("Whole number")))
-        case "float":
-            return forms.FloatField(
+        case "float" | "number" | "decimal":
+            return NUMBERS[parameter.kind](
                 **shown,
                 initial=default,
                 help_text=_hint(parameter, _("Number")),
@@ -141,9 +173,11 @@ def _field(parameter: Parameter) -> forms.Field:
 
 def _hint(parameter: Parameter, kind: Promise) -> str:
     """Return what goes into a field, and what stands for it when it is left empty."""
-    if parameter.required:
+    number_or_none = parameter.nullable and parameter.kind in NUMBERS
+    if parameter.required and not number_or_none:
         return str(kind)
+    default = None if number_or_none else parameter.default
     return _("%(kind)s; empty for %(default)s") % {
         "kind": kind,
-        "default": json.dumps(parameter.default, ensure_ascii=False, default=str),
+        "default": json.dumps(default, ensure_ascii=False, default=str),
     }

@@ -1,15 +1,14 @@
-"""The graphs of the console: the last day, as SVG that the server draws.
+"""The graphs of the console: the last day, as far as it was measured, as SVG that the server draws.
 
 An SVG is stretched to the width of its page, so it holds shapes only; words and numbers stand around it.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.functional import Promise
@@ -19,15 +18,44 @@ from celeriac import clock
 from celeriac.console.models import Sample
 from celeriac.console.samples import FAILED, QUEUE, SECONDS_MAX, SECONDS_MEAN, SUCCEEDED
 
-HOURS = 24
+HOUR = timedelta(hours=1)
 SLOT = timedelta(minutes=10)
-SLOTS = timedelta(hours=HOURS) // SLOT
+SLOTS_AN_HOUR = HOUR // SLOT
+SLOTS = 24 * SLOTS_AN_HOUR  # at most
+
+# Of more series than that it is said which are not 0, and the key has the numbers.
+FEW = 4
+# The styles of lines that can be told apart: four colours, each solid, dashed and dotted.
+STYLES = [f"tone-{tone} dash-{dash}" for dash in range(3) for tone in range(4)]
 
 # The drawing's own units, which the page stretches.
 WIDTH, HEIGHT = 720, 160
 
 # One value a slot; None where nothing was measured.
 Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The time that the graphs show.
+
+    Attributes:
+        start: when it begins.
+        slots: how many there are.
+        since: when the first number was measured, None where that was before the start, or never.
+    """
+
+    start: datetime
+    slots: int
+    since: datetime | None
+
+    def at(self, slot: float) -> datetime:
+        """Return when a slot begins."""
+        return self.start + slot * SLOT
+
+    def x(self, slot: float) -> str:
+        """Return where a slot begins in the drawing."""
+        return f"{slot * WIDTH / self.slots:.1f}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,11 @@ class Series:
     style: str
     values: Values
     path: str
+
+    @property
+    def last(self) -> str:
+        """The last number that was measured, "" for none."""
+        return next((_number(value) for value in reversed(self.values) if value is not None), "")
 
 
 @dataclass(frozen=True)
@@ -70,6 +103,8 @@ class Graph:
         top, middle: the values at the upper edge and half way up.
         hours: the labels under it, left to right.
         rows: of the table, an hour each, the last one first: the hour, then a number for each series, "" for none.
+        since: when the first number was measured, None where that was before the graph begins.
+        left_out: how many series there are that are not shown, because they were the lowest.
         width, height: of the drawing.
     """
 
@@ -83,6 +118,8 @@ class Graph:
     middle: str
     hours: list[datetime]
     rows: list[tuple[datetime, list[str]]]
+    since: datetime | None
+    left_out: int = 0
     width: int = field(default=WIDTH)
     height: int = field(default=HEIGHT)
 
@@ -91,34 +128,44 @@ class Graph:
         """Whether nothing was measured at all."""
         return all(value is None for series in self.series for value in series.values)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the key has the numbers, because there are too many for a sentence."""
+        return len(self.series) > FEW
+
 
 def last_day(now: datetime | None = None) -> list[Graph]:
-    """Return the graphs of the day that ends now, in one query."""
+    """Return the graphs of the day that ends now, or of what was measured of it, in one query."""
     end = _next_slot(now or clock.now())
-    start = end - SLOTS * SLOT
-    found = _by_series(Sample.objects.filter(minute__gte=clock.stored(start), minute__lt=clock.stored(end)), start)
-    queues = sorted(name for name in found if name.startswith(QUEUE))
+    samples = Sample.objects.filter(minute__gte=clock.stored(end - SLOTS * SLOT), minute__lt=clock.stored(end))
+    numbers = [*samples.values_list("series", "minute", "value")]
+    axis = _axis(end, min((clock.aware(minute) for _series, minute, _value in numbers), default=None))
+    found = _by_series(numbers, axis)
+    queues = [name for name in found if name.startswith(QUEUE)]
+    fullest = sorted(queues, key=lambda name: (-max(map(max, found[name].values())), name))[: len(STYLES)]
+    shown = sorted(fullest)
+    queue = _lines(
+        "queue",
+        _("Tasks waiting in a queue"),
+        [(name.removeprefix(QUEUE), style) for name, style in zip(shown, STYLES, strict=False)],
+        [_folded(found[name], max, axis) for name in shown],
+        axis,
+    )
     return [
-        _lines(
-            "queue",
-            _("Tasks waiting in a queue"),
-            [(name.removeprefix(QUEUE), f"tone-{number % 4}") for number, name in enumerate(queues)],
-            [_folded(found[name], max) for name in queues],
-            start,
-        ),
+        replace(queue, left_out=len(queues) - len(shown)),
         _bars(
             "ended",
             _("Tasks per minute"),
             [(_("with a result"), "tone-0"), (_("with an error"), "tone-bad")],
-            [_folded(found[SUCCEEDED], _mean), _folded(found[FAILED], _mean)],
-            start,
+            [_folded(found[SUCCEEDED], _mean, axis), _folded(found[FAILED], _mean, axis)],
+            axis,
         ),
         _lines(
             "seconds",
             _("Run time, seconds"),
             [(_("longest"), "tone-1"), (_("mean"), "tone-0")],
-            [_folded(found[SECONDS_MAX], max), _folded(found[SECONDS_MEAN], _mean)],
-            start,
+            [_folded(found[SECONDS_MAX], max, axis), _folded(found[SECONDS_MEAN], _mean, axis)],
+            axis,
         ),
     ]
 
@@ -129,17 +176,24 @@ def _next_slot(now: datetime) -> datetime:
     return minute - timedelta(minutes=minute.minute % 10) + SLOT
 
 
-def _by_series(samples: "QuerySet[Sample]", start: datetime) -> dict[str, dict[int, list[float]]]:
+def _axis(end: datetime, first: datetime | None) -> Axis:
+    """Return the time from the first number on: a flat line before it would say that nothing ran. An hour at least."""
+    measured = SLOTS if first is None else -((first - end) // SLOT)
+    slots = min(max(measured, SLOTS_AN_HOUR), SLOTS)
+    return Axis(end - slots * SLOT, slots, first if measured < SLOTS else None)
+
+
+def _by_series(numbers: Iterable[tuple[str, datetime, float]], axis: Axis) -> dict[str, dict[int, list[float]]]:
     """Return the numbers of each series by the number of their slot."""
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for series, minute, value in samples.values_list("series", "minute", "value"):
-        found[series][(clock.aware(minute) - start) // SLOT].append(value)
+    for series, minute, value in numbers:
+        found[series][(clock.aware(minute) - axis.start) // SLOT].append(value)
     return found
 
 
-def _folded(by_slot: dict[int, list[float]], fold: Callable[[list[float]], float]) -> Values:
+def _folded(by_slot: dict[int, list[float]], fold: Callable[[list[float]], float], axis: Axis) -> Values:
     """Return one value for each slot."""
-    return [fold(by_slot[number]) if number in by_slot else None for number in range(SLOTS)]
+    return [fold(by_slot[number]) if number in by_slot else None for number in range(axis.slots)]
 
 
 def _mean(values: list[float]) -> float:
@@ -149,21 +203,21 @@ def _mean(values: list[float]) -> float:
 Labels = Sequence[tuple[str | Promise, str]]
 
 
-def _lines(slug: str, title: str | Promise, labels: Labels, columns: Sequence[Values], start: datetime) -> Graph:
+def _lines(slug: str, title: str | Promise, labels: Labels, columns: Sequence[Values], axis: Axis) -> Graph:
     top = _round_top(value for values in columns for value in values)
-    paths = [_steps(values, top) for values in columns]
-    return _graph(slug, title, "line", labels, columns, paths, top, start)
+    paths = [_steps(values, top, axis) for values in columns]
+    return _graph(slug, title, "line", labels, columns, paths, top, axis)
 
 
-def _bars(slug: str, title: str | Promise, labels: Labels, columns: Sequence[Values], start: datetime) -> Graph:
+def _bars(slug: str, title: str | Promise, labels: Labels, columns: Sequence[Values], axis: Axis) -> Graph:
     """Stack the columns, the first at the bottom."""
     heights = [sum(value or 0 for value in values) for values in zip(*columns, strict=True)]
     top = _round_top(heights)
-    paths, below = [], [0.0] * SLOTS
+    paths, below = [], [0.0] * axis.slots
     for values in columns:
-        paths.append(_boxes(values, below, top))
+        paths.append(_boxes(values, below, top, axis))
         below = [low + (value or 0) for low, value in zip(below, values, strict=True)]
-    return _graph(slug, title, "box", labels, columns, paths, top, start)
+    return _graph(slug, title, "box", labels, columns, paths, top, axis)
 
 
 def _round_top(values: Iterable[float | None]) -> float:
@@ -175,30 +229,26 @@ def _round_top(values: Iterable[float | None]) -> float:
     return next(step * power for step in (1, 1.6, 2, 3, 4, 6, 8, 10) if step * power >= greatest)
 
 
-def _x(number: float) -> str:
-    return f"{number * WIDTH / SLOTS:.1f}"
-
-
 def _y(value: float, top: float) -> str:
     # One unit is left at each edge, or half of the line would be cut off.
     return f"{HEIGHT - 1 - value / top * (HEIGHT - 2):.1f}"
 
 
-def _steps(values: Values, top: float) -> str:
+def _steps(values: Values, top: float, axis: Axis) -> str:
     """Return a line of steps, which breaks where nothing was measured."""
     path, pen_is_down = [], False
     for number, value in enumerate(values):
         if value is not None:
-            path.append(f"V{_y(value, top)}" if pen_is_down else f"M{_x(number)} {_y(value, top)}")
-            path.append(f"H{_x(number + 1)}")
+            path.append(f"V{_y(value, top)}" if pen_is_down else f"M{axis.x(number)} {_y(value, top)}")
+            path.append(f"H{axis.x(number + 1)}")
         pen_is_down = value is not None
     return "".join(path)
 
 
-def _boxes(values: Values, below: Sequence[float], top: float) -> str:
+def _boxes(values: Values, below: Sequence[float], top: float, axis: Axis) -> str:
     """Return a box for each value, on those below it."""
     return "".join(
-        f"M{_x(number + 0.1)} {_y(low, top)}V{_y(low + value, top)}H{_x(number + 0.9)}V{_y(low, top)}Z"
+        f"M{axis.x(number + 0.1)} {_y(low, top)}V{_y(low + value, top)}H{axis.x(number + 0.9)}V{_y(low, top)}Z"
         for number, (value, low) in enumerate(zip(values, below, strict=True))
         if value
     )
@@ -212,41 +262,40 @@ def _graph(
     columns: Sequence[Values],
     paths: Sequence[str],
     top: float,
-    start: datetime,
+    axis: Axis,
 ) -> Graph:
     series = [
         Series(label, style, values, path) for (label, style), values, path in zip(labels, columns, paths, strict=True)
     ]
-    slots = [
-        Slot(_x(number), _x(1), f"{_clock(start + number * SLOT)} · {_words(series, number)}")
-        for number in range(SLOTS)
-        if any(each.values[number] is not None for each in series)
-    ]
-    latest = next((n for n in reversed(range(SLOTS)) if any(each.values[n] is not None for each in series)), None)
-    an_hour = SLOTS // HOURS
+    measured = [slot for slot in range(axis.slots) if any(each.values[slot] is not None for each in series)]
     return Graph(
         slug,
         title,
-        "" if latest is None else _words(series, latest),
+        _words(series, measured[-1]) if measured else "",
         shape,
         series,
-        slots,
+        [Slot(axis.x(slot), axis.x(1), f"{_clock(axis.at(slot))} · {_words(series, slot)}") for slot in measured],
         _mark(top),
         _mark(top / 2),
-        [timezone.localtime(start + hours * timedelta(hours=1)) for hours in range(0, HOURS + 1, HOURS // 4)],
-        [
-            (
-                timezone.localtime(start + hour * timedelta(hours=1)),
-                [_greatest(each.values[hour * an_hour : (hour + 1) * an_hour]) for each in series],
-            )
-            for hour in reversed(range(HOURS))
-        ],
+        [timezone.localtime(axis.at(quarter * axis.slots / 4)) for quarter in range(5)],
+        [*_rows(series, axis)],
+        axis.since,
     )
 
 
+def _rows(series: Sequence[Series], axis: Axis) -> Iterator[tuple[datetime, list[str]]]:
+    """Yield the hours, the last one first; the first one may be a part."""
+    for until in range(axis.slots, 0, -SLOTS_AN_HOUR):
+        begin = max(0, until - SLOTS_AN_HOUR)
+        yield timezone.localtime(axis.at(begin)), [_greatest(each.values[begin:until]) for each in series]
+
+
 def _words(series: Sequence[Series], number: int) -> str:
-    """Return what was measured in a slot, such as "celery 12"."""
-    return ", ".join(f"{each.label} {_number(value)}" for each in series if (value := each.values[number]) is not None)
+    """Return what was measured in a slot, such as "celery 12"; of many only what is not 0."""
+    known = [(each.label, value) for each in series if (value := each.values[number]) is not None]
+    if len(series) > FEW:
+        known = [(label, value) for label, value in known if value]
+    return ", ".join(f"{label} {_number(value)}" for label, value in known) or "0"
 
 
 def _greatest(values: Values) -> str:

@@ -69,6 +69,7 @@ class Run:
         traceback: of the error.
         parent: id of the run that this one repeats, None for no rerun.
         sent_by: who started it by hand, empty for code and schedule.
+        entry: of the schedule, by its name, that it was sent for; empty for none.
         not_rerunnable: why it cannot be run again, empty when it can.
     """
 
@@ -88,6 +89,7 @@ class Run:
     traceback: str = ""
     parent: str | None = None
     sent_by: str = ""
+    entry: str = ""
     not_rerunnable: str = ""
 
     @property
@@ -186,7 +188,7 @@ def reruns(run_id: str) -> list[str]:
     return [*Dispatch.objects.filter(parent=run_id).order_by("pk").values_list("task_id", flat=True)]
 
 
-def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -> Page:
+def page(*, state: str = "", name: str = "", entry: str = "", cursor: str = "", size: int = 25) -> Page:
     """Return a page of the list: without tracebacks, in a bounded number of queries however many there are.
 
     The state can be asked for in one query where results are in the database. Where they are in Redis it is known
@@ -194,20 +196,21 @@ def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -
     though there are older ones.
 
     Args:
-        state: only runs in this state, "" for all.
+        state: only runs in this state, "" for all. PENDING: what has ended and left no result is not waiting.
         name: only runs of this task, "" for all.
+        entry: only runs that were sent for this entry of the schedule, "" for all.
         cursor: `Page.newer` or `Page.older` of another page, "" for the first one. One that is not understood is "".
         size: how many at most.
 
     Raises:
         ResultsUnavailableError: the result backend is unavailable.
     """
-    rows = ours().filter(name=name) if name else ours()
+    rows = _matching(state, name, entry)
     direction, start = _parsed(cursor)
     if direction == "newer":
         found, end = _first(rows.filter(pk__gt=start).order_by("pk"), state, size)
         if end is None:  # that was the youngest one: a whole first page shows more
-            return page(state=state, name=name, size=size)
+            return page(state=state, name=name, entry=entry, size=size)
         found.reverse()
         newer, older = end, found[-1][0].pk if found else start + 1
         return Page(_runs(found), newer=f"newer-{newer}", older=f"older-{older}")
@@ -220,6 +223,18 @@ def page(*, state: str = "", name: str = "", cursor: str = "", size: int = 25) -
         newer=f"newer-{first}" if direction else None,
         older=None if end is None else f"older-{end}",
     )
+
+
+def _matching(state: str, name: str, entry: str) -> "QuerySet[Dispatch]":
+    """Return what was sent, of a task and for an entry; "" for any."""
+    # Celery's own tasks are no news, unless it is asked what the schedule does with them.
+    rows = Dispatch.objects.filter(entry=entry) if entry else ours()
+    if name:
+        rows = rows.filter(name=name)
+    if state == PENDING:
+        # Few have not ended, and they have an index. Of a million that have, each would be looked up in the results.
+        rows = rows.filter(ended_at=None)
+    return rows
 
 
 def revoke(run_id: str, *, terminate: bool = False, by: str = "") -> Revoked:
@@ -357,6 +372,7 @@ class Outcome:
     state: str
     name: str = ""
     worker: str = ""
+    entry: str = ""
     result: Any = None
     error: str = ""
     traceback: str = ""
@@ -446,6 +462,7 @@ def _from_row(row: Any) -> Outcome:
         content,
         name=row.task_name or "",
         worker=row.worker or "",
+        entry=row.periodic_task_name or "",
         traceback=row.traceback or "",
         created_at=clock.aware(row.date_created),
         started_at=clock.aware(row.date_started),
@@ -526,6 +543,7 @@ def _run(run_id: str, row: Dispatch | None, outcome: Outcome) -> Run:
         done_at=outcome.done_at,
         worker=outcome.worker,
         result=outcome.result,
+        entry=(row.entry if row else "") or outcome.entry,
         error=outcome.error,
         traceback=outcome.traceback,
         not_rerunnable=_not_rerunnable(name, row),

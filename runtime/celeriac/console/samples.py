@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from celery import current_app
-from django.db.models import Avg, Count, F, Max, Q
+from django.db.models import Avg, Count, F, Max, Min, Q
 from django.db.models.functions import TruncMinute
 from django_celery_results.backends import DatabaseBackend
 from django_celery_results.models import TaskResult
@@ -17,6 +17,7 @@ from django_celery_results.models import TaskResult
 from celeriac import clock
 from celeriac.broker import connect, waiting
 from celeriac.console.models import Sample
+from celeriac.ledger.models import Dispatch
 
 KEPT = timedelta(hours=25)
 MINUTE = timedelta(minutes=1)
@@ -25,6 +26,12 @@ MINUTE = timedelta(minutes=1)
 QUEUE = "queue:"
 SUCCEEDED, FAILED = "succeeded", "failed"
 SECONDS_MEAN, SECONDS_MAX = "seconds-mean", "seconds-max"
+
+# The states of tasks that have ended and are counted.
+COUNTED = ("SUCCESS", "FAILURE")
+
+# Of so many that were sent last it is looked where they went.
+LOOKED_AT = 1000
 
 
 def take(now: datetime) -> int:
@@ -44,12 +51,24 @@ def take(now: datetime) -> int:
 
 
 def queue_lengths() -> dict[str, int]:
-    """Return how many tasks wait in each queue that this process knows.
+    """Return how many tasks wait in each queue that is known, by its name.
 
     Tasks that a worker holds already (that run, or wait for their countdown) are in none.
     """
     with connect(current_app) as connection:
-        return {name: waiting(connection, name) for name in current_app.amqp.queues}
+        return {name: waiting(connection, name) for name in sorted(_queues())}
+
+
+def _queues() -> set[str]:
+    """Return the queues that this process knows, and those of which it may not know: another worker has them.
+
+    These are where something was sent lately, or was waiting in the last hour.
+    """
+    sent = Dispatch.objects.order_by("-pk").values_list("queue", flat=True)[:LOOKED_AT]
+    an_hour_ago = clock.stored(clock.now() - timedelta(hours=1))
+    waited = Sample.objects.filter(minute__gte=an_hour_ago, series__startswith=QUEUE, value__gt=0)
+    series = waited.order_by().values_list("series", flat=True).distinct()
+    return {*current_app.amqp.queues, *sent, *(name.removeprefix(QUEUE) for name in series)} - {""}
 
 
 def results_are_in_the_database() -> bool:
@@ -60,7 +79,7 @@ def results_are_in_the_database() -> bool:
 def ended_tasks(first: datetime, until: datetime) -> Iterable[Sample]:
     """Yield, for each minute from `first` on and before `until`, how many tasks ended and how long they ran."""
     ended = (
-        TaskResult.objects.filter(status__in=("SUCCESS", "FAILURE"), date_done__gte=clock.stored(first))
+        TaskResult.objects.filter(status__in=COUNTED, date_done__gte=clock.stored(first))
         .order_by()
         .annotate(minute=TruncMinute("date_done", tzinfo=UTC), ran=F("date_done") - F("date_started"))
         .values("minute")
@@ -84,6 +103,13 @@ def ended_tasks(first: datetime, until: datetime) -> Iterable[Sample]:
 
 
 def _first_uncounted(minute: datetime) -> datetime:
-    """Return the first minute whose ended tasks were not counted yet; a day back at most."""
-    last = clock.aware(Sample.objects.filter(series=SUCCEEDED).aggregate(Max("minute"))["minute__max"])
-    return max(last + MINUTE, minute - KEPT) if last else minute - KEPT
+    """Return the first minute whose ended tasks were not counted yet; a day back at most.
+
+    Where nothing was counted yet, that in which the first task ended: before that there was nothing to count.
+    """
+    last: datetime | None = clock.aware(Sample.objects.filter(series=SUCCEEDED).aggregate(Max("minute"))["minute__max"])
+    if last:
+        return max(last + MINUTE, minute - KEPT)
+    ended = TaskResult.objects.filter(status__in=COUNTED, date_done__gte=clock.stored(minute - KEPT))
+    first: datetime | None = clock.aware(ended.aggregate(Min("date_done"))["date_done__min"])
+    return min(first.astimezone(UTC).replace(second=0, microsecond=0), minute) if first else minute - MINUTE

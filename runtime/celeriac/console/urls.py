@@ -3,10 +3,10 @@
 from typing import Any
 
 from celeriac.console import checks
-from celeriac.needs import missing_apps
+from celeriac.needs import missing_apps, missing_packages
 
 urlpatterns: list[Any] = []
-if not (checks.missing_packages() or missing_apps(checks.APPS)):
+if not (missing_packages(checks.PACKAGES) or missing_apps(checks.APPS)):
     from celeriac.console import addresses
 
     urlpatterns += addresses.urlpatterns

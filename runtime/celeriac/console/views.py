@@ -19,7 +19,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 from celeriac import registry
-from celeriac.console import broker, graphs, history, runs, samples, states
+from celeriac.console import broker, graphs, history, runs, samples, schedule, states
 from celeriac.console.delivery import delivery
 from celeriac.console.english import in_english
 from celeriac.console.forms import StartForm
@@ -42,6 +42,9 @@ class Request(HttpRequest):
 
     htmx: HtmxDetails
 
+
+# By what the list is filtered.
+FILTERS = ("state", "name", "entry")
 
 # What a revoke has done, in words for a page.
 REVOKED = {
@@ -89,18 +92,18 @@ def staff_page(permission: str) -> Callable[[View], View]:
 @require_safe
 @vary_on_headers("HX-Request")
 def run_list(request: Request) -> HttpResponse:
-    """List the runs, newest first; filtered by state and task, in pages."""
-    # A NUL, which PostgreSQL does not take, is in no name.
-    state, name, cursor = (request.GET.get(key, "").replace("\0", "") for key in ("state", "name", "cursor"))
+    """List the runs, newest first; filtered by state, task and entry of the schedule, in pages."""
+    state, name, entry, cursor = (_asked(request, key) for key in (*FILTERS, "cursor"))
     context = {
-        "states": states.STATES.values(),
-        "tasks": registry.registered(),
         "state": state,
         "name": name,
-        "filters": _query(request, "state", "name"),
+        "entry": entry,
+        "states": states.STATES.values(),
+        "apps": registry.by_app(),
+        "filters": _query(request, *FILTERS),
     }
     try:
-        page = runs.page(state=state, name=name, cursor=cursor)
+        page = runs.page(state=state, name=name, entry=entry, cursor=cursor)
     except runs.ResultsUnavailableError:
         return render(request, "celeriac/console/runs.html", context, status=503)
     return live(
@@ -108,7 +111,12 @@ def run_list(request: Request) -> HttpResponse:
         "celeriac/console/runs.html",
         "celeriac/console/_runs.html",
         page,
-        {**context, "page": page, "cursor": cursor},
+        {
+            **context,
+            "page": page,
+            "cursor": cursor,
+            "entries": schedule.pages(request, [entry, *(each.entry for each in page.runs)]),
+        },
     )
 
 
@@ -132,7 +140,8 @@ def _run_page(request: Request, run_id: str) -> HttpResponse:
     reruns = runs.reruns(run_id)
     done = history.entries(run_id)
     parked = broker.parked_as(found)
-    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done, "parked": parked}
+    entries = schedule.pages(request, [found.entry])
+    context = {"run": found, "run_id": run_id, "reruns": reruns, "done": done, "parked": parked, "entries": entries}
     return live(
         request, "celeriac/console/run.html", "celeriac/console/_run.html", (found, reruns, len(done), parked), context
     )
@@ -219,6 +228,11 @@ def live(request: Request, page: str, fragment: str, shown: Any, context: dict[s
     return render(request, fragment if request.htmx else page, {**context, **live})
 
 
+def _asked(request: Request, name: str) -> str:
+    """Return a part of the query; a NUL, which PostgreSQL does not take, is in no name."""
+    return request.GET.get(name, "").replace("\0", "")
+
+
 def _query(request: Request, *names: str) -> str:
     """Return these parts of the query, to be followed by others; "" without any."""
     query = request.GET.copy()
@@ -234,9 +248,12 @@ def _query(request: Request, *names: str) -> str:
 
 @staff_page(permissions.START)
 @require_safe
+@vary_on_headers("HX-Request")
 def choose_task(request: Request) -> HttpResponse:
-    """List the registered tasks, each with a link to the form that starts it."""
-    return render(request, "celeriac/console/choose.html", {"tasks": registry.registered()})
+    """List the registered tasks by app, each with a link to the form that starts it; to htmx the list alone."""
+    text = _asked(request, "q")
+    page = "celeriac/console/_choices.html" if request.htmx else "celeriac/console/choose.html"
+    return render(request, page, {"apps": registry.by_app(text), "q": text})
 
 
 @staff_page(permissions.START)

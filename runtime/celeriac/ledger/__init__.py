@@ -10,8 +10,8 @@ be sent again as it was. A project adds the app, and runs its migrations::
 `~.models`              a row for each task that was sent, and the counters
 `~.publishing`          writes the row, in the moment before the broker gets the message
 `~.bounded`             waits for the database no longer than a moment
-`~.requests`            what a worker notes of one task: started, ended
-`~.marks`               brings that to the database, many at a time, beside the event loop
+`~.requests`            what a worker records of one task: started, ended
+`~.recorder`            brings that to the database, many at a time, beside the event loop
 `~.retention`           forgets what is old
 `~.report`              the counters, and what did not end, or was never sent by beat
 `~.worker`              the parts that run in a worker
@@ -25,7 +25,7 @@ setting                             what it is
 ``CELERIAC_LEDGER_KEEP_ROWS``       and of more than so many the oldest that ended; a million
 ==================================  ===============================================================
 
-Options of a task: ``ledger=False`` leaves it out; ``keep_arguments=False`` notes it without its
+Options of a task: ``ledger=False`` leaves it out; ``keep_arguments=False`` records it without its
 arguments. What it returned is never in here: that is the result backend's, and Celery's
 ``ignore_result=True`` keeps it from there, with the state.
 

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class LedgerConfig(AppConfig):
-    """Notes what any process of the project sends, and its workers what becomes of it.
+    """Records what any process of the project sends, and its workers what becomes of it.
 
     Both hang on Celery's signals, not on how the process was started: a shell, a management command
     and ``celery -A project worker`` take part like the units of a deployed site.
@@ -17,7 +17,7 @@ class LedgerConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect to the signals, once there are models."""
-        import celeriac.tasks  # noqa: F401  (the ping, which says that it is not to be noted)
+        import celeriac.tasks  # noqa: F401  (the ping, which says that it is not to be recorded)
         from celeriac.ledger import publishing, settings, worker
 
         if settings.enabled():

@@ -61,14 +61,14 @@ def write(alias: str, work: Callable[[], object]) -> None:
             with transaction.atomic(using=alias):
                 work()
         else:
-            _beside(alias, work)
+            _in_thread(alias, work)
     except Exception:
         if time.monotonic() - began > WAIT_SECONDS / 2:
             _paused_until = time.monotonic() + PAUSE_SECONDS
         raise
 
 
-def _beside(alias: str, work: Callable[[], object]) -> None:
+def _in_thread(alias: str, work: Callable[[], object]) -> None:
     connection: Any = connections[alias]
     connection.inc_thread_sharing()
     attempt = _Attempt(alias, connection, work)

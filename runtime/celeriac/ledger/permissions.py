@@ -24,11 +24,11 @@ def missing(user: Any, permission: str) -> str:
 
 
 def is_staff(request: HttpRequest) -> bool:
-    """Whether a member of staff asks."""
+    """Return whether a member of staff asks."""
     user = request.user
     return bool(user.is_active and user.is_authenticated and user.is_staff)
 
 
 def may(request: HttpRequest, permission: str) -> bool:
-    """Whether who asks is a member of staff with this permission."""
+    """Return whether who asks is a member of staff with this permission."""
     return is_staff(request) and not missing(request.user, permission)

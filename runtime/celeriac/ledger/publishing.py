@@ -1,4 +1,4 @@
-"""Writes a task down in the moment before the broker gets it.
+"""Records a task in the moment before the broker gets it.
 
 The row is part of the caller's transaction, if there is one; with ``delay_on_commit`` that is over
 by then, and the row is written by itself, in one round trip. A row that cannot be written keeps
@@ -27,11 +27,12 @@ from celeriac.ledger import bounded
 from celeriac.ledger.models import NOT_NOTED, Counter, Dispatch
 
 # Headers of a message, beside Celery's own. The first says which publication of its task id it is,
-# and so whose the marks of a worker are; the sender may give the others: a user's name, and the id
-# of the task that this one repeats.
-NOTED = "celeriac-ledger"
+# and so whose the marks of a worker are; the sender may give the others: a user's name, the id of
+# the task that this one repeats, and the entry of the schedule that it is sent for.
+PUBLICATION = "celeriac-ledger"
 SENT_BY = "sent_by"
 RERUN_OF = "rerun_of"
+ENTRY = "periodic_task_name"  # django-celery-beat's
 
 # In the place of arguments that are not kept, wherever Celery shows them.
 HIDDEN = "(not kept)"
@@ -39,19 +40,19 @@ HIDDEN = "(not kept)"
 _log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_unnoted = 0  # publications of this process without a row, not counted in the database yet
+_uncounted = 0  # publications of this process without a row, not counted in the database yet
 _imported = False
 
 
 def connect() -> None:
-    """Have every task noted that this process sends."""
-    before_task_publish.connect(_note, dispatch_uid="celeriac.ledger")
+    """Have every task recorded that this process sends."""
+    before_task_publish.connect(_record, dispatch_uid="celeriac.ledger")
     ids.refuse_longer_than(Dispatch._meta.get_field("task_id").max_length or 0)
     wrap_sender(_forgetting)
 
 
 def forget(task_id: str, publication: str, *, kept: bool) -> None:
-    """Take back the note of a task that could not be sent.
+    """Take back the row of a task that could not be sent.
 
     Args:
         task_id: of the task.
@@ -66,7 +67,7 @@ def forget(task_id: str, publication: str, *, kept: bool) -> None:
         _log.exception("Task [%s] was not sent, but is in the journal", task_id)
 
 
-def _note(
+def _record(
     sender: str,
     headers: dict[str, Any],
     body: Any,
@@ -80,7 +81,7 @@ def _note(
 
     Source: https://docs.celeryq.dev/en/stable/userguide/signals.html#before-task-publish
     """
-    headers.pop(NOTED, None)  # a retry has what the attempt before it had
+    headers.pop(PUBLICATION, None)  # a retry has what the attempt before it had
     if "id" not in headers:
         return
     try:
@@ -102,12 +103,13 @@ def _note(
             expires=_moment(headers.get("expires")),
             parent=headers.get(RERUN_OF) or "",
             sent_by=headers.get(SENT_BY) or "",
+            entry=headers.get(ENTRY) or "",
         )
         if keep:
             args, kwargs, _embed = body
             row.args, row.kwargs = json.dumps(args), json.dumps(kwargs)
         # Also where the row is not written in time: it may come late, and its marks after it.
-        headers[NOTED] = row.publication
+        headers[PUBLICATION] = row.publication
         bounded.write(_alias(), partial(_write, row))
     except Exception as error:
         said = f"Task {sender}[{headers['id']}] is sent, but not in the journal: {error!r}"
@@ -193,26 +195,26 @@ def _upsert(connection: Any, row: Dispatch) -> None:
 
 def _count(failed: int) -> None:
     """Count a publication without a row, in the database when it is there again."""
-    global _unnoted
+    global _uncounted
     with _lock:
-        _unnoted += failed
-        if failed or not _unnoted:
+        _uncounted += failed
+        if failed or not _uncounted:
             return
     connection: Any = connections[_alias()]
     if connection.in_atomic_block or connection.autocommit:
         # After a transaction of the caller's, for in it others would wait for the counter.
-        connection.on_commit(_bring, robust=True)
+        connection.on_commit(_save_count, robust=True)
 
 
-def _bring() -> None:
-    global _unnoted
+def _save_count() -> None:
+    global _uncounted
     with _lock:
-        number, _unnoted = _unnoted, 0
+        number, _uncounted = _uncounted, 0
     try:
         bounded.write(_alias(), partial(Counter.add, NOT_NOTED, number))
     except Exception:
         with _lock:
-            _unnoted += number
+            _uncounted += number
 
 
 def _forgetting(send: Sender) -> Sender:
@@ -223,7 +225,7 @@ def _forgetting(send: Sender) -> Sender:
             return send(producer, name, message, **options)
         except BaseException:
             headers = message.headers
-            if publication := headers.get(NOTED):
+            if publication := headers.get(PUBLICATION):
                 forget(headers["id"], publication, kept=bool(headers.get("retries")))
             raise
 

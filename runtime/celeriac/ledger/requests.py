@@ -1,7 +1,7 @@
-"""What a worker notes of one task: Celery's own request, with a pen.
+"""What a worker records of one task, by Celery's own request.
 
 All of it happens in the worker's main process, whose event loop carries every task: what is heard
-is put on a list, and `celeriac.ledger.marks` brings it to the database. (celery/worker/request.py,
+is put on a list, and `celeriac.ledger.recorder` brings it to the database. (celery/worker/request.py,
 5.7)
 """
 
@@ -11,24 +11,24 @@ from typing import Any
 
 from celery.utils.imports import symbol_by_name
 
-from celeriac.ledger.marks import Ledger
-from celeriac.ledger.publishing import NOTED
+from celeriac.ledger.publishing import PUBLICATION
+from celeriac.ledger.recorder import Recorder
 
 
-def install(tasks: dict[str, Any], ledger: Ledger) -> None:
-    """Let the requests of these tasks be noted, whatever class they are of.
+def install(tasks: dict[str, Any], recorder: Recorder) -> None:
+    """Let the requests of these tasks be recorded, whatever class they are of.
 
     Args:
         tasks: those of the worker's app, before the consumer starts.
-        ledger: where to.
+        recorder: of the worker.
     """
-    noting = cache(lambda base: _noting(base, ledger))
+    request_class = cache(lambda base: _request_class(base, recorder))
     for task in tasks.values():
-        task.Request = noting(symbol_by_name(task.Request))
+        task.Request = request_class(symbol_by_name(task.Request))
 
 
-def _noting(base: Any, ledger: Ledger) -> Any:
-    class Noting(base):  # Celery's class, or one of the project's own
+def _request_class(base: Any, recorder: Recorder) -> Any:
+    class JournalRequest(base):  # Celery's class, or one of the project's own
         _ended = False
 
         def __init_subclass__(cls) -> None:
@@ -40,13 +40,13 @@ def _noting(base: Any, ledger: Ledger) -> Any:
         @property
         def publication(self) -> str:
             """Which one it is, empty for one that is not in the journal."""
-            return str(self.request_dict.get(NOTED) or "")
+            return str(self.request_dict.get(PUBLICATION) or "")
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:
             super().on_accepted(pid, time_accepted)
             if self.publication:
                 limit = self.time_limits[0] or self.task.time_limit
-                ledger.started(self.id, self.publication, limit)
+                recorder.started(self.id, self.publication, limit)
 
         def acknowledge(self) -> None:
             super().acknowledge()
@@ -81,9 +81,9 @@ def _noting(base: Any, ledger: Ledger) -> Any:
         def end(self) -> None:
             if self.publication and not self._ended:
                 self._ended = True
-                ledger.ended(self.id, self.publication)
+                recorder.ended(self.id, self.publication)
 
-    return Noting
+    return JournalRequest
 
 
 def _ending(succeed: Callable[..., Any]) -> Callable[..., Any]:

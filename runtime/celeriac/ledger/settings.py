@@ -7,7 +7,7 @@ from django.conf import settings
 
 
 def enabled() -> bool:
-    """Return whether this site has its tasks noted at all."""
+    """Return whether this site has its tasks recorded at all."""
     return bool(_setting("ENABLED", True))
 
 

@@ -1,4 +1,4 @@
-"""What the journal does in a worker: requests that note, and two threads beside the event loop."""
+"""What the journal does in a worker: requests that record, and two threads beside the event loop."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from celery import signals
 
 from celeriac.extension import ConsumerExtension, WorkerExtension, install
 from celeriac.ledger import requests, retention
-from celeriac.ledger.marks import Ledger
 from celeriac.ledger.models import Dispatch
-from celeriac.pruning import Job, Pruning
+from celeriac.ledger.recorder import Recorder
+from celeriac.pruning import Job, PruningThread
 
 STOP_SECONDS = 5.0
 
@@ -20,11 +20,11 @@ def connect() -> None:
 
 def _install(instance: Any, **_: Any) -> None:
     """Add the parts before Celery puts the worker together (celery/worker/worker.py, 5.7)."""
-    install(instance.app, (Noting, Writing))
+    install(instance.app, (RecordTasks, FlushRecorder))
 
 
-class Noting(WorkerExtension):
-    """Lets the requests of the worker's tasks be noted, and forgets what is old.
+class RecordTasks(WorkerExtension):
+    """Starts the recorder of the worker, and prunes the journal.
 
     Celery starts the consumer, which asks for their classes, after all other steps of a worker. The
     first processes of the pool are there before the threads.
@@ -32,18 +32,18 @@ class Noting(WorkerExtension):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        worker.celeriac_ledger = self._ledger = Ledger(worker.hostname)
+        worker.celeriac_recorder = self._recorder = Recorder(worker.hostname)
 
     def start(self, worker: Any) -> None:
         """Begin."""
-        requests.install(worker.app.tasks, self._ledger)
-        self._ledger.start()
-        Pruning(Job("the journal", Dispatch, retention.prune)).start()
+        requests.install(worker.app.tasks, self._recorder)
+        self._recorder.start()
+        PruningThread(Job("the journal", Dispatch, retention.prune)).start()
 
 
-class Writing(ConsumerExtension):
-    """Waits in the end for what is being written."""
+class FlushRecorder(ConsumerExtension):
+    """Lets the recorder write what is left, in the end."""
 
     def shutdown(self, consumer: Any) -> None:
         """Write what is left: the pool has ended."""
-        consumer.controller.celeriac_ledger.stop(STOP_SECONDS)
+        consumer.controller.celeriac_recorder.stop(STOP_SECONDS)

@@ -42,11 +42,11 @@ def migrate() -> str:
     at: list[Any] = []  # the migration that is being applied
     following = command.migration_progress_callback
 
-    def note(action: str, migration: Any = None, fake: bool = False) -> None:
+    def follow(action: str, migration: Any = None, fake: bool = False) -> None:
         at[:] = [migration] if action == "apply_start" else []
         following(action, migration, fake)
 
-    command.migration_progress_callback = note
+    command.migration_progress_callback = follow
     with _one_host_at_a_time(lock_timeout, seconds):
         executor = MigrationExecutor(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -108,7 +108,7 @@ def _ours(loader: MigrationLoader) -> set[tuple[str, str]]:
 
 
 def _only_squashes(migration: tuple[str, str], common: set[tuple[str, str]]) -> bool:
-    """Say whether a migration that we do not know stands for others that we do.
+    """Return whether a migration that we do not know stands for others that we do.
 
     Django notes a squash as applied beside all that it replaces. What it replaces is not in the
     database, but ``squashmigrations`` gives it the name of the last of them.
@@ -196,4 +196,4 @@ def _one_host_at_a_time(lock_timeout_seconds: int, seconds: int) -> Iterator[Non
     try:
         yield
     finally:
-        connection.close()  # which gives the lock back
+        connection.close()  # which releases the lock

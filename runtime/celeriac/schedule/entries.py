@@ -7,7 +7,9 @@ from celery import current_app
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
@@ -100,6 +102,18 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
         origin = {field: Subquery(defaults.values(field)[:1]) for field in ("definition", "removed")}
         annotated: QuerySet[Any] = found.annotate(**origin)
         return annotated
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Add where its runs are listed, for those who may see them in a project that has the console."""
+        shown = (*super().get_list_display(request),)
+        return (*shown, "runs") if _console() and permissions.may(request, permissions.VIEW) else shown
+
+    @admin.display(description=_("Runs"))
+    def runs(self, entry: Any) -> str:
+        """Return a link to the runs that were sent for the entry."""
+        query = QueryDict(mutable=True)
+        query["entry"] = entry.name
+        return format_html('<a href="{}?{}">{}</a>', _console(), query.urlencode(), _("Runs"))
 
     @admin.display(description=_("Schedule"))
     def schedule(self, entry: Any) -> str:
@@ -196,6 +210,14 @@ def _run_now(entry: Any, by: str) -> None:
         registry.check(entry.task, args, kwargs)
         task = registry.task_named(entry.task)
     send(task, args, kwargs, **options)
+
+
+def _console() -> str:
+    """Return the address of the console's list of runs, "" where a project has none."""
+    try:
+        return reverse("celeriac:runs")
+    except NoReverseMatch:
+        return ""
 
 
 def _is_in_code(entry: Any) -> bool:

@@ -14,7 +14,7 @@ worker, which is told and tells by `celeriac.worker.deliveries`.
 `~.full`                what passes although Redis is full
 `~.holder`              this process as one that has messages, as long as its lease lasts
 `~.identity`            which process that is, and whether another is dead
-`~.recovery`            what did not end goes back to its queue, counted
+`~.recovery`            what did not end is requeued, counted
 `~.parking`             what did not end too often is parked, until somebody releases it
 `~.scripts`, ``lua/``   what is one step in Redis
 ======================  ===========================================================================

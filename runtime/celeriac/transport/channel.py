@@ -3,7 +3,7 @@
 kombu pops a message with BRPOP and notes it in ``unacked`` in the next round trip: what a worker
 has popped and not noted yet exists nowhere but in a socket. Here one script does both, in a turn of
 the worker (``lua/turn.lua``), and says in passing what has ended. An answer that does not arrive is
-noted all the same: this process gives it back when it connects again.
+noted all the same: this process requeues it when it connects again.
 
 Left to kombu: fanout, queues that are consumed without acknowledgement (replies), and publishing.
 (kombu/transport/redis.py, 5.4 to 5.7)
@@ -22,7 +22,7 @@ from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from celeriac.transport.full import Full
+from celeriac.transport.full import WhenFull
 from celeriac.transport.holder import LEASE_SECONDS, Holder, clock, holder_of
 from celeriac.transport.qos import QoS
 from celeriac.transport.recovery import DELIVERIES, Keys, Recovery
@@ -31,8 +31,8 @@ from celeriac.transport.waking import CALLED, WAKE, Sleeping, Waking, call
 
 # Of a long queue so many messages are taken in one turn, if there is room for them.
 BATCH = 10
-# Between two looks for holders that are gone.
-LOOK_SECONDS = 1.0
+# Between two scans for holders that are gone.
+SCAN_SECONDS = 1.0
 # What is asked beside the messages is answered so soon, or asked again so much later: the event
 # loop stands still meanwhile.
 QUICK_SECONDS = 2.0
@@ -43,26 +43,26 @@ TURNS_SECONDS = 0.1
 OPTIONS = ("lease_seconds", "deliveries")
 
 # Called with the tags of what is not this process's any more, because its lease was lost.
-on_lost: list[Callable[[set[str]], None]] = []
+on_lease_lost: list[Callable[[set[str]], None]] = []
 # Called with a message that was parked, as kombu has it, the reason and how often it did not end.
 on_parked: list[Callable[[dict[str, Any], str, int], None]] = []
 
 
 @dataclass(frozen=True)
 class _Lists:
-    """The lists of some queues: their keys, the queue of each, the places of those not noted."""
+    """The lists of some queues: their keys, the queue of each, the places of those without acknowledgement."""
 
     queues: tuple[str, ...]
     keys: list[str]
     queue_of: dict[str, str]
-    unnoted: str
+    no_ack: str
 
 
-class _Channel(Full):
+class _Channel(WhenFull):
     """What is different in a channel.
 
     Attributes:
-        asks: it takes messages by the script, not by BRPOP.
+        uses_script: it takes messages by the script, not by BRPOP.
     """
 
     QoS = QoS
@@ -77,17 +77,17 @@ class _Channel(Full):
     lease_seconds = LEASE_SECONDS
     deliveries = DELIVERIES
 
-    asks = False
+    uses_script = False
     _asked_as = ""
     _lists_asked = _Lists((), [], {}, "")
-    _said: tuple[str, ...] = ()  # with the question under way
+    _acks_under_way: tuple[str, ...] = ()  # with the question under way
     _popped: list[tuple[str, Any]]  # and not delivered yet: queue, message
-    _look_at = 0.0
-    _settle_at = 0.0
+    _scan_at = 0.0
+    _lease_retry_at = 0.0
     _restored = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._unnoted: set[str] = set()  # queues that are consumed without acknowledgement
+        self._no_ack_queues: set[str] = set()  # queues that are consumed without acknowledgement
         self._popped = []
         self._known_lists: dict[tuple[str, ...], _Lists] = {}
         self.waking = Waking(self)
@@ -105,7 +105,7 @@ class _Channel(Full):
             lambda: Holder(client, self.global_keyprefix, self.lease_seconds),
         )
         self.recovery = Recovery(client, keys, self.holder, self.deliveries)
-        self.recovery.parks = _say_parked
+        self.recovery.on_parked = _on_parked
 
     def _quick_client(self) -> "redis.Redis":
         """Return a client with keys as they are, over connections that do not wait long."""
@@ -118,51 +118,51 @@ class _Channel(Full):
 
     # What the event loop and the QoS need.
 
-    def turns(self) -> bool:
+    def is_turning(self) -> bool:
         """Return whether an event loop turns in this thread, and says soon what is acknowledged."""
-        if not (self.asks and self._active_queues and self.connection and self.connection.loop):
+        if not (self.uses_script and self._active_queues and self.connection and self.connection.loop):
             return False
         at, thread = self.connection.cycle.last
         return bool(thread == threading.get_ident() and monotonic() < at + TURNS_SECONDS)
 
-    def turned(self) -> None:
-        """See to what no question has seen to."""
+    def on_turn(self) -> None:
+        """Send acknowledgements, and call others, where no question does."""
         if self.holder.acks and not self._in_poll:
-            self.say_acks()
+            self.send_acks()
         if self._active_queues:
             with suppress(*self.connection_errors):
-                self.waking.has_room(self.qos.can_consume(), self._lists_asked.queues)
-                self.waking.takes_turns(self._lists_asked.queues)
+                self.waking.call_if_full(self.qos.can_consume(), self._lists_asked.queues)
+                self.waking.share_watch(self._lists_asked.queues)
 
-    def say_acks(self) -> None:
-        """Say what is acknowledged. What does not get through is said over the next connection."""
+    def send_acks(self) -> None:
+        """Send what is acknowledged. What does not get through is sent over the next connection."""
         with suppress(*self.connection_errors):
             self.holder.acknowledge(self.recovery.keys.unacked, self.recovery.keys.index)
 
-    def settle(self) -> None:
-        """See to it that this process has its lease; if it was lost, tell who must know."""
-        waits = self.holder.name and clock() < self._settle_at
-        if self.holder.is_sure() or waits:
+    def ensure_lease(self) -> None:
+        """Ensure that this process has its lease; if it was lost, tell who must know."""
+        waits = self.holder.name and clock() < self._lease_retry_at
+        if self.holder.is_valid() or waits:
             return
-        self._settle_at = clock() + AGAIN_SECONDS  # if this fails
+        self._lease_retry_at = clock() + AGAIN_SECONDS  # if this fails
         lost = self.holder.renew()
-        self._settle_at = 0.0
+        self._lease_retry_at = 0.0
         if lost is not None:
-            for listener in on_lost:
+            for listener in on_lease_lost:
                 listener(lost)
 
-    def look(self) -> None:
-        """Look for holders that are gone, from time to time.
+    def scan(self) -> None:
+        """Scan for holders that are gone, from time to time.
 
         When Redis was away for everybody, everybody's lease has run out: a new connection waits
         for one time to live before it believes a lease. A death that can be seen is one at once.
         """
-        if not self.active_queues or clock() < self._look_at:
+        if not self.active_queues or clock() < self._scan_at:
             return
-        self._look_at = clock() + AGAIN_SECONDS  # if this fails
-        self.waking.meet(self.active_queues)
-        self.recovery.look(by_lease=clock() > self._connected + self.lease_seconds)
-        self._look_at = clock() + LOOK_SECONDS
+        self._scan_at = clock() + AGAIN_SECONDS  # if this fails
+        self.waking.renew_membership(self.active_queues)
+        self.recovery.scan(by_lease=clock() > self._connected + self.lease_seconds)
+        self._scan_at = clock() + SCAN_SECONDS
         if clock() > self._refreshed + self.visibility_timeout / 3:
             self._refreshed = clock()
             self.recovery.refresh()
@@ -179,7 +179,7 @@ class _Channel(Full):
 
     def basic_consume(self, queue: str, no_ack: bool = False, *args: Any, **kwargs: Any) -> Any:
         """Consume a queue."""
-        (self._unnoted.add if no_ack else self._unnoted.discard)(queue)
+        (self._no_ack_queues.add if no_ack else self._no_ack_queues.discard)(queue)
         self._known_lists.clear()
         self.waking.change_team()
         consumer = super().basic_consume(queue, no_ack, *args, **kwargs)
@@ -189,8 +189,8 @@ class _Channel(Full):
         return consumer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        if self.asks and self.do_restore:
-            self.say_acks()
+        if self.uses_script and self.do_restore:
+            self.send_acks()
             with suppress(*self.connection_errors):
                 self.waking.leave(self._lists_asked.queues)
         return super()._basic_cancel(consumer_tag)
@@ -200,7 +200,7 @@ class _Channel(Full):
         if no_ack or not self.ack_emulation:
             return super().basic_get(queue, no_ack, **kwargs)
         with self.holder.lock:
-            self.settle()
+            self.ensure_lease()
             lists = self._lists([queue], no_ack=False)
             client = redis.Redis(connection_pool=self.pool)
             keys, question = self._question(lists, 1)
@@ -215,8 +215,8 @@ class _Channel(Full):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._queue_cycle.consume(len(self.active_queues))
-        self.asks = self.ack_emulation and not self._unnoted.issuperset(queues)
-        if not self.asks:
+        self.uses_script = self.ack_emulation and not self._no_ack_queues.issuperset(queues)
+        if not self.uses_script:
             super()._brpop_start(timeout)
             return
         if self._popped:
@@ -226,26 +226,26 @@ class _Channel(Full):
             self._set_up(connection)
         elif self.waking.is_quiet():
             return
-        self.settle()
-        self._said = self._sayable()
+        self.ensure_lease()
+        self._acks_under_way = self._acks_to_send()
         self._lists_asked = lists = self._lists(queues)
         room = self.qos.can_consume_max_estimate()
         # With several queues, each turn is another one's.
         wanted = 1 if len(queues) > 1 else BATCH if room is None else min(room, BATCH)
-        watches, sleeps = self.waking.watches, self.waking.asks(lists.queues)
+        watches, sleeps = self.waking.watches, self.waking.on_question(lists.queues)
         keys, question = self._question(lists, wanted, watches=watches, sleeps=sleeps)
         self._asked_as = self.holder.name
         self._in_poll = connection
         self._brpop_sent_at = monotonic()
-        connection.send_command("EVALSHA", TURN.sha, len(keys), *keys, *question, *self._said)
+        connection.send_command("EVALSHA", TURN.sha, len(keys), *keys, *question, *self._acks_under_way)
 
     def _brpop_read(self, **options: Any) -> Any:
-        if not self.asks:
+        if not self.uses_script:
             return super()._brpop_read(**options)
         connection = self.client.connection
         try:
             answer = self._answer(connection, options)
-            self.holder.said(list(self._said))
+            self.holder.acks_sent(list(self._acks_under_way))
             if answer == CALLED:
                 self.waking.was_called()
                 raise Empty
@@ -256,7 +256,7 @@ class _Channel(Full):
             self._popped += self._take(answer, self._lists_asked)
         finally:
             self._in_poll = None
-            self._said = ()
+            self._acks_under_way = ()
             if hasattr(super(), "_flush_brpop_reauth"):
                 self._flush_brpop_reauth()
         self._deliver_popped()
@@ -264,17 +264,17 @@ class _Channel(Full):
 
     def _poll_error(self, type: str, **options: Any) -> Any:
         if type == WAKE:
-            self.waking.heard()
+            self.waking.on_invalidation()
         return super()._poll_error(type, **options)
 
     def close(self) -> None:
-        """Close it; what was not said yet is said, unless the connection is lost (`do_restore`)."""
+        """Close it; acknowledgements not sent yet are, unless the connection is lost (`do_restore`)."""
         if not self.closed:
             if self.do_restore:
-                self.say_acks()
+                self.send_acks()
             else:
                 self._in_poll = None  # kombu would deliver an answer that is there to nobody
-            self._give_up_popped()
+            self._requeue_popped()
         super().close()
 
     def _close_clients(self) -> None:
@@ -295,7 +295,7 @@ class _Channel(Full):
         if found is None:
             lists = [(queue, step) for step in self.priority_steps for queue in queues]
             keys = [self.global_keyprefix + self._q_for_pri(*each) for each in lists]
-            unnoted = self._unnoted if no_ack is None else set()
+            unnoted = self._no_ack_queues if no_ack is None else set()
             found = _Lists(
                 names,
                 keys,
@@ -320,23 +320,23 @@ class _Channel(Full):
             lists: from which to take.
             wanted: how many messages at most.
             watches: whether to watch the lists, if what is taken is all that is in them.
-            sleeps: see `Waking.asks`.
+            sleeps: see `Waking.on_question`.
         """
         keys, holder = self.recovery.keys, self.holder
         question = [
             holder.lease, keys.unacked, keys.index, holder.held, next(holder.numbers), wanted,
-            lists.unnoted, holder.now(),
+            lists.no_ack, holder.now(),
         ]  # fmt: skip
         if sleeps is None:
             return lists.keys, [*question, "", "", int(watches), "", 0]
         question += [sleeps.holder, sleeps.sleepers, int(sleeps.told), sleeps.team]
         return [sleeps.call], [*question, len(lists.keys), *lists.keys]
 
-    def _sayable(self) -> tuple[str, ...]:
+    def _acks_to_send(self) -> tuple[str, ...]:
         """Return what can be acknowledged with a question: what was taken as this holder."""
         acks, name = [*self.holder.acks.items()], self.holder.name
         if any(taken_as != name for _, taken_as in acks):
-            self.say_acks()
+            self.send_acks()
             return ()
         return tuple(tag for tag, _ in acks)
 
@@ -344,12 +344,12 @@ class _Channel(Full):
         try:
             return self.client.parse_response(connection, "EVALSHA", **options)
         except redis.exceptions.NoScriptError:
-            self.waking.doubt()  # somebody has flushed the scripts
+            self.waking.invalidate()  # somebody has flushed the scripts
             raise Empty from None
         except redis.exceptions.ResponseError as error:
             if not str(error).startswith("NOLEASE"):
                 raise
-            self.holder.doubt()
+            self.holder.invalidate()
             raise Empty from None
         except self.connection_errors:
             connection.disconnect()
@@ -366,7 +366,7 @@ class _Channel(Full):
                 self.recovery.park_unreadable(tag, name, message)
                 continue
             if tag:
-                self.holder.note(tag)
+                self.holder.mark_taken(tag)
             found.append((lists.queue_of[name], content))
         return found
 
@@ -382,22 +382,22 @@ class _Channel(Full):
                     self.holder.give_up(tag)
                 raise
 
-    def _give_up_popped(self) -> None:
-        """Give back what came in an answer, behind a message whose delivery has failed."""
+    def _requeue_popped(self) -> None:
+        """Requeue what came in an answer, behind a message whose delivery has failed."""
         tags = [message["properties"]["delivery_tag"] for _, message in self._popped]
         self._popped.clear()
         if self.do_restore:
             with suppress(*self.connection_errors):
-                self.recovery.give_back_own(tags)
+                self.recovery.requeue_own(tags)
         for tag in tags:
             self.holder.give_up(tag)
 
-    def is_still_asking(self) -> bool:
+    def owns_answer(self) -> bool:
         """Return whether the answer that waits is this process's.
 
         While it stood still it may have lost its lease, and with it what the answer brings.
         """
-        self.settle()
+        self.ensure_lease()
         if self._asked_as == self.holder.name:
             return True
         self.client.connection.disconnect()
@@ -408,19 +408,19 @@ class _Channel(Full):
         call(connection, "SCRIPT", "LOAD", TURN.text)
         self.waking.set_up(connection)
         self.holder.client = self._quick_client()
-        self.settle()
-        self.say_acks()
-        self.recovery.forgotten()
-        self._look_at = 0.0
-        self.look()
+        self.ensure_lease()
+        self.send_acks()
+        self.recovery.requeue_forgotten()
+        self._scan_at = 0.0
+        self.scan()
 
-    def hung_up(self) -> None:
-        """Without a question there is no answer: the server is gone, or does not track any more."""
+    def on_hangup(self) -> None:
+        """Disconnect: without a question under way the server is gone, or does not track any more."""
         self.client.connection.disconnect()
         raise redis.exceptions.ConnectionError("Redis has closed the connection")
 
 
-def _say_parked(message: dict[str, Any], reason: str, times: int) -> None:
+def _on_parked(message: dict[str, Any], reason: str, times: int) -> None:
     for listener in on_parked:
         listener(message, reason, times)
 

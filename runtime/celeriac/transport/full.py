@@ -20,7 +20,7 @@ NO_KEY = "celeriac.none"
 Mixin: Any = object
 
 
-class Full(Mixin):
+class WhenFull(Mixin):
     """The part of a channel that passes."""
 
     def _size(self, queue: str) -> int:

@@ -21,7 +21,7 @@ import redis
 
 from celeriac import forks
 from celeriac.transport import identity
-from celeriac.transport.scripts import ACKNOWLEDGE, RENEW, TAKE
+from celeriac.transport.scripts import ACKNOWLEDGE, ACQUIRE, RENEW
 
 # A key in Redis for each holder, and those with something about all of them.
 LEASE = "celeriac.lease."
@@ -52,7 +52,7 @@ class Holder:
         acks: acknowledgements that Redis may not know of yet, likewise.
         given_up: tags of what this process had and has no more. Whoever comes late to acknowledge
             one must not touch what may be another's by now.
-        unfinished: why what was taken did not end here, by tag, until it is given back.
+        unfinished: why what was taken did not end here, by tag, until it is requeued.
         numbers: of its questions.
         lock: for what two threads must not do at once.
         client: to Redis, with keys as they are; of the newest connection that consumes.
@@ -80,15 +80,15 @@ class Holder:
         self._ahead = 0.0  # Redis's clock, of ours
         self._renewal: threading.Thread | None = None
 
-    def held_by(self, name: str) -> str:
+    def held_key(self, name: str) -> str:
         """Return the key of what a holder holds."""
         return f"{self._prefix}{HELD}{name}"
 
-    def is_sure(self) -> bool:
+    def is_valid(self) -> bool:
         """Return whether nobody can have taken anything from it; this asks no server."""
         return clock() < self._until
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Note that Redis has no lease of it: whether it is lost is to be asked."""
         self._until = 0.0
 
@@ -96,13 +96,13 @@ class Holder:
         """Return the time as Redis has it, whatever this host's clock says."""
         return f"{clock() + self._ahead:.6f}"
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Become a new holder, and see to it that its lease is renewed."""
         name = uuid.uuid4().hex[:16]
-        lease, held, began = f"{self._prefix}{LEASE}{name}", self.held_by(name), clock()
+        lease, held, began = f"{self._prefix}{LEASE}{name}", self.held_key(name), clock()
         holders = self._prefix + HOLDERS
         who = identity.own()
-        at = TAKE(self.client, lease, self._milliseconds, holders, name, who, held)
+        at = ACQUIRE(self.client, lease, self._milliseconds, holders, name, who, held)
         self._set_clock(at)
         self.name, self.lease, self.held = name, lease, held
         self._until = began + self._seconds
@@ -116,20 +116,20 @@ class Holder:
         Returns:
             None, or if the lease is lost the tags of all that was taken under it. They stay in
             `taken`, under the old name, which does no harm: what is another's by now is not
-            acknowledged or given back by that.
+            acknowledged or requeued by that.
         """
         with self.lock:
             if not self.name:
-                self.take()
+                self.acquire()
                 return None
             if self._renewed():
                 return None
             _log.warning("the lease of %s is over: what has not begun here is another's", self.name)
             lost = {tag for tag, name in self.taken.items() if name == self.name}
-            self.take()
+            self.acquire()
             return lost
 
-    def note(self, tag: str) -> None:
+    def mark_taken(self, tag: str) -> None:
         """Note that a message was taken."""
         self.given_up.pop(tag, None)
         self.taken[tag] = self.name
@@ -144,7 +144,7 @@ class Holder:
         return name
 
     def acknowledge(self, unacked: str, index: str) -> None:
-        """Say what is acknowledged and was not said yet.
+        """Send the acknowledgements that were not sent yet.
 
         Args:
             unacked: kombu's key of what is taken.
@@ -153,11 +153,11 @@ class Holder:
         with self.lock:
             acks = [*self.acks.items()]
             if acks:
-                pairs = [each for tag, name in acks for each in (self.held_by(name), tag)]
+                pairs = [each for tag, name in acks for each in (self.held_key(name), tag)]
                 ACKNOWLEDGE(self.client, unacked, index, *pairs)
-                self.said([tag for tag, _ in acks])
+                self.acks_sent([tag for tag, _ in acks])
 
-    def said(self, tags: list[str]) -> None:
+    def acks_sent(self, tags: list[str]) -> None:
         """Note that Redis knows of acknowledgements."""
         for tag in tags:
             self.acks.pop(tag, None)

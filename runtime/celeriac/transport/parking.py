@@ -93,7 +93,7 @@ def all_parked(client: Any, prefix: str = "") -> Iterator[Parked]:
 
 
 def release(client: Any, tag: str, prefix: str = "") -> bool:
-    """Put a message back into its queue, behind the others; return whether it was parked.
+    """Requeue a message, behind the others; return whether it was parked.
 
     Args:
         client: of redis-py, with keys as they are.

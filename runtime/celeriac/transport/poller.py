@@ -22,12 +22,12 @@ class Poller(stock.MultiChannelPoller):
     last = 0.0, 0
 
     def on_poll_start(self) -> None:
-        """Ask, and say what could not be said with a question."""
+        """Ask, and send what could not be sent with a question."""
         self.last = monotonic(), threading.get_ident()
         super().on_poll_start()
         for channel in self._channels:
-            if channel.asks:
-                channel.turned()
+            if channel.uses_script:
+                channel.on_turn()
 
     def on_readable(self, fileno: int) -> Any:
         """Read an answer, or learn that it is time to ask."""
@@ -35,19 +35,19 @@ class Poller(stock.MultiChannelPoller):
         if channel is None:
             return None
         if kind == WAKE:
-            channel.waking.heard()
-        if kind == "BRPOP" and channel.asks:
+            channel.waking.on_invalidation()
+        if kind == "BRPOP" and channel.uses_script:
             if not channel._in_poll:
-                channel.hung_up()
-            elif not channel.is_still_asking():
+                channel.on_hangup()
+            elif not channel.owns_answer():
                 return None
         return super().on_readable(fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
         """Wait for one event, without an event loop."""
-        asking = [channel for channel in self._channels if channel.asks]
+        asking = [channel for channel in self._channels if channel.uses_script]
         for channel in asking:
-            channel.settle()
+            channel.ensure_lease()
         pauses = [channel.waking.pause() for channel in asking]
         if timeout is not None:
             pauses.append(timeout)

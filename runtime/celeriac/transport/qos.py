@@ -8,7 +8,7 @@ from typing import Any
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
-# Messages of nobody that are given back at once.
+# Messages of nobody that are requeued at once.
 ORPHANS = 100
 
 
@@ -38,8 +38,8 @@ class QoS(stock.QoS):
         holder.unfinished.pop(delivery_tag, None)
         holder.acks[delivery_tag] = name
         virtual.QoS.ack(self, delivery_tag)
-        if not self.channel.turns():
-            self.channel.say_acks()
+        if not self.channel.is_turning():
+            self.channel.send_acks()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Acknowledge a message, or put it behind the others."""
@@ -53,29 +53,29 @@ class QoS(stock.QoS):
             super().reject(delivery_tag, requeue)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Give a message back."""
+        """Requeue a message."""
         holder = self.channel.holder
         if tag in holder.taken:
             reason = holder.unfinished.pop(tag, "")
-            self.channel.recovery.give_back_own([tag], reason=reason, last=leftmost)
+            self.channel.recovery.requeue_own([tag], reason=reason, last=leftmost)
         elif tag not in holder.given_up:
             super().restore_by_tag(tag, client, leftmost)
 
     def restore_unacked(self, client: Any = None) -> None:
-        """Give everything back: the channel is closed."""
+        """Requeue everything: the channel is closed."""
         self._flush()
         holder = self.channel.holder
         tags = [tag for tag in self._delivered if tag in holder.taken]
         others = [tag for tag in self._delivered if tag not in holder.taken]
         self._delivered.clear()
-        self.channel.recovery.give_back_own(tags)
+        self.channel.recovery.requeue_own(tags)
         for tag in others:
             self.restore_by_tag(tag)
 
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
-        """Give back what is old, and nobody's: it was a worker's that has no lease."""
+        """Requeue what is old, and nobody's: it was a worker's that has no lease."""
         channel = self.channel
-        channel.look()
+        channel.scan()
         if channel.may_restore(self.visibility_timeout, interval):
             for tag in channel.recovery.orphans(self.visibility_timeout, num or ORPHANS):
                 super().restore_by_tag(tag)

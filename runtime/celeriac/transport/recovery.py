@@ -1,12 +1,12 @@
-"""What was taken and did not end goes back to its queue, in front, in the order it was taken in.
+"""What was taken and did not end is requeued, in front, in the order it was taken in.
 
 Each message that comes back because its worker is gone is counted, in itself, so that the count
 goes where it goes. One that has not ended so many times is parked instead (`celeriac.transport
 .parking`). What comes back by a stop, a drain or a lost connection is not counted.
 
 Whose fault was it? The first end of a worker counts for all that it had. A message that has been
-counted is marked when it begins (`begins`), and from then on only ends of workers that had begun it
-count: what was just waiting beside the culprit stays at one. What was counted twice begins alone
+counted is marked when it starts (`mark_started`), and from then on only ends of workers that had
+started it count: what was just waiting beside the culprit stays at one. What was counted twice begins alone
 (`celeriac.worker.deliveries`): what just ran beside the culprit stays at two.
 """
 
@@ -25,7 +25,7 @@ from kombu.utils.json import dumps, loads
 from celeriac.transport import identity
 from celeriac.transport.holder import HELD, HOLDERS, LEASE, Holder
 from celeriac.transport.parking import PARKED, UNFINISHED, parked, unreadable
-from celeriac.transport.scripts import ACKNOWLEDGE, GIVE_BACK, MARK, ORPHANS, REFRESH
+from celeriac.transport.scripts import ACKNOWLEDGE, MARK, ORPHANS, REFRESH, REQUEUE
 from celeriac.transport.scripts import HOLDERS as ALL_HOLDERS
 
 # After so many without an end a message is parked.
@@ -48,11 +48,11 @@ class Keys:
 
 
 class Recovery:
-    """Gives back what this process had, and what those had that are gone.
+    """Requeues what this process had, and what those had that are gone.
 
     Attributes:
         holder: this process.
-        parks: is called with a message that was parked, as kombu has it, the reason and the count.
+        on_parked: is called with a message that was parked, as kombu has it, the reason and the count.
     """
 
     def __init__(self, client: "redis.Redis", keys: Keys, holder: Holder, deliveries: int) -> None:
@@ -65,13 +65,13 @@ class Recovery:
             deliveries: after how many without an end a message is parked.
         """
         self.holder = holder
-        self.parks: Any = None
+        self.on_parked: Any = None
         self._client = client
         self.keys = keys
         self._deliveries = deliveries
 
-    def give_back_own(self, tags: Iterable[str], *, reason: str = "", last: bool = False) -> None:
-        """Give back what this process has.
+    def requeue_own(self, tags: Iterable[str], *, reason: str = "", last: bool = False) -> None:
+        """Requeue what this process has.
 
         Args:
             tags: of the messages.
@@ -85,23 +85,23 @@ class Recovery:
                 by_holder.setdefault(name, []).append(tag)
         for name, held in by_holder.items():
             push = "LPUSH" if last else "RPUSH"
-            self._give_back(name, held, reason, push, always=True)
+            self._requeue(name, held, reason, push, always=True)
 
-    def forgotten(self) -> None:
-        """Give back what this process holds, as Redis has it, and does not know of.
+    def requeue_forgotten(self) -> None:
+        """Requeue what this process holds, as Redis has it, and does not know of.
 
         So it is with what came over a connection that died, and with what it gave up when it lost
-        one. Nobody else would ever give that back: this process lives.
+        one. Nobody else would ever requeue that: this process lives.
         """
         with self.holder.lock:
             held = self._tags(self.holder.held)
             tags = held - self.holder.taken.keys() - self.holder.acks.keys()
             if tags:
-                _log.info("%d message(s), not begun when Redis was lost, go back", len(tags))
-                self._give_back(self.holder.name, [*tags], "", "RPUSH", always=True)
+                _log.info("%d message(s), not begun when Redis was lost, are requeued", len(tags))
+                self._requeue(self.holder.name, [*tags], "", "RPUSH", always=True)
 
-    def look(self, *, by_lease: bool) -> None:
-        """Give back what those had that are gone.
+    def scan(self, *, by_lease: bool) -> None:
+        """Requeue what those had that are gone.
 
         Args:
             by_lease: a lease that has run out is enough, also of a process that may live.
@@ -117,7 +117,7 @@ class Recovery:
                 self._client.delete(f"{prefix}{LEASE}{name}")
             elif lasts or not by_lease:
                 continue
-            self._bury(name, who)
+            self._requeue_of_dead(name, who)
 
     def orphans(self, visibility_timeout: float, limit: int) -> list[str]:
         """Return what was taken a visibility timeout ago, and is held by nobody.
@@ -136,14 +136,14 @@ class Recovery:
         for start in range(0, len(tags), 2 * BATCH):
             REFRESH(self._client, self.keys.index, *tags[start : start + 2 * BATCH])
 
-    def begins(self, tag: str) -> None:
-        """Note that a message which was counted before begins."""
+    def mark_started(self, tag: str) -> None:
+        """Note that a message which was counted before is started."""
         name = self.holder.taken.get(tag)
-        held = self.holder.held_by(name) if name else ""
-        place = self._client.hget(held, tag) if held else None
-        if place is not None:
-            number, _, from_list = bytes_to_str(place).split(" ", 2)
-            MARK(self._client, held, tag, f"{number} B {from_list}", place)
+        held = self.holder.held_key(name) if name else ""
+        entry = self._client.hget(held, tag) if held else None
+        if entry is not None:
+            number, _, from_list = bytes_to_str(entry).split(" ", 2)
+            MARK(self._client, held, tag, f"{number} B {from_list}", entry)
 
     def park_unreadable(self, tag: str, from_list: str, message: bytes | str) -> None:
         """Park what is no message at all: it would end one worker after the other.
@@ -169,15 +169,15 @@ class Recovery:
             values += self._client.hmget(key, fields[start : start + PAGE])
         return values
 
-    def _bury(self, name: str, who: identity.Identity) -> None:
-        tags = [*self._tags(self.holder.held_by(name))]
+    def _requeue_of_dead(self, name: str, who: identity.Identity) -> None:
+        tags = [*self._tags(self.holder.held_key(name))]
         process = f"{who['unit'] or 'process'} {who['pid']} on {who['hostname']}"
         if tags:
-            _log.warning("%s is gone: %d message(s) of it go back", process, len(tags))
-        self._give_back(name, tags, f"{process} ended", "RPUSH", always=False)
+            _log.warning("%s is gone: %d message(s) of it are requeued", process, len(tags))
+        self._requeue(name, tags, f"{process} ended", "RPUSH", always=False)
 
-    def _give_back(self, name: str, tags: list[str], reason: str, push: str, *, always: bool) -> None:
-        """Give back what a holder has.
+    def _requeue(self, name: str, tags: list[str], reason: str, push: str, *, always: bool) -> None:
+        """Requeue what a holder has.
 
         Args:
             name: of the holder.
@@ -186,28 +186,28 @@ class Recovery:
             push: the command that puts one into a list.
             always: also while its lease lasts, and counted if it had not begun: it is this process.
         """
-        keys, held = self.keys, self.holder.held_by(name)
+        keys, held = self.keys, self.holder.held_key(name)
         lease = "" if always else f"{keys.prefix}{LEASE}{name}"
         head = keys.unacked, keys.index, keys.prefix + HELD, keys.prefix + HOLDERS, name, lease
-        places, notes = self._values(held, tags), self._values(keys.unacked, tags)
+        entries, texts = self._values(held, tags), self._values(keys.unacked, tags)
         returns = [
-            _Return.of(tag, bytes_to_str(place), note, reason, always=always)
-            for tag, place, note in zip(tags, places, notes, strict=True)
-            if place is not None
+            _Requeued.of(tag, bytes_to_str(entry), text, reason, always=always)
+            for tag, entry, text in zip(tags, entries, texts, strict=True)
+            if entry is not None
         ]
         # Put in front one after the other: the oldest comes last, and so is the first again.
         returns.sort(key=lambda each: each.number, reverse=push == "RPUSH")
         moves = [(each, self._move(each, push, reason)) for each in returns]
         for start in range(0, max(len(moves), 1), BATCH):
             batch = moves[start : start + BATCH]
-            given = GIVE_BACK(self._client, *head, *(part for _, move in batch for part in move))
-            if given == -1:
+            requeued = REQUEUE(self._client, *head, *(part for _, move in batch for part in move))
+            if requeued == -1:
                 return
             for each, move in batch:
                 if move[1] == "HSET":
                     self._parked(each, reason)
 
-    def _move(self, each: "_Return", push: str, reason: str) -> tuple[str, str, str, str]:
+    def _move(self, each: "_Requeued", push: str, reason: str) -> tuple[str, str, str, str]:
         """Return what becomes of a message: its tag, a command, its key and the message."""
         park = "HSET", self.keys.prefix + PARKED
         if each.message is None and each.unreadable:
@@ -218,20 +218,20 @@ class Recovery:
             return each.tag, *park, parked(each.message, each.from_list, reason, each.unfinished)
         return each.tag, push, each.from_list, dumps(each.message)
 
-    def _parked(self, each: "_Return", reason: str) -> None:
+    def _parked(self, each: "_Requeued", reason: str) -> None:
         if each.message is None:
             _log.error("something from %s cannot be read: parked", each.from_list)
             return
         headers = each.message["headers"]
         name, task_id = headers.get("task"), headers.get("id")
         _log.error("Task %s[%s] did not end %d times (%s): parked", name, task_id, each.unfinished, reason)
-        if self.parks is not None:
-            self.parks(each.message, reason, each.unfinished)
+        if self.on_parked is not None:
+            self.on_parked(each.message, reason, each.unfinished)
 
 
 @dataclass
-class _Return:
-    """A message that goes back.
+class _Requeued:
+    """A message that is requeued.
 
     Attributes:
         tag: of the message.
@@ -250,18 +250,17 @@ class _Return:
     unreadable: str = ""
 
     @classmethod
-    def of(cls, tag: str, place: str, note: Any, reason: str, *, always: bool) -> "_Return":
+    def of(cls, tag: str, entry: str, text: Any, reason: str, *, always: bool) -> "_Requeued":
         """Return it, counted and marked as given out before."""
-        number, mark, from_list = place.split(" ", 2)
-        if note is None:
+        number, mark, from_list = entry.split(" ", 2)
+        if text is None:
             return cls(tag, int(number), from_list, None)
         try:
-            message = loads(bytes_to_str(note))[0]
+            message = loads(bytes_to_str(text))[0]
             properties = message["properties"]
             message["headers"]["redelivered"] = properties["delivery_info"]["redelivered"] = True
         except (ValueError, KeyError, TypeError):
-            text = bytes_to_str(note)
-            return cls(tag, int(number), from_list, None, unreadable=text)
+            return cls(tag, int(number), from_list, None, unreadable=bytes_to_str(text))
         before = properties.get(UNFINISHED, 0)
         counted = bool(reason) and (always or mark == "B" or not before)
         if counted:

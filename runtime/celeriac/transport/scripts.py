@@ -46,8 +46,8 @@ class Script:
 
 TURN = Script("turn")
 ACKNOWLEDGE = Script("acknowledge")
-GIVE_BACK = Script("give_back")
-TAKE = Script("take")
+REQUEUE = Script("requeue")
+ACQUIRE = Script("acquire")
 RENEW = Script("renew")
 REFRESH = Script("refresh")
 MARK = Script("mark")

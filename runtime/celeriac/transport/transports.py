@@ -33,7 +33,7 @@ class _Transport(Mixin):
         self._timers = (
             # The event loop asks Redis once in a turn, and turns only when something happens.
             loop.call_repeatedly(self.brpop_timeout or 1, _nothing),
-            loop.call_repeatedly(channel.LOOK_SECONDS, self._look),
+            loop.call_repeatedly(channel.SCAN_SECONDS, self._scan),
         )
         (turn,) = set(loop.on_tick) - before
         loop.on_tick.discard(turn)
@@ -73,18 +73,18 @@ class _Transport(Mixin):
         def poll(timeout: float) -> Any:
             events = wait(timeout)
             for each in self.cycle._channels:
-                if each.asks and each.holder.name and not each.holder.is_sure():
+                if each.uses_script and each.holder.name and not each.holder.is_valid():
                     with suppress(*self.connection_errors):
-                        each.settle()
+                        each.ensure_lease()
             return events
 
         poller.poll = poll
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         for each in self.cycle._channels:
             if each.active_queues:
                 with suppress(*self.connection_errors):
-                    each.look()
+                    each.scan()
                 return
 
     def _stop_timers(self) -> None:

@@ -40,8 +40,8 @@ CALL_AGAIN_SECONDS = 0.25
 # Who has watched for so long lets another one do it, which has so long to be first.
 WATCH_SECONDS = 1.0
 YIELD_SECONDS = 0.01
-# A team meets so often; who was not heard of for so long is no more of it.
-MEET_SECONDS = 3.0
+# So often a member says that it is one; who was not heard of for so long is none.
+MEMBERSHIP_SECONDS = 3.0
 TEAM_SECONDS = 10
 
 TEAMS = "celeriac.team."
@@ -89,11 +89,11 @@ class Waking:
         self._was_told = False  # and before it
         self.watches = False
         self._races = False  # it asks because it was told while it watched, as others are
-        self._lost = False  # and another one has the message
+        self._lost_race = False  # and another one has the message
         self._called = False  # it slept, and is to watch
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
-        self._met_at = 0.0
+        self._membership_at = 0.0
         self._full_since: float | None = None
         self._call_at = 0.0
         self._has_found = False  # a message, in this turn
@@ -124,18 +124,18 @@ class Waking:
             _log.warning("Redis does not tell of messages: up to %s s later: %s", pause, error)
         self._sockets = connection._sock, own._sock
 
-    def doubt(self) -> None:
-        """Have it set up anew."""
+    def invalidate(self) -> None:
+        """Have the tracking set up anew."""
         self._sockets = None
 
-    def hurry(self) -> None:
+    def ask_now(self) -> None:
         """Let the next turn ask: something has changed here."""
         self._quiet_until = 0.0
 
     def change_team(self) -> None:
         """Note that other queues are consumed from now on."""
-        self._may_sleep, self._met_at = False, 0.0
-        self.hurry()
+        self._may_sleep, self._membership_at = False, 0.0
+        self.ask_now()
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to ask for yet."""
@@ -146,7 +146,7 @@ class Waking:
         pause = float(self._channel.brpop_timeout or 1)
         return min(pause, max(self._quiet_until - monotonic(), 0.001)) if self._told else pause
 
-    def asks(self, queues: Iterable[str]) -> Sleeping | None:
+    def on_question(self, queues: Iterable[str]) -> Sleeping | None:
         """Note that a question is sent; return what it says of a process that is to sleep then.
 
         Args:
@@ -155,11 +155,11 @@ class Waking:
         Returns:
             None if it watches.
         """
-        sleeps = (self._lost or self._sleeps) and self._may_sleep and not self._called
+        sleeps = (self._lost_race or self._sleeps) and self._may_sleep and not self._called
         self._races = self.watches and self._told
         self._yields = self._yields and not self._races
         self._was_told = self._told
-        self._told = self._called = self._lost = self.watches = False
+        self._told = self._called = self._lost_race = self.watches = False
         if not sleeps:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
@@ -173,10 +173,10 @@ class Waking:
         So does who has lost the race for a message, to sleep.
         """
         self._sleeps, self.watches = sleeps, not sleeps and not self._told
-        self._lost = self._races and self._may_sleep and not sleeps
+        self._lost_race = self._races and self._may_sleep and not sleeps
         # The event loop turns by itself that often: a little less, or every second turn asks.
         pause = 0.9 * (self._channel.brpop_timeout or 1)
-        self._quiet_until = 0.0 if self._told or self._lost else monotonic() + pause
+        self._quiet_until = 0.0 if self._told or self._lost_race else monotonic() + pause
 
     def was_called(self) -> None:
         """Note that this process slept and is to watch: the next question is that of a watcher."""
@@ -186,14 +186,14 @@ class Waking:
     def found(self, *, all_of_it: bool) -> None:
         """Note that there was a message, and whether that was all, and the lists are watched."""
         if not self._was_told and not self._told and 0 < self._quiet_until < monotonic():
-            self.doubt()  # nobody has told us
+            self.invalidate()  # nobody has told us
         self._races, self._has_found = False, True
         if all_of_it:
             self.nothing_found(sleeps=False)
         else:
             self._sleeps, self._quiet_until = False, 0.0
 
-    def heard(self) -> None:
+    def on_invalidation(self) -> None:
         """Read the news: there is something, or somebody calls.
 
         Raises:
@@ -216,15 +216,15 @@ class Waking:
             connection.disconnect()
         raise Empty
 
-    def meet(self, queues: Iterable[str]) -> None:
+    def renew_membership(self, queues: Iterable[str]) -> None:
         """Say that this process is of the team, and learn whether enough others watch; come often.
 
         Args:
             queues: that are consumed.
         """
-        if monotonic() < self._met_at + MEET_SECONDS:
+        if monotonic() < self._membership_at + MEMBERSHIP_SECONDS:
             return
-        self._met_at = monotonic()
+        self._membership_at = monotonic()
         channel = self._channel
         team, sleepers = self._keys(queues)
         client, name = channel.holder.client, channel.holder.name
@@ -234,7 +234,7 @@ class Waking:
             self.was_called()  # by nobody, for nobody watches
 
     def leave(self, queues: Iterable[str]) -> None:
-        """Be no more of the team, and let another one watch.
+        """Leave the team, and let another one watch.
 
         Args:
             queues: that were consumed.
@@ -247,7 +247,7 @@ class Waking:
         client.zrem(sleepers, name)
         self._call_another(queues)
 
-    def has_room(self, room: bool, queues: Iterable[str]) -> None:
+    def call_if_full(self, room: bool, queues: Iterable[str]) -> None:
         """Call another if this process has no room; come often.
 
         Args:
@@ -266,7 +266,7 @@ class Waking:
             if not self._call_another(queues):
                 self._call_at = now + CALL_AGAIN_SECONDS
 
-    def takes_turns(self, queues: Iterable[str]) -> None:
+    def share_watch(self, queues: Iterable[str]) -> None:
         """Call another if this process has watched for long, and there is work; come often.
 
         Args:

@@ -3,8 +3,8 @@
 ======================  ===========================================================================
 `~.wsgi`                what gunicorn serves
 `~.health`              the endpoints under ``/-/celeriac/``
-`~.readiness`           a release is asked for its health before it accepts a request
-`~.warmup`              a process has done once what its requests do
+`~.readiness`           the readiness check of a release, before it accepts a request
+`~.warmup`              the warm-up: a process has done once what its requests do
 `~.overdue`             a process with a request that does not end is replaced
 `~.request`             one request from within the process
 ======================  ===========================================================================

@@ -2,7 +2,7 @@
 
 gunicorn's ``--timeout`` looks at its processes, not at requests: with threads, the loop of a
 process turns beside views that hang, until they have taken all of its threads. Here each request
-has a clock, which begins anew with each part of a streamed answer. One that is overdue has its
+has a timer, which begins anew with each part of a streamed answer. One that is overdue has its
 stack in the log, and another thread takes the place of its own. The process takes no new
 connections then, answers all others that it has, and ends; gunicorn starts another one. What waits
 in the socket meanwhile is that one's.
@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-LOOK_SECONDS = 1.0
-# What this process asks itself (`celeriac.web.request`) has no clock.
+CHECK_SECONDS = 1.0
+# What this process asks itself (`celeriac.web.request`) has no timer.
 OWN = "celeriac.own"
 
 
 @dataclass
-class Clock:
+class RequestTimer:
     """How long a thread has been at a request without any progress.
 
     Attributes:
         request: as ``GET /path/``; without the query, which may be secret.
         since: `time.monotonic()`.
-        overdue: it was said to be.
+        overdue: it was logged as that.
     """
 
     request: str
@@ -46,17 +46,17 @@ class Clock:
 
 
 # By thread.
-_clocks: dict[int, Clock] = {}
+_timers: dict[int, RequestTimer] = {}
 
 
 def timed(application: "WSGIApplication") -> "WSGIApplication":
-    """Return an application whose requests have a clock."""
+    """Return an application whose requests have a timer."""
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if OWN in environ:
             return application(environ, start_response)
         request = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '')}"
-        with _clock(request):
+        with _timer(request):
             parts = application(environ, start_response)
         file = environ.get("wsgi.file_wrapper")
         # A file is sent by the server, or by the kernel.
@@ -66,17 +66,17 @@ def timed(application: "WSGIApplication") -> "WSGIApplication":
 
 
 @contextmanager
-def _clock(request: str) -> Iterator[None]:
+def _timer(request: str) -> Iterator[None]:
     thread = threading.get_ident()
-    _clocks[thread] = Clock(request, time.monotonic())
+    _timers[thread] = RequestTimer(request, time.monotonic())
     try:
         yield
     finally:
-        del _clocks[thread]
+        del _timers[thread]
 
 
 class _Parts:
-    """The parts of an answer, with a clock for each (PEP 3333)."""
+    """The parts of an answer, with a timer for each (PEP 3333)."""
 
     def __init__(self, request: str, parts: Iterable[bytes]) -> None:
         self._request = request
@@ -87,19 +87,19 @@ class _Parts:
         return self
 
     def __next__(self) -> bytes:
-        with _clock(self._request):
+        with _timer(self._request):
             if self._iterator is None:
                 self._iterator = iter(self._parts)
             return next(self._iterator)
 
     def close(self) -> None:
         if hasattr(self._parts, "close"):
-            with _clock(self._request):
+            with _timer(self._request):
                 self._parts.close()
 
 
 def watch(worker: Any) -> None:
-    """Look at the clocks from now on, if the process has threads for its requests.
+    """Check the timers from now on, if the process has threads for its requests.
 
     Args:
         worker: gunicorn's.
@@ -112,14 +112,14 @@ def watch(worker: Any) -> None:
 def _watch(worker: Any) -> None:
     ends_at: float | None = None
     while True:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)
         now = time.monotonic()
-        for thread, clock in [*_clocks.items()]:
-            if not clock.overdue and now > clock.since + worker.cfg.timeout:
-                clock.overdue = True
-                _say(worker, thread, clock)
+        for thread, timer in [*_timers.items()]:
+            if not timer.overdue and now > timer.since + worker.cfg.timeout:
+                timer.overdue = True
+                _log_overdue(worker, thread, timer)
                 _replace_thread(worker.tpool)
-        overdue = sum(clock.overdue for clock in [*_clocks.values()])
+        overdue = sum(timer.overdue for timer in [*_timers.values()])
         if overdue and ends_at is None:
             ends_at = now + worker.cfg.graceful_timeout
             worker.handle_exit(signal.SIGTERM, None)
@@ -127,12 +127,12 @@ def _watch(worker: Any) -> None:
             os._exit(1)  # no thread can be ended, and Python would wait for all of them
 
 
-def _say(worker: Any, thread: int, clock: Clock) -> None:
+def _log_overdue(worker: Any, thread: int, timer: RequestTimer) -> None:
     frame = sys._current_frames().get(thread)
     stack = "".join(traceback.format_stack(frame)) if frame else ""
     worker.log.error(
         "celeriac: %s has not gone on for %d s; this process is replaced. It stands here:\n%s",
-        clock.request,
+        timer.request,
         worker.cfg.timeout,
         stack,
     )

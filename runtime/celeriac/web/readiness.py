@@ -1,4 +1,4 @@
-"""The judgement of a release's web application, before it can accept a request.
+"""The readiness check of a release's web application, before it can accept a request.
 
 Two gunicorns may listen on one socket, and from then on both get requests: what is not good must
 never come so far. With ``CELERIAC_JUDGE=1`` the import of `celeriac.web.wsgi`, which gunicorn does
@@ -36,11 +36,11 @@ BODY_BYTES = 500  # of an answer that is not good, for the operator
 
 
 def wanted() -> bool:
-    """Return whether the environment asks for a judgement."""
+    """Return whether the environment asks for a check."""
     return os.environ.get("CELERIAC_JUDGE") == "1"
 
 
-def judge(application: "WSGIApplication") -> None:
+def check(application: "WSGIApplication") -> None:
     """Ask the application for its health, and return if that is good.
 
     Args:
@@ -96,7 +96,7 @@ def _child(ask: Callable[[], str], writer: int, seconds: float) -> None:
         signal.alarm(int(seconds) + 2)  # should the parent be gone by then
         try:
             finding = ask()
-            connections.close_all()  # or every judgement is a broken connection in the server's log
+            connections.close_all()  # or every check is a broken connection in the server's log
         except BaseException:
             finding = _on_one_line(traceback.format_exc())
         os.write(writer, f"{finding}\n".encode(errors="backslashreplace"))
@@ -122,10 +122,10 @@ def _ask(application: "WSGIApplication", path: str, host: str) -> str:
     """Return what is wrong with the answer to a request, nothing if it is 200."""
     raised: list[str] = []
 
-    def note(**_: object) -> None:
+    def record(**_: object) -> None:
         raised.append(_on_one_line(traceback.format_exc()))
 
-    got_request_exception.connect(note, weak=False)  # Django's answer to it does not say what it was
+    got_request_exception.connect(record, weak=False)  # Django's answer to it does not say what it was
     status, body = request.get(application, path, host)
     if status.partition(" ")[0] == "200":
         return ""

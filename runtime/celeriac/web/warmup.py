@@ -1,4 +1,4 @@
-"""A web process has done once what its requests do, before the first of them comes.
+"""The warm-up: a web process has done once what its requests do, before the first of them comes.
 
 The first requests of a fresh process compile templates and import what is imported late, and the
 first of each of its threads connects to the database, to a session that knows no table yet. While
@@ -34,23 +34,23 @@ SECONDS = 3.0
 def post_worker_init(worker: Any) -> None:
     """Warm up; gunicorn calls it in each of its processes, before that accepts.
 
-    From then on the clocks of the requests are looked at, too (`celeriac.web.overdue`).
+    From then on the timers of the requests are checked, too (`celeriac.web.overdue`).
 
     Args:
         worker: gunicorn's (https://docs.gunicorn.org/en/stable/settings.html#post-worker-init).
     """
     overdue.watch(worker)
-    warming = threading.Thread(target=_warm, args=(worker,), name="celeriac-warm", daemon=True)
+    warming = threading.Thread(target=_warm_up, args=(worker,), name="celeriac-warm", daemon=True)
     warming.start()
     warming.join(SECONDS)
 
 
-def _warm(worker: Any) -> None:
+def _warm_up(worker: Any) -> None:
     """Ask for the pages, first in one thread and then in all, and connect to the broker.
 
     What goes wrong here goes wrong again when somebody asks, and is answered then.
     """
-    from celeriac.web.wsgi import app  # the judgement, which is within, comes at its own time
+    from celeriac.web.wsgi import app  # the readiness check, which is within, comes at its own time
 
     began = time.monotonic()
     try:
@@ -78,10 +78,10 @@ def _ask_in_threads(worker: Any) -> None:
     if pool is None:
         return
     # Nobody takes a second turn before all have had one.
-    meeting = threading.Barrier(worker.cfg.threads)
+    barrier = threading.Barrier(worker.cfg.threads)
 
     def ask() -> None:
-        meeting.wait(SECONDS)
+        barrier.wait(SECONDS)
         _ask(worker)
 
     for asked in [pool.submit(ask) for _ in range(worker.cfg.threads)]:

@@ -2,10 +2,10 @@
 
 Every response names its release in ``X-Release``, and ``/-/celeriac/…`` is answered here
 (`celeriac.web.health`); all else is the project's, and finds the visitor's address in
-``REMOTE_ADDR``. Each request has a clock (`celeriac.web.overdue`).
+``REMOTE_ADDR``. Each request has a timer (`celeriac.web.overdue`).
 
 gunicorn imports this module before it forks (``--preload``), so nothing is connected when the
-import is over. The import fails if the release was to be judged and is not good
+import is over. The import fails if the release was to be checked and is not ready
 (`celeriac.web.readiness`).
 """
 
@@ -67,4 +67,4 @@ def _fill_in_address(environ: "WSGIEnvironment") -> None:
 
 
 if readiness.wanted():
-    readiness.judge(application)
+    readiness.check(application)

@@ -3,14 +3,14 @@
 ======================  ===========================================================================
 `~.extensions`          which there are, and how a worker gets them
 `~.status`              tells systemd how the worker is, and bounds its drain
-`~.liveness`            a worker that hangs is found out, and replaced
+`~.liveness`            the watchdog of a worker: one that hangs is replaced
 `~.deliveries`          which tasks began, and how they ended, for the broker
 `~.unfinished`          on RabbitMQ: what did not end is counted, and parked
-`~.requeue`             a stopping worker gives back what it has not started
-`~.reconnect`           messages are kept when the connection to Redis is lost
+`~.requeue`             a stopping worker requeues what it has not started
+`~.reconnect`           messages are kept across a reconnect to Redis
 `~.unregistered`        tasks that this worker does not know are parked for one that does
 `~.mingle`              a start waits for the other workers no longer than they need
-`~.pruning`             results and the admin's log are forgotten (`~.admin_log`)
+`~.pruning`             results and the admin's log are pruned (`~.admin_log`)
 `~.background`          a thread with a broker connection of its own
 ======================  ===========================================================================
 """

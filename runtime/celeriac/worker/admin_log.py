@@ -32,7 +32,7 @@ def prune(now: datetime | None = None) -> int:
     Returns:
         How many were deleted.
     """
-    days, rows = pruning.bound("CELERIAC_ADMIN_LOG_DAYS"), pruning.bound("CELERIAC_ADMIN_LOG_ROWS")
+    days, rows = pruning.limit("CELERIAC_ADMIN_LOG_DAYS"), pruning.limit("CELERIAC_ADMIN_LOG_ROWS")
     return (_old((now or timezone.now()) - timedelta(days=days)) if days else 0) + (_too_many(rows) if rows else 0)
 
 

@@ -14,8 +14,8 @@ from celeriac.broker import connect
 _log = logging.getLogger(__name__)
 
 
-class Aside(threading.Thread):
-    """Does something with a broker connection, again and again, until it is stopped.
+class BrokerThread(threading.Thread):
+    """Works with a broker connection, again and again, until it is stopped.
 
     A failure costs the connection and the rest of that one time. The worker's own consumer says
     what is to be said when the broker is away.

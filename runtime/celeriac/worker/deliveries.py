@@ -1,6 +1,6 @@
 """What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
 
-A pool process that dies leaves a message that did not end: it goes back, and is counted
+A pool process that dies leaves a message that did not end: it is requeued, and counted
 (`celeriac.transport.recovery`; on RabbitMQ `celeriac.worker.unfinished`). A task that raises
 MemoryError has failed like any other; Celery would raise it again in the worker, and end that. What
 this process had when it lost its lease, and has not begun, is another worker's: it is dropped here.
@@ -48,19 +48,19 @@ class TaskMemoryError(Exception):
 
 
 class Deliveries(WorkerExtension):
-    """Lets the requests of all tasks tell, before the consumer asks for their classes."""
+    """Gives all tasks a request that tells the transport, before the consumer asks for its class."""
 
     def start(self, worker: Any) -> None:
         """Begin."""
-        telling = cache(partial(_telling, worker))
+        request_class = cache(partial(_request_class, worker))
         for task in worker.app.tasks.values():
-            task.Request = telling(symbol_by_name(task.Request))
-        channels.on_lost[:] = [partial(_drop, worker)]
+            task.Request = request_class(symbol_by_name(task.Request))
+        channels.on_lease_lost[:] = [partial(_drop, worker)]
         channels.on_parked[:] = [partial(_fail, worker.app)]
 
 
-def _telling(worker: Any, base: Any) -> Any:
-    class Telling(base):  # Celery's class, or one of the project's own
+def _request_class(worker: Any, base: Any) -> Any:
+    class DeliveryRequest(base):  # Celery's class, or one of the project's own
         _is_lost = False
         _unfinished = ""  # why, once it did not end
 
@@ -72,15 +72,15 @@ def _telling(worker: Any, base: Any) -> Any:
             """Wrap what Celery defines anew in the class that it makes for each task, for speed."""
             super().__init_subclass__()
             if "execute_using_pool" in cls.__dict__:
-                cls.execute_using_pool = _asking(worker, cls.execute_using_pool)
+                cls.execute_using_pool = _with_checks(worker, cls.execute_using_pool)
 
         @property
         def recovery(self) -> Any:
-            """Where it is told, None on other brokers and where nothing is to be told."""
+            """The recovery of the channel, None on other brokers."""
             return getattr(self.message.channel, "recovery", None)
 
         def on_accepted(self, pid: int, time_accepted: float) -> None:
-            _begins(self)
+            _mark_started(self)
             super().on_accepted(pid, time_accepted)
 
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
@@ -89,10 +89,10 @@ def _telling(worker: Any, base: Any) -> Any:
             if isinstance(error, MemoryError):
                 exc_info.exception = TaskMemoryError(*error.args)
             elif isinstance(error, WorkerLostError | SystemExit):
-                self.note_unfinished(error)
+                self.record_unfinished(error)
             return super().on_failure(exc_info, *arguments, **options)
 
-        def note_unfinished(self, error: BaseException) -> None:
+        def record_unfinished(self, error: BaseException) -> None:
             """Note why this did not end; Celery rejects the message a turn of the event loop later.
 
             What a cold shutdown ends is no fault of the task.
@@ -104,23 +104,23 @@ def _telling(worker: Any, base: Any) -> Any:
                 self.recovery.holder.unfinished[self.message.delivery_tag] = self._unfinished
 
         def reject(self, requeue: bool = False) -> None:
-            """Put it back, with a count where the broker does not count."""
-            if requeue and self._unfinished and not self.acknowledged and self._is_put_back():
+            """Requeue it, with a count where the broker does not count."""
+            if requeue and self._unfinished and not self.acknowledged and self._is_requeued():
                 # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
                 self.on_reject = lambda log, errors, requeue: self.on_ack(log, errors)
             super().reject(requeue)
 
-        def _is_put_back(self) -> bool:
-            times = unfinished.put_back(worker.consumer, self, self._unfinished)
+        def _is_requeued(self) -> bool:
+            times = unfinished.requeue_or_park(worker.consumer, self, self._unfinished)
             if unfinished.is_parked(times):
                 _store_failure(worker.app, self.id, internals.context(self), self._unfinished, times)
             return times > 0
 
-    Telling.__name__ = "Request"
-    return Telling
+    DeliveryRequest.__name__ = "Request"
+    return DeliveryRequest
 
 
-def _asking(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
+def _with_checks(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(execute)
     def execute_using_pool(request: Any, pool: Any, **options: Any) -> Any:
         if request._is_lost:
@@ -132,8 +132,8 @@ def _asking(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
                 raise TaskRevokedError(request.id)
             _suspects.add(request)
         # It may begin at once, and end this process sooner than the pool can say that it began.
-        if _may_begin(pool):
-            _begins(request)
+        if _may_start(pool):
+            _mark_started(request)
         return execute(request, pool, **options)
 
     return execute_using_pool
@@ -150,23 +150,23 @@ def _is_suspect(request: Any) -> bool:
 
 
 def _try_again(worker: Any, request: Any) -> None:
-    """Let a message begin that had to wait, if it is still this process's."""
+    """Start a message that had to wait, if it is still this process's."""
     is_ours = request.message.delivery_tag in request.recovery.holder.taken
     if is_ours and not request.acknowledged and state.should_stop is None:
         worker.consumer.on_task_request(request)
 
 
-def _begins(request: Any) -> None:
-    """Note that a message which did not end before begins."""
+def _mark_started(request: Any) -> None:
+    """Note that a message which did not end before is started."""
     if UNFINISHED in request.message.properties and request.recovery is not None:
-        request.recovery.begins(request.message.delivery_tag)
+        request.recovery.mark_started(request.message.delivery_tag)
 
 
-def _may_begin(pool: Any) -> bool:
+def _may_start(pool: Any) -> bool:
     processes = internals.processes_of(pool)
     if processes is None:
         return True
-    return internals.free(processes) > len(processes.outbound_buffer)
+    return internals.idle(processes) > len(processes.outbound_buffer)
 
 
 def _drop(worker: Any, tags: set[str]) -> None:
@@ -181,8 +181,8 @@ def _drop(worker: Any, tags: set[str]) -> None:
         if job is not None:
             if processes is None or job not in processes.outbound_buffer:
                 continue  # a process of the pool has it already
-            internals.take_back(processes, [job])
-            internals.give_back_slot(worker)
+            internals.cancel_unwritten(processes, [job])
+            internals.release_slot(worker)
             state.task_ready(request)
         request._is_lost = request.acknowledged = True
         channel = request.message.channel

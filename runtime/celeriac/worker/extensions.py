@@ -7,25 +7,25 @@ from celery import Celery
 
 from celeriac import extension
 from celeriac.worker.deliveries import Deliveries
-from celeriac.worker.liveness import Vigil
-from celeriac.worker.mingle import Neighbours
-from celeriac.worker.pruning import Forgetting
-from celeriac.worker.reconnect import Keeping
-from celeriac.worker.requeue import HandBack, Unfinished
+from celeriac.worker.liveness import Liveness
+from celeriac.worker.mingle import FastMingle
+from celeriac.worker.pruning import Pruning
+from celeriac.worker.reconnect import KeepMessages
+from celeriac.worker.requeue import ReportCancelled, RequeueOnStop
 from celeriac.worker.status import BrokerStatus, connect
-from celeriac.worker.unregistered import Unknown
+from celeriac.worker.unregistered import ParkUnregistered
 
 EXTENSIONS: tuple[extension.Extension, ...] = (
     # Of the worker.
-    HandBack,
+    RequeueOnStop,
     Deliveries,
-    Forgetting,
+    Pruning,
     # Of the consumer.
-    Neighbours,
-    Keeping,
-    Unfinished,
-    Unknown,
-    Vigil,
+    FastMingle,
+    KeepMessages,
+    ReportCancelled,
+    ParkUnregistered,
+    Liveness,
     BrokerStatus,  # the last one says that it consumes, and the first one that it does not
 )
 

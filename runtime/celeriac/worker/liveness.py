@@ -5,17 +5,17 @@ that sign for the event loop, and withholds it from one that
 
 - does not turn, for two thirds of that time,
 - turns, but receives nothing for as long, though messages wait in its queues and it has room,
-- or does not find its way back to a broker that answers.
+- or does not reconnect to a broker that answers.
 
 Two further threads would be no help against a frozen process; then the sign stays away by itself.
 What the worker is seen to do is compared with the broker's own word, over a connection of its own.
-Where that does not answer, nobody is judged: a worker whose broker is away waits, however long.
+Where that does not answer, no worker is replaced: one whose broker is away waits, however long.
 Spared are also: a worker that stops; one that consumes from no queue; one whose room is taken up by
 tasks that run, or are held for their ETA or by a rate limit; and the solo pool while a task runs,
 which stands still by design (a task without an end is not found out there).
 
-From the beginning of a hang to the verdict it takes at most ``WatchdogSec`` (a frozen process: the
-same, by systemd), except for the way back to the broker, which has `RECONNECT_SECONDS`.
+From the beginning of a hang to the end of the worker it takes at most ``WatchdogSec`` (a frozen
+process: the same, by systemd), except for a reconnect, which has `RECONNECT_SECONDS`.
 """
 
 import faulthandler
@@ -34,7 +34,7 @@ from celeriac import internals
 from celeriac.broker import UNREGISTERED, waiting
 from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import Watchdog, notify
-from celeriac.worker.background import Aside
+from celeriac.worker.background import BrokerThread
 
 # In parts of WatchdogSec: how often the broker is asked and the sign given, how long a worker may
 # look as if it hung, and how old the broker's last word may be. The last is so much shorter because
@@ -50,48 +50,48 @@ RECONNECT_SECONDS = 90.0
 _log = logging.getLogger(__name__)
 
 
-class Vigil(ConsumerExtension):
-    """Watches the consumer, from its first connection on."""
+class Liveness(ConsumerExtension):
+    """Feeds systemd's watchdog while the consumer makes progress, from its first connection on."""
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._watchdog = Watchdog()
-        self._observed: Observed | None = None
+        self._progress: ConsumerProgress | None = None
 
     def start(self, consumer: Any) -> None:
         """Note that the consumer has a connection, and begin to watch it if nobody does yet."""
         if self._watchdog.seconds is None:
             return
-        if self._observed is None:
-            self._observed = Observed(consumer, self._watchdog.seconds)
-            self._begin(consumer.app, self._observed)
-        self._observed.connected()
+        if self._progress is None:
+            self._progress = ConsumerProgress(consumer, self._watchdog.seconds)
+            self._start_threads(consumer.app, self._progress)
+        self._progress.connected()
         if consumer.hub is not None:
             # Anew for each connection: its loss ends what was registered since it was made.
-            consumer.timer.call_repeatedly(TICK_SECONDS, self._observed.tick)
+            consumer.timer.call_repeatedly(TICK_SECONDS, self._progress.tick)
 
     def stop(self, consumer: Any) -> None:
         """Note that the connection is lost, or that the worker stops."""
-        if self._observed is not None:
-            self._observed.disconnected(for_good=is_over(consumer))
+        if self._progress is not None:
+            self._progress.disconnected(for_good=is_over(consumer))
 
-    def _begin(self, app: Celery, observed: "Observed") -> None:
+    def _start_threads(self, app: Celery, progress: "ConsumerProgress") -> None:
         # systemd ends a hanging process with SIGABRT: the log then says where each thread was.
         faulthandler.enable(2)  # standard error
         seconds = (self._watchdog.seconds or 0) * CHECK
-        Aside(app, "celeriac-broker", seconds, observed.compare).start()
-        arguments = (self._watchdog, observed, seconds)
+        BrokerThread(app, "celeriac-broker", seconds, progress.ask_broker).start()
+        arguments = (self._watchdog, progress, seconds)
         threading.Thread(target=_feed, args=arguments, name="celeriac-watchdog", daemon=True).start()
 
 
-class Observed:
-    """What is known of a consumer, and what follows from it.
+class ConsumerProgress:
+    """What is known of the progress of a consumer, and whether it hangs.
 
     All times are those of time.monotonic().
     """
 
     def __init__(self, consumer: Any, watchdog_seconds: float) -> None:
-        """Begin to observe.
+        """Begin to watch.
 
         Args:
             consumer: Celery's. It is changed, to learn when it receives a message.
@@ -108,9 +108,9 @@ class Observed:
         self._answered = 0.0
         self._starves_since: float | None = None
         self._waiting = 0
-        self._see_messages(consumer)
+        self._watch_messages(consumer)
         if consumer.hub is None:
-            self._see_turns(consumer)
+            self._watch_turns(consumer)
 
     def tick(self) -> None:
         """Note that the event loop turns."""
@@ -127,7 +127,7 @@ class Observed:
         self._stops = self._stops or for_good
         self._disconnected = monotonic()
 
-    def compare(self, connection: Connection, _stopped: threading.Event) -> None:
+    def ask_broker(self, connection: Connection, _stopped: threading.Event) -> None:
         """Ask the broker what waits, and note whether the consumer could have it and does not.
 
         Args:
@@ -156,7 +156,7 @@ class Observed:
             return None
         # The loop may have waited for the broker; then it goes on now.
         still = now - max(self._ticked, self._answers_since)
-        if still > self._patience and not self._stands_still_by_design():
+        if still > self._patience and not self._blocks_by_design():
             return f"the event loop has not ticked for {still:.0f} s"
         since = self._starves_since
         if since is not None and self._received <= since and now - since > self._patience:
@@ -165,7 +165,7 @@ class Observed:
             return f"{self._waiting} task(s) wait, {free} slot(s) are free, and nothing was received for {silent:.0f} s"
         return None
 
-    def _see_messages(self, consumer: Any) -> None:
+    def _watch_messages(self, consumer: Any) -> None:
         create = consumer.create_task_handler
 
         def create_task_handler(*arguments: Any, **options: Any) -> Any:
@@ -179,7 +179,7 @@ class Observed:
 
         consumer.create_task_handler = create_task_handler
 
-    def _see_turns(self, consumer: Any) -> None:
+    def _watch_turns(self, consumer: Any) -> None:
         """Take the place of ticks in the blocking loop, whose timer is a thread of its own."""
         perform = consumer.perform_pending_operations
 
@@ -189,7 +189,7 @@ class Observed:
 
         consumer.perform_pending_operations = perform_pending_operations
 
-    def _stands_still_by_design(self) -> bool:
+    def _blocks_by_design(self) -> bool:
         return isinstance(self._consumer.pool, solo.TaskPool) and bool(state.reserved_requests)
 
     def _has_room(self) -> bool:
@@ -205,12 +205,12 @@ class Observed:
         return busy < consumer.pool.num_processes and (not prefetch or held < prefetch)
 
 
-def _feed(watchdog: Watchdog, observed: Observed, seconds: float) -> None:
-    """Give the sign of life until the worker hangs, or the process ends."""
+def _feed(watchdog: Watchdog, progress: ConsumerProgress, seconds: float) -> None:
+    """Feed the watchdog until the worker hangs, or the process ends."""
     while True:
         reason = None
         try:
-            reason = observed.hangs()
+            reason = progress.hangs()
         except Exception:
             _log.exception("whether this worker hangs cannot be told; it is taken to be well")
         if reason:

@@ -16,7 +16,7 @@ from celeriac.extension import ConsumerExtension
 SECONDS = 1.0  # Celery's own
 
 
-class Neighbours(ConsumerExtension):
+class FastMingle(ConsumerExtension):
     """Takes the place of what `Mingle` asks with."""
 
     requires = (Mingle,)  # so that it is there

@@ -12,11 +12,11 @@ from celery import Celery
 from django.apps import apps
 
 from celeriac.extension import WorkerExtension
-from celeriac.pruning import Job, Pruning
+from celeriac.pruning import Job, PruningThread
 from celeriac.worker import admin_log
 
 
-class Forgetting(WorkerExtension):
+class Pruning(WorkerExtension):
     """Prunes results and the admin's log while a worker runs.
 
     The first processes of the pool are there before the thread.
@@ -25,7 +25,7 @@ class Forgetting(WorkerExtension):
     def start(self, worker: Any) -> None:
         """Begin, where there is something to be pruned."""
         if jobs := [*_jobs(worker.app)]:
-            Pruning(*jobs).start()
+            PruningThread(*jobs).start()
 
 
 def _jobs(app: Celery) -> list[Job]:

@@ -1,15 +1,15 @@
-"""What a worker has of Redis's messages, it keeps when it loses the connection.
+"""A worker keeps its messages across a reconnect to Redis.
 
-Celery takes them for lost with the connection, and kombu wants to put them back into their queues,
-over a transport that it has just taken apart: then the worker ends with "Unrecoverable error".
+Celery takes them for lost with the connection, and kombu wants to requeue them over a transport that
+it has just taken apart: then the worker ends with "Unrecoverable error".
 (Consumer.on_connection_error_after_connected in celery/worker, 5.7)
 
 But a message belongs to this process, not to its connection (`celeriac.transport`). So nothing is
-put back over the lost one. Over the next one, what runs is acknowledged when it has ended, and the
-transport gives back, in front of its queue, what this process holds and has forgotten.
+requeued over the lost one. Over the next one, what runs is acknowledged when it has ended, and the
+transport requeues, in front, what this process holds and has forgotten.
 
 What a process of the pool was given in the moment before, and has not said that it runs, may run
-twice: the pool forgets that it gave it (AsynPool.flush), so it goes back, too.
+twice: the pool forgets that it gave it (AsynPool.flush), so it is requeued, too.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from celeriac import internals
 from celeriac.extension import ConsumerExtension
 
 
-class Keeping(ConsumerExtension):
+class KeepMessages(ConsumerExtension):
     """Takes what runs from one connection to the next.
 
     In between the event loop stands still: nothing is acknowledged there.
@@ -33,18 +33,18 @@ class Keeping(ConsumerExtension):
         lost = consumer.on_connection_error_after_connected
         consumer.on_connection_error_after_connected = partial(self._lost, consumer, lost)
 
-    def _lost(self, consumer: Any, go_on: Any, error: Exception) -> None:
+    def _lost(self, consumer: Any, handle_loss: Any, error: Exception) -> None:
         channel = getattr(consumer.task_consumer, "channel", None)
         holder = getattr(channel, "holder", None)
         if holder is not None:
-            requests = [each for each in _going_on(consumer.pool) if not each.acknowledged]
+            requests = [each for each in _running_requests(consumer.pool) if not each.acknowledged]
             self._running = [each.message for each in requests]
             running = {message.delivery_tag for message in self._running}
             for each in consumer.connection.transport.channels:
                 each.do_restore = False
                 for tag in internals.remembered(each.qos) - running:
                     holder.give_up(tag)
-        go_on(error)
+        handle_loss(error)
 
     def start(self, consumer: Any) -> None:
         """Go on over this connection."""
@@ -55,7 +55,7 @@ class Keeping(ConsumerExtension):
             internals.remember(channel.qos, message)
 
 
-def _going_on(pool: Any) -> list[Any]:
+def _running_requests(pool: Any) -> list[Any]:
     """Return the requests that run, or will without the consumer."""
     if internals.processes_of(pool) is None:
         return [*state.reserved_requests]  # a pool of threads has them all

@@ -1,4 +1,4 @@
-"""A stopping worker gives back, at once, what it received and has not started.
+"""A stopping worker requeues, at once, what it received and has not started.
 
 By itself Celery returns such messages when the process ends, after the last running task: up to
 the whole drain later, in which no other worker can have them. They are
@@ -8,8 +8,8 @@ the whole drain later, in which no other worker can have them. They are
 - and one that nobody sees: Redis answers a question that was sent before the stop with a message,
   which would lie in the socket until the connection is closed.
 
-What the pool has begun stays, and is acknowledged when it is done. What the soft shutdown cuts
-off after all, runs a second time: that is counted and logged. (celery/worker, kombu 5.7)
+What the pool has begun stays, and is acknowledged when it is done. What the soft shutdown cancels
+after all, runs a second time: that is counted and logged. (celery/worker, kombu 5.7)
 """
 
 import logging
@@ -36,8 +36,8 @@ NAMED = 50
 _log = logging.getLogger(__name__)
 
 
-class HandBack(WorkerExtension):
-    """Gives back when the worker closes.
+class RequeueOnStop(WorkerExtension):
+    """Requeues when the worker closes.
 
     Of all that happens in a shutdown, `close` of the worker's steps comes first: after the event
     loop has ended, before the consumer forgets its requests and the pool is waited for.
@@ -46,36 +46,36 @@ class HandBack(WorkerExtension):
     requires = ()
 
     def close(self, worker: Any) -> None:
-        """Give back everything that is not started, if this is a warm shutdown."""
+        """Requeue everything that is not started, if this is a warm shutdown."""
         consumer = getattr(worker, "consumer", None)
         if state.should_terminate or consumer is None or not consumer.task_consumer:
-            return  # a cold shutdown gives back within seconds anyway
+            return  # a cold shutdown requeues within seconds anyway
         try:
-            returned = _hand_back(worker, consumer)
+            requeued = _requeue_unstarted(worker, consumer)
         except Exception:
             # Most likely the broker is away. It gives them out again after its visibility timeout.
-            _log.exception("tasks that are not started could not be given back to their queues")
+            _log.exception("tasks that are not started could not be requeued")
         else:
-            if returned:
-                _log.info("%d task(s), not started, are back in the queue: %s", *counted(returned))
+            if requeued:
+                _log.info("%d task(s), not started, are requeued: %s", *counted(requeued))
 
 
-class Unfinished(ConsumerExtension):
-    """Says at the end which tasks were begun here and run again, on another worker."""
+class ReportCancelled(ConsumerExtension):
+    """Logs at the end which tasks were cancelled here, and whether they run again."""
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._cut_off: list[Any] = []
+        self._cancelled: list[Any] = []
         internals.on_cancel(consumer, self._note)
 
     def _note(self) -> None:
         # In a signal handler, where nothing may be logged.
-        self._cut_off += [each for each in state.active_requests if each not in self._cut_off]
+        self._cancelled += [each for each in state.active_requests if each not in self._cancelled]
 
     def shutdown(self, consumer: Any) -> None:
-        """Log what was cut off. The pool has ended; this connection's messages go back next."""
-        again = [each.id for each in self._cut_off if not each.acknowledged]
-        lost = [each.id for each in self._cut_off if not each.task.acks_late]
+        """Log what was cancelled. The pool has ended; this connection's messages are requeued next."""
+        again = [each.id for each in self._cancelled if not each.acknowledged]
+        lost = [each.id for each in self._cancelled if not each.task.acks_late]
         if again:
             _log.warning("%d task(s) did not finish and will run again: %s", *counted(again))
         if lost:
@@ -85,19 +85,19 @@ class Unfinished(ConsumerExtension):
             )
 
 
-def _hand_back(worker: Any, consumer: Any) -> list[str]:
-    """Return the ids of the tasks that were given back."""
+def _requeue_unstarted(worker: Any, consumer: Any) -> list[str]:
+    """Requeue what is not started; return the ids of these tasks."""
     refused: list[Any] = []
     channel = consumer.task_consumer.channel
     consumer.task_consumer.on_message = refused.append  # whatever still comes in
-    # First of all: what is given back before it, a question that is under way would take out again.
+    # First of all: what is requeued before it, a question that is under way would take out again.
     # Its answer is there at once, or with kombu's own transport after `brpop_timeout`.
     internals.read_answer(channel, BRPOP_GRACE_SECONDS)
     consumer.task_consumer.cancel()
     recovery = getattr(channel, "recovery", None)
     if recovery is not None:
         # What a lost connection has brought: the first question over a new one may be to come.
-        recovery.forgotten()
+        recovery.requeue_forgotten()
 
     held = _stop_timers(worker, consumer)
     _settle(worker)
@@ -127,7 +127,7 @@ def _stop_timers(worker: Any, consumer: Any) -> list[Any]:
     for bucket in filter(None, consumer.task_buckets.values()):
         held += [request for request, _ in bucket.contents]
         bucket.clear_pending()
-    internals.forget_waiting(worker)
+    internals.clear_waiting(worker)
     return held
 
 
@@ -141,22 +141,22 @@ def _settle(worker: Any) -> None:
     processes = internals.processes_of(pool)
     if processes is None or worker.hub is None:
         return
-    internals.take_back(processes, processes.outbound_buffer)
+    internals.cancel_unwritten(processes, processes.outbound_buffer)
     # The consumer is cancelled, so that these turns of the event loop bring no new messages.
     worker.hub.call_later(SETTLE_SECONDS, noop)
     deadline = time.monotonic() + SETTLE_SECONDS
     turns = worker.hub.create_loop()
-    while internals.begun(processes) and time.monotonic() < deadline:
+    while internals.unaccepted(processes) and time.monotonic() < deadline:
         next(turns)
 
 
 def _startable(worker: Any, requests: Iterable[Any]) -> list[Any]:
-    """Return those requests that a process may still start: giving them back would run them twice.
+    """Return those requests that a process may still start: requeued, they would run twice.
 
-    They go back when this process ends, like everything that is not acknowledged by then.
+    They are requeued when this process ends, like everything that is not acknowledged by then.
     """
     processes = internals.processes_of(worker.pool)
-    sent = set() if processes is None else internals.begun(processes)
+    sent = set() if processes is None else internals.unaccepted(processes)
     return [request for request in requests if request.id in sent]
 
 

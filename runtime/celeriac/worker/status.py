@@ -12,15 +12,14 @@ a sixth of ``WatchdogSec`` is over     ``WATCHDOG=1``, if it does not hang (`~.l
 it hangs                               ``STATUS=hangs: `` why, ``WATCHDOG=trigger``, then nothing
 =====================================  ==========================================================
 
-**The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, what is not started goes
-back to its queue at once (`~.requeue`), and what runs is waited for, however long. systemd ends
-that wait with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of sight
-until the broker's visibility timeout. So the worker ends it itself, earlier:
-``CELERIAC_DRAIN_SECONDS`` after SIGTERM it raises SIGQUIT, the cold shutdown, which waits
-``worker_soft_shutdown_timeout`` more (since Celery 5.5) and then gives unfinished ``acks_late``
-tasks back to their queue. Hence ``TimeoutStopSec`` > drain + soft shutdown + a few seconds. A
-SIGQUIT from outside ends the drain in the same way. Without the variable Celery waits as it always
-did.
+**The drain.** SIGTERM is Celery's warm shutdown: nothing new is taken, what is not started is
+requeued at once (`~.requeue`), and what runs is waited for, however long. systemd ends that wait
+with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of sight until the
+broker's visibility timeout. So the worker ends it itself, earlier: ``CELERIAC_DRAIN_SECONDS`` after
+SIGTERM it raises SIGQUIT, the cold shutdown, which waits ``worker_soft_shutdown_timeout`` more
+(since Celery 5.5) and then requeues unfinished ``acks_late`` tasks. Hence ``TimeoutStopSec`` > drain
++ soft shutdown + a few seconds. A SIGQUIT from outside ends the drain in the same way. Without the
+variable Celery waits as it always did.
 (celery/apps/worker.py, 5.7)
 """
 
@@ -82,7 +81,7 @@ def _shutting_down(worker: Any, sig: str, how: str, **_: Any) -> None:
         signal.signal(signal.SIGALRM, _drained)
         signal.signal(signal.SIGQUIT, partial(_cut_short, worker, signal.getsignal(signal.SIGQUIT)))
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
-        status += f", given back to the queue after {seconds:g} s"
+        status += f", requeued after {seconds:g} s"
     notify(f"STOPPING=1\nSTATUS={status}")
 
 

@@ -7,7 +7,7 @@ is acknowledged. The last time the copy goes to the queue ``celeriac.poison`` (`
 and the task has failed.
 
 The copy is confirmed by the broker before the message is acknowledged: cut in two, the task is
-there twice. What cannot be copied goes back as it is, uncounted. What comes back by a stop, a drain
+there twice. What cannot be copied is requeued as it is, uncounted. What comes back by a stop, a drain
 or a lost connection is not counted, and neither is the end of the worker itself: the broker gives
 that back, and does not say why. (https://www.rabbitmq.com/docs/confirms)
 """
@@ -22,7 +22,7 @@ from kombu import Connection, Producer, Queue
 
 from celeriac.broker import connect, republish
 from celeriac.internals import queue_by_tag
-from celeriac.parked import NOTE, UNFINISHED
+from celeriac.parked import PARKED_HEADER, UNFINISHED
 from celeriac.transport.parking import PARKED
 from celeriac.transport.recovery import DELIVERIES
 from celeriac.worker.unregistered import queue_of
@@ -38,8 +38,8 @@ _pause_until = 0.0  # time.monotonic()
 _log = logging.getLogger(__name__)
 
 
-def put_back(consumer: Any, request: Any, reason: str) -> int:
-    """Put a message back, counted, or park it.
+def requeue_or_park(consumer: Any, request: Any, reason: str) -> int:
+    """Requeue a message, counted, or park it.
 
     Args:
         consumer: Celery's.
@@ -91,7 +91,7 @@ def _queue_of(consumer: Any, message: Any) -> str:
 
 def _park(app: Celery, request: Any, reason: str, times: int, queue: str) -> None:
     message = request.message
-    note = {
+    details = {
         "task": request.name,
         "id": request.id,
         "reason": reason,
@@ -102,7 +102,7 @@ def _park(app: Celery, request: Any, reason: str, times: int, queue: str) -> Non
     headers = {name: value for name, value in message.headers.items() if name != UNFINISHED}
     # It stays until somebody releases it, whatever its sender wished.
     lasting = {"delivery_mode": 2, "expiration": None}
-    _publish(app, message, PARKED, {**headers, NOTE: note}, **lasting)
+    _publish(app, message, PARKED, {**headers, PARKED_HEADER: details}, **lasting)
     words = request.name, request.id, times, reason
     _log.error("Task %s[%s] did not end %d times (%s): parked", *words)
 

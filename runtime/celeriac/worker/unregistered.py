@@ -2,7 +2,7 @@
 
 While two releases overlap, and after one was undone, a worker may receive a task that only the
 other release has. Celery discards it. Here it is moved, with its id, arguments, headers and
-priority, to the queue ``celeriac.unknown``, where workers look every few seconds for tasks that
+priority, to the queue ``celeriac.unknown``, which workers scan every few seconds for tasks that
 they know; these go back to the queue they came from. What nobody knows stays parked, and counted:
 the endpoint ``workers`` and the status have the number.
 
@@ -27,13 +27,13 @@ from kombu import Connection, Exchange, Producer, Queue
 
 from celeriac.broker import TIMEOUT_SECONDS, UNREGISTERED, republish, requeue
 from celeriac.extension import ConsumerExtension, is_over
-from celeriac.worker.background import Aside
+from celeriac.worker.background import BrokerThread
 
 # Where a parked message came from: {"task": name, "id": …, "queue": …}.
 ORIGIN = "celeriac-origin"
 
-# Between two looks into the queue, and how many messages one look takes up at most.
-LOOK_SECONDS = 10.0
+# Between two scans of the queue, and how many messages one takes up at most.
+SCAN_SECONDS = 10.0
 BATCH = 100
 # As long as nothing comes or goes, there is nothing new to find.
 UNCHANGED_SECONDS = 60.0
@@ -43,42 +43,42 @@ KEEP_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Unknown(ConsumerExtension):
-    """Parks in the event loop, and looks after what is parked in a thread."""
+class ParkUnregistered(ConsumerExtension):
+    """Parks in the event loop, and scans what is parked in a thread."""
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         consumer.on_unknown_task = partial(_park, consumer, consumer.on_unknown_task)
-        self._lookout: Aside | None = None
+        self._thread: BrokerThread | None = None
 
     def start(self, consumer: Any) -> None:
-        """Begin to look, once."""
-        if self._lookout is None:
-            look = Lookout(consumer.app).look
-            self._lookout = Aside(consumer.app, "celeriac-unknown", LOOK_SECONDS, look)
-            self._lookout.start()
+        """Begin to scan, once."""
+        if self._thread is None:
+            scan = UnregisteredScan(consumer.app).scan
+            self._thread = BrokerThread(consumer.app, "celeriac-unknown", SCAN_SECONDS, scan)
+            self._thread.start()
 
     def stop(self, consumer: Any) -> None:
-        """Look no more when the worker stops. A lost connection is not the end."""
-        if self._lookout is not None and is_over(consumer):
-            self._lookout.stop()
+        """Scan no more when the worker stops. A lost connection is not the end."""
+        if self._thread is not None and is_over(consumer):
+            self._thread.stop()
 
     def shutdown(self, consumer: Any) -> None:
         """Wait for the one move that may be under way: cut off, it would be undone in an hour."""
-        if self._lookout is not None and self._lookout.is_alive():
-            self._lookout.join(2 * TIMEOUT_SECONDS)
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(2 * TIMEOUT_SECONDS)
 
 
-class Lookout:
-    """Takes from the parked tasks those that this worker can execute."""
+class UnregisteredScan:
+    """Takes from the unregistered tasks those that this worker can execute."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._fruitless = 0  # so many were there when a look at all of them found nothing,
-        self._until = 0.0  # and until this time.monotonic() that may be relied on
+        self._unknown_count = 0  # so many were there when a scan of all of them found none,
+        self._unchanged_until = 0.0  # and until this time.monotonic() that may be relied on
 
-    def look(self, connection: Connection, stopped: threading.Event) -> None:
-        """Look at the longest parked tasks; put those that are still unknown behind the others.
+    def scan(self, connection: Connection, stopped: threading.Event) -> None:
+        """Go through the longest parked tasks; put those that are still unknown behind the others.
 
         Args:
             connection: a connection that nobody else uses.
@@ -86,7 +86,7 @@ class Lookout:
         """
         queue = _queue(connection)
         there = queue.queue_declare().message_count
-        if there == 0 or (there == self._fruitless and time.monotonic() < self._until):
+        if there == 0 or (there == self._unknown_count and time.monotonic() < self._unchanged_until):
             return
         found = 0
         producer = Producer(connection.default_channel)
@@ -94,11 +94,11 @@ class Lookout:
             message = None if stopped.is_set() else queue.get()
             if message is None:  # another worker was faster, or this one stops
                 break
-            found += self._return(message, producer)
-        self._fruitless = 0 if found or there > BATCH else there
-        self._until = time.monotonic() + UNCHANGED_SECONDS
+            found += self._move_if_known(message, producer)
+        self._unknown_count = 0 if found or there > BATCH else there
+        self._unchanged_until = time.monotonic() + UNCHANGED_SECONDS
 
-    def _return(self, message: Any, producer: Producer) -> bool:
+    def _move_if_known(self, message: Any, producer: Producer) -> bool:
         origin = message.headers.get(ORIGIN) or {}
         queues = self._app.amqp.queues
         known = origin.get("task") in self._app.tasks and origin["queue"] in queues.consume_from
@@ -134,7 +134,7 @@ def _park(consumer: Any, discard: Any, body: Any, message: Any, error: KeyError)
 
 
 def _try_again(consumer: Any, message: Any) -> None:
-    """Give a message back that could not be parked, if the broker has not done that by now."""
+    """Requeue a message that could not be parked, if the broker has not done that by now."""
     channel = consumer.task_consumer and consumer.task_consumer.channel
     if message.channel is channel and not message.acknowledged:
         requeue(message)
@@ -176,14 +176,14 @@ def _origin(consumer: Any, message: Any) -> dict[str, str] | None:
     Returns:
         The content of the header `ORIGIN`; None for a task that was sent to all workers.
     """
-    said = message.headers if "task" in message.headers else message.payload  # protocol 2, or 1
+    source = message.headers if "task" in message.headers else message.payload  # protocol 2, or 1
     exchange = message.delivery_info.get("exchange") or ""
     queues = consumer.task_consumer.queues
     if any(queue.exchange.type == "fanout" for queue in _bound(queues, exchange)):
         return None
     return {
-        "task": str(said["task"]),
-        "id": str(said.get("id")),
+        "task": str(source["task"]),
+        "id": str(source.get("id")),
         "queue": queue_of(queues, message),
     }
 

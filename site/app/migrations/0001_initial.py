@@ -7,17 +7,12 @@ class Migration(migrations.Migration):
     """Create it."""
 
     initial = True
-
     dependencies = ()
-
     operations = (
         migrations.CreateModel(
             name="Post",
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
-                ),
+                ("id", models.BigAutoField(primary_key=True, auto_created=True, serialize=False, verbose_name="ID")),
                 ("title", models.CharField(max_length=200)),
                 ("text", models.TextField(blank=True)),
                 ("view_count", models.PositiveBigIntegerField(default=0, editable=False)),

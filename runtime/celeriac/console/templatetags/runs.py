@@ -64,6 +64,18 @@ def breakable(name: str) -> SafeString:
 
 
 @register.filter
+def count_all(lists: Mapping[str, Sequence[Any]]) -> int:
+    """Return how many there are in all of these lists."""
+    return sum(len(each) for each in lists.values())
+
+
+@register.filter
+def of(found: Mapping[str, str], name: str) -> str:
+    """Return what there is under a name, "" for nothing."""
+    return found.get(name, "")
+
+
+@register.filter
 def host(worker: str) -> str:
     """Return where a worker runs: what stands behind the @ of its name."""
     return worker.rpartition("@")[2]

@@ -23,8 +23,8 @@ from redis.exceptions import ResponseError
 
 from celeriac import transport
 from celeriac.ledger import requests
-from celeriac.ledger.marks import Ledger
 from celeriac.ledger.models import Dispatch
+from celeriac.ledger.recorder import Recorder
 from celeriac.transport import channel as channels
 from celeriac.transport import holder as holders
 from celeriac.transport import identity, parking
@@ -96,7 +96,7 @@ class Worker:
         self.connection = Connection(app.conf.broker_read_url, transport_options=OPTIONS)
         self.channel: Any = self.connection.channel()
         self.channel.holder._renewal = threading.current_thread()  # no clock renews it
-        self.ledger = Ledger(f"worker {len(_workers)}")
+        self.recorder = Recorder(f"worker {len(_workers)}")
         self.pool = Pool(1)
         self.pool.start()
         self.reserved: list[Any] = []
@@ -106,12 +106,12 @@ class Worker:
         for task in app.tasks.values():
             task.Request = STOCK_REQUEST  # not that of another worker
         Deliveries(self.controller).start(self.controller)
-        requests.install({step.name: step}, self.ledger)
+        requests.install({step.name: step}, self.recorder)
         self.handle = step.start_strategy(app, self.controller.consumer)
 
     def _consumer(self) -> Any:
         return SimpleNamespace(
-            hostname=self.ledger._worker,
+            hostname=self.recorder._worker,
             connection_errors=self.connection.connection_errors,
             event_dispatcher=None,
             timer=SimpleNamespace(call_at=None),
@@ -134,12 +134,12 @@ class Worker:
     def take(self) -> None:
         """Take a message, if there is one."""
         holder = self.channel.holder
-        channels.on_lost[:] = [partial(_drop, self.controller)]
+        channels.on_lease_lost[:] = [partial(_drop, self.controller)]
         try:
             message = self.channel.basic_get(QUEUE)
         except ResponseError as error:  # it stood still, and somebody has taken what it had
             assert str(error).startswith("NOLEASE"), error
-            holder.doubt()
+            holder.invalidate()
             message = self.channel.basic_get(QUEUE)
         if message is not None:
             ack, reject = message.ack_log_error, message.reject_log_error
@@ -184,9 +184,9 @@ class Worker:
 
     def look(self) -> None:
         """Look for workers that are gone."""
-        channels.on_lost[:] = [partial(_drop, self.controller)]
-        self.channel.settle()
-        self.channel.recovery.look(by_lease=True)
+        channels.on_lease_lost[:] = [partial(_drop, self.controller)]
+        self.channel.ensure_lease()
+        self.channel.recovery.scan(by_lease=True)
 
     def stand_still(self) -> None:
         """Do not renew the lease, and live."""
@@ -245,7 +245,7 @@ def do(who: int, what: str, *arguments: Any) -> dict[str, Any]:
     if what == "kill":
         worker.kill(seen=arguments[0])
     elif what == "flush":
-        worker.ledger.flush()
+        worker.recorder.flush()
     else:
         getattr(worker, what)(*arguments)
     return found(flushed=what == "flush")
@@ -267,7 +267,7 @@ def finish() -> dict[str, Any]:
         last.begin(0)
         last.end(0, "succeed", 0, "")
     for each in _workers:
-        each.ledger.flush()
+        each.recorder.flush()
     return found(flushed=True)
 
 

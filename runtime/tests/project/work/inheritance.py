@@ -9,10 +9,10 @@ from typing import Any
 from celery import shared_task
 
 from celeriac import pruning
-from celeriac.ledger import marks, retention
+from celeriac.ledger import recorder, retention
 from work.tasks import sleep
 
-LOCKS = {"marks": threading.Lock(), "retention": threading.Lock()}
+LOCKS = {"recorder": threading.Lock(), "retention": threading.Lock()}
 
 
 def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
@@ -25,8 +25,8 @@ def _slowly(name: str, work: Callable[..., None]) -> Callable[..., None]:
     return slow
 
 
-marks.FLUSH_SECONDS = 0.01
-marks.Ledger.flush = _slowly("marks", marks.Ledger.flush)  # type: ignore[method-assign]
+recorder.FLUSH_SECONDS = 0.01
+recorder.Recorder.flush = _slowly("recorder", recorder.Recorder.flush)  # type: ignore[method-assign]
 pruning.PRUNE_SECONDS = 0.01
 retention.prune = _slowly("retention", retention.prune)
 

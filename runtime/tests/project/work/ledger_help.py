@@ -11,10 +11,10 @@ from django.forms import model_to_dict
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from celeriac.ledger import bounded, marks
-from celeriac.ledger.marks import Ledger
+from celeriac.ledger import bounded, recorder
 from celeriac.ledger.models import Dispatch
-from celeriac.ledger.publishing import NOTED
+from celeriac.ledger.publishing import PUBLICATION
+from celeriac.ledger.recorder import Recorder
 from work.tasks import sleep
 
 
@@ -39,7 +39,7 @@ def play(steps: list[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
             ``("end", n)`` of the publication with that number, and ``("flush", None)``.
     """
     Dispatch.objects.all().delete()
-    worker = Ledger("the worker")
+    worker = Recorder("the worker")
     sent: list[tuple[str, str]] = []
     for what, given in steps:
         if what == "publish":
@@ -59,7 +59,7 @@ def play(steps: list[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def flush_until_done(*task_ids: str) -> int:
     """Say that each task was started, with another time limit each; return how often it took."""
-    worker = Ledger("the worker")
+    worker = Recorder("the worker")
     for number, task_id in enumerate(task_ids):
         row = Dispatch.objects.get(task_id=task_id)
         worker.started(task_id, row.publication, limit=60 + number)
@@ -75,11 +75,11 @@ def flush_until_done(*task_ids: str) -> int:
 
 def keep_marks(number: int) -> int:
     """Hear of more than fit, where so many do; return how many are kept."""
-    marks.KEPT = number
-    worker = Ledger("the worker")
+    recorder.KEPT = number
+    worker = Recorder("the worker")
     for _ in range(2 * number):
         worker.ended("it", "publication")
-    return len(worker._heard)
+    return len(worker._pending)
 
 
 def _publish(task: str, task_id: str, retries: int, name: str) -> tuple[str, str]:
@@ -88,11 +88,11 @@ def _publish(task: str, task_id: str, retries: int, name: str) -> tuple[str, str
     Its headers have those of the one before, as a retry's have.
     """
     publish: Any = current_app.tasks[f"work.tasks.{task}"].apply_async
-    headers = {NOTED: "of the one before"}
+    headers = {PUBLICATION: "of the one before"}
     publish((name, 0), task_id=task_id, retries=retries, headers=headers, ignore_result=True)
     with current_app.connection_for_read() as broker:
         message = current_app.amqp.queues["celery"](broker.default_channel).get(no_ack=True)
-    return message.headers["id"], message.headers[NOTED]
+    return message.headers["id"], message.headers[PUBLICATION]
 
 
 def send_in_transaction_with_bound(name: str, times: int) -> str:

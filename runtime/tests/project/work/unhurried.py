@@ -1,5 +1,5 @@
 """A worker that writes what it has to say once an hour, and in the end."""
 
-from celeriac.ledger import marks
+from celeriac.ledger import recorder
 
-marks.FLUSH_SECONDS = 3600
+recorder.FLUSH_SECONDS = 3600

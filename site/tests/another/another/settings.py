@@ -1,4 +1,4 @@
-"""Only what Django, Celery and the three apps need: no limit of a task, no option of the broker is set."""
+"""Only what Django, Celery and our apps need: no limit of a task, no option of the broker is set."""
 
 import os
 from pathlib import Path
@@ -16,6 +16,7 @@ STATIC_URL = "/assets/"
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 INSTALLED_APPS = [
     "people",
+    "celeriac.checks",
     "celeriac.console",
     "celeriac.ledger",
     "celeriac.schedule",

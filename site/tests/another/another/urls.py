@@ -1,5 +1,6 @@
-"""The console has a place of its own, and so has the admin."""
+"""The console has a place of its own, and so have the admin and the page that says whether all is there."""
 
+from celeriac import health
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
@@ -13,5 +14,6 @@ def no_icon(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("favicon.ico", no_icon),
     path("back-office/", admin.site.urls),
+    path("up/", health.view),
     path("ops/jobs/", include("celeriac.console.urls")),
 ]

@@ -63,9 +63,11 @@ class Command(BaseCommand):
         _waits(run)
 
         listed = commands.add_parser("list", help="the last runs, newest first; --tasks: what can be started")
-        listed.add_argument("--tasks", action="store_true", help="the registered tasks and what they take")
+        listed.add_argument("--tasks", action="store_true", help="the registered tasks by name, and what they take")
+        listed.add_argument("--search", default="", help="with --tasks: only those that have each of these words")
         listed.add_argument("--state", default="", help="only runs in this state: FAILURE")
         listed.add_argument("--name", default="", help="only runs of this task")
+        listed.add_argument("--entry", default="", help="only runs that were sent for this entry of the schedule")
         listed.add_argument("--size", type=int, default=25, help="how many at most (25)")
 
         show = commands.add_parser("show", help="one run")
@@ -121,12 +123,14 @@ class Command(BaseCommand):
         if run.state != SUCCESS:
             sys.exit(NOT_DONE)
 
-    def _list(self, *, tasks: bool, state: str, name: str, size: int, **_: Any) -> None:
+    def _list(self, *, tasks: bool, search: str, state: str, name: str, entry: str, size: int, **_: Any) -> None:
+        if search and not tasks:
+            raise CommandError("--search is for --tasks", returncode=BAD_ARGUMENTS)
         if tasks:
-            found = registry.registered()
+            found = registry.registered(search)
             self._print([asdict(task) for task in found], "\n".join(_signature(task) for task in found))
             return
-        page = runs.page(state=state, name=name, size=max(1, size))
+        page = runs.page(state=state, name=name, entry=entry, size=max(1, size))
         self._print([_as_object(run) for run in page.runs], "\n".join(_line(run) for run in page.runs))
 
     def _show(self, *, id: str, **_: Any) -> None:

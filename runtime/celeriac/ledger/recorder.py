@@ -1,9 +1,9 @@
-"""Brings what a worker notes to the database: many at a time, in a thread of its own.
+"""Brings the marks of a worker to the database: many at a time, in a thread of its own.
 
-The worker's event loop only puts words on a list. Every quarter of a second they become one UPDATE
-for all that started, one for all that ended, and one for what did both. A mark changes the row of
-its own publication; where the row is not there, or is of a later one, it changes nothing. What is
-on the list when a worker is killed is lost with it.
+The worker's event loop only puts them on a list: a task has started, or ended. Every quarter of a
+second they become one UPDATE for all that started, one for all that ended, and one for what did
+both. A mark changes the row of its own publication; where the row is not there, or is of a later
+one, it changes nothing. What is on the list when a worker is killed is lost with it.
 """
 
 import logging
@@ -27,7 +27,7 @@ from celeriac.postgresql import private_connection
 # Also how exact the times are, so that many marks are alike.
 FLUSH_SECONDS = 0.25
 BATCH = 500
-# Words kept while the database is away: an hour of a slow site, two minutes of a fast one.
+# Marks kept while the database is away: an hour of a slow site, two minutes of a fast one.
 KEPT = 100_000
 
 _log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ class _Mark:
 _Key = tuple[str, str]
 
 
-class Ledger(threading.Thread):
-    """A worker's way to the journal. The methods may be called from any thread."""
+class Recorder(threading.Thread):
+    """Writes a worker's marks into the journal. The methods may be called from any thread."""
 
     def __init__(self, worker: str) -> None:
         """Prepare it.
@@ -61,9 +61,9 @@ class Ledger(threading.Thread):
         Args:
             worker: node name.
         """
-        super().__init__(name="celeriac-ledger-marks", daemon=True)
+        super().__init__(name="celeriac-recorder", daemon=True)
         self._worker = worker
-        self._heard: deque[tuple[_Key, _Mark]] = deque(maxlen=KEPT)
+        self._pending: deque[tuple[_Key, _Mark]] = deque(maxlen=KEPT)
         self._counted: Count[str] = Count()
         self._wake = threading.Event()
         self._stopped = False
@@ -76,11 +76,11 @@ class Ledger(threading.Thread):
             publication: which of those under this id.
             limit: after how many seconds it is killed, None for never.
         """
-        self._heard.append(((task_id, publication), _Mark(1, _now(), limit)))
+        self._pending.append(((task_id, publication), _Mark(1, _now(), limit)))
 
     def ended(self, task_id: str, publication: str) -> None:
         """Note an end, however it ended."""
-        self._heard.append(((task_id, publication), _Mark(ended_at=_now())))
+        self._pending.append(((task_id, publication), _Mark(ended_at=_now())))
 
     def stop(self, seconds: float) -> None:
         """Write what is left, for so long at most."""
@@ -106,20 +106,20 @@ class Ledger(threading.Thread):
                 self._wake.clear()
 
     def flush(self) -> None:
-        """Write what was heard.
+        """Write what is pending.
 
         Raises:
             OperationalError, InterfaceError: the database is away. All of it is kept.
         """
-        while self._heard:
+        while self._pending:
             taken: list[tuple[_Key, _Mark]] = []
             with suppress(IndexError):
                 while len(taken) < BATCH:
-                    taken.append(self._heard.popleft())
+                    taken.append(self._pending.popleft())
             try:
                 self._write(taken)
             except (InterfaceError, OperationalError):
-                self._heard.extendleft(reversed(taken))
+                self._pending.extendleft(reversed(taken))
                 raise
             except Exception:
                 self._write_one_by_one(taken)
@@ -131,23 +131,23 @@ class Ledger(threading.Thread):
                 self._counted[name] += number
                 raise
 
-    def _write_one_by_one(self, heard: list[tuple[_Key, _Mark]]) -> None:
+    def _write_one_by_one(self, pending: list[tuple[_Key, _Mark]]) -> None:
         """Write marks of which one at least cannot be: that one is dropped, and counted."""
-        while heard:
+        while pending:
             forks.rest()
             try:
-                self._write(heard[:1])
+                self._write(pending[:1])
             except (InterfaceError, OperationalError):
-                self._heard.extendleft(reversed(heard))
+                self._pending.extendleft(reversed(pending))
                 raise
             except Exception as error:
-                _log.warning("A mark of task [%s] is dropped: %r", heard[0][0][0], error)
+                _log.warning("A mark of task [%s] is dropped: %r", pending[0][0][0], error)
                 self._counted[NOT_MARKED] += 1
-            del heard[0]
+            del pending[0]
 
-    def _write(self, heard: list[tuple[_Key, _Mark]]) -> None:
+    def _write(self, pending: list[tuple[_Key, _Mark]]) -> None:
         marks: dict[_Key, _Mark] = {}
-        for key, mark in heard:
+        for key, mark in pending:
             marks[key] = marks[key] + mark if key in marks else mark
         alike: dict[_Mark, list[_Key]] = defaultdict(list)
         for key, mark in marks.items():

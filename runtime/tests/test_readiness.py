@@ -1,4 +1,4 @@
-"""A release is judged before it can accept: real gunicorn, on a socket that it inherits."""
+"""The readiness check of a release, before it can accept: real gunicorn, on a socket that it inherits."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from environment import sessions
 from listening import HOST, Waiting
 from testkit.redis import Redis
 
-# The answer needs what the judge promises: HTTPS, the name, and one process for each question.
+# The answer needs what the check promises: HTTPS, the name, and one process for each question.
 HEALTH = """
 import os, threading, time
 from django.db import connection
@@ -41,7 +41,7 @@ def connects(request):
 
 @pytest.fixture
 def asked(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
-    """The environment of a gunicorn that shall judge; the broker is down."""
+    """The environment of a gunicorn with the check; the broker is down."""
     with (project / "work" / "views.py").open("a") as module:
         module.write(HEALTH)
     views = ["health", "broken", "raises", "hangs", "dies", "connects"]
@@ -61,7 +61,7 @@ def asked(bare_environment: dict[str, str], project: Path) -> dict[str, str]:
 
 
 def verdict(output: str) -> str:
-    """Return the one line of the judge in what gunicorn wrote."""
+    """Return the one line of the check in what gunicorn wrote."""
     (line,) = [line for line in output.splitlines() if line.startswith("celeriac: ")]
     return line
 
@@ -114,7 +114,7 @@ def test_nobody_asks_unless_told_to(asked: dict[str, str], waiting: Waiting, val
     assert not Path(asked["RECORD"]).exists()
 
 
-def test_the_judgement_leaves_nothing_in_the_process_that_serves(
+def test_the_check_leaves_nothing_in_the_process_that_serves(
     asked: dict[str, str], waiting: Waiting, on_postgresql: dict[str, str], redis: Redis
 ) -> None:
     environment = {**asked, **on_postgresql, "CELERIAC_HEALTH_PATH": "/connects/"}

@@ -74,7 +74,7 @@ def is_parked(broker: Redis, environment: dict[str, str], task_id: str, times: i
 
 
 @DEATHS
-def test_a_task_that_ends_its_process_each_time_is_parked_and_the_others_go_on(
+def test_task_that_ends_its_process_is_parked_and_others_go_on(
     impatient: dict[str, str], redis: Redis, how: str
 ) -> None:
     with worker(impatient) as only:
@@ -148,7 +148,7 @@ class Unit:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_task_that_ends_the_whole_worker_is_parked_and_its_neighbours_run(
+def test_task_that_ends_its_worker_is_parked_and_others_go_on(
     impatient: dict[str, str], redis: Redis, processes: int
 ) -> None:
     """They come back with it each time; it is not their fault."""
@@ -229,9 +229,7 @@ def test_only_the_end_of_a_worker_is_counted(impatient: dict[str, str], redis: R
     assert (queued(redis), unfinished(redis)) == (names, [1, 1, 1, 1])
 
 
-def test_what_only_waited_when_workers_ended_is_not_parked_with_what_ran(
-    impatient: dict[str, str], redis: Redis
-) -> None:
+def test_what_only_waited_is_not_parked_with_what_ran(impatient: dict[str, str], redis: Redis) -> None:
     with worker(impatient, OTHERS) as looks:
         looks.told("READY=1")
         for times in (1, 2, 3):

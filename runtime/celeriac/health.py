@@ -1,12 +1,19 @@
-"""Is what the site stands on there? Asked for real, and answered within a bound (`celeriac.probe`)."""
+"""Whether what the project stands on is there. Asked for real, and answered within a bound (`celeriac.probe`).
+
+path("health/", health.view)                                    # in urls.py
+"""
 
 import logging
 from concurrent.futures import wait
 
-from celeriac.broker import memory
-from celeriac.probe import ANSWER_SECONDS, Probe
 from celery import current_app
 from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from celeriac.broker import memory
+from celeriac.probe import ANSWER_SECONDS, Probe
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +49,28 @@ _PROBES = {
 }
 
 
-def report() -> dict[str, str]:
-    """Return "ok" or "away" for the database and the broker, or "full", in about two seconds at most.
+@require_safe
+@never_cache
+def view(request: HttpRequest) -> JsonResponse:
+    """Say whether the database and the broker answer: 200, or 503 when one does not.
 
-    Why something is away is in the log, not in the answer: the address is open to everybody.
+    A full broker is no 503: pages are there, workers make room, and a release that is switched in must not fail for it.
+    """
+    answers = report()
+    return JsonResponse(answers, status=503 if "unavailable" in answers.values() else 200)
+
+
+def report() -> dict[str, str]:
+    """Return "ok" or "unavailable" for the database and the broker, or "full", in about two seconds at most.
+
+    Why something is unavailable is in the log, not in the answer: the address is open to everybody.
     """
     questions = {name: probe.start() for name, probe in _PROBES.items()}
     answered, late = wait(questions.values(), timeout=ANSWER_SECONDS)
     for name, question in questions.items():
         if question in late:
-            logger.warning("%s is away: no answer in %s seconds", name, ANSWER_SECONDS)
+            logger.warning("%s is unavailable: no answer in %s seconds", name, ANSWER_SECONDS)
     return {
-        name: question.result() if question in answered and question.exception() is None else "away"
+        name: question.result() if question in answered and question.exception() is None else "unavailable"
         for name, question in questions.items()
     }

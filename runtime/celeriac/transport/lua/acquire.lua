@@ -1,4 +1,4 @@
--- Take a lease.
+-- Acquire a lease.
 --
 -- ARGV  1 lease  2 its milliseconds  3 holders  4 holder  5 who that is  6 held.
 -- Returns the time.

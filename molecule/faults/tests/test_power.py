@@ -15,7 +15,7 @@ UNITS = ("celery-worker", "gunicorn")
 @pytest.mark.parametrize("step", ["start", "switch"])
 def test_host_boots_into_what_it_had(site: Site, serving: Release, step: str) -> None:
     new = site.make()
-    assert site.deploy(new, "--extra-vars", f"site_release_drill={step}:kill").status != 0
+    assert site.deploy(new, "--extra-vars", f"site_release_fault={step}:kill").status != 0
     assert site.traces(new.name), "the new release had not begun to run"
 
     site.cut_power()

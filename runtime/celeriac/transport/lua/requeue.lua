@@ -1,10 +1,10 @@
--- Put what a holder has back into its lists, or where it is parked.
+-- Requeue what a holder has, or park it.
 --
 -- ARGV  1 unacked  2 index  3 prefix of the held  4 holders  5 holder  6 its lease, which must be gone; '' for one's own
 --       7... for each message: tag, command, key, message. The command is LPUSH, RPUSH, HSET (under the tag) or '' (only forget it).
 -- Returns how many were still held by it; -1 if the holder lives.
 --
--- A message is taken away before it is put back: then a full Redis does not refuse that, and two who give back the same
+-- A message is taken away before it is put back: then a full Redis does not refuse that, and two who requeue the same
 -- message cannot do it twice.
 local held = ARGV[3] .. ARGV[5]
 if ARGV[6] ~= '' then

@@ -1,4 +1,4 @@
-"""Refuses settings that look like Celery's and are none: Celery itself says nothing of a misspelt name.
+"""Whether each setting that looks like Celery's is one: Celery itself says nothing of a misspelt name.
 
 Source of the names: https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """

@@ -201,7 +201,7 @@ def test_two_hosts_migrate_one_after_the_other(on_postgresql: dict[str, str]) ->
     assert applied[1] > 40
 
 
-def test_a_host_waits_for_another_longer_than_a_migration_waits_for_traffic(
+def test_host_waits_longer_for_another_than_for_traffic(
     on_postgresql: dict[str, str],
 ) -> None:
     from celeriac.release.migrations import MIGRATION_LOCK

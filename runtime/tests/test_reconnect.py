@@ -86,7 +86,7 @@ def test_what_is_not_started_is_back_in_the_queue_and_runs_once(
     assert len(record(kept_environment)) == 10
 
 
-def test_what_a_process_has_and_has_not_begun_is_executed_and_acknowledged(
+def test_what_a_process_has_not_begun_runs_and_is_acknowledged(
     kept_environment: dict[str, str], kept_redis: Redis
 ) -> None:
     """Perhaps twice. The process is frozen before it has said that it runs it."""
@@ -109,9 +109,7 @@ def test_what_a_process_has_and_has_not_begun_is_executed_and_acknowledged(
     assert "ended a" in record(kept_environment)
 
 
-def test_a_redis_that_has_forgotten_everything_does_not_end_the_worker(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_redis_that_forgot_everything_does_not_end_the_worker(environment: dict[str, str], redis: Redis) -> None:
     with worker(environment, ONE) as only:
         only.told("READY=1")
         send(redis, "busy", task="wait_for_file")

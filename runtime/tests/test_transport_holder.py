@@ -52,9 +52,7 @@ def holding(running: Supervised, environment: dict[str, str], redis: Redis) -> N
 # Of a worker that ends.
 
 
-def test_what_a_killed_worker_ran_starts_again_on_its_sibling_at_once(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_task_of_killed_worker_starts_on_its_sibling_at_once(environment: dict[str, str], redis: Redis) -> None:
     """It is seen to be dead: its lease would last for ten minutes."""
     environment = leased(environment, lease_seconds=FOR_EVER)
     with worker(environment) as first, worker(environment) as second:
@@ -76,9 +74,7 @@ def let_end_all(environment: dict[str, str], names: str) -> None:
         let_end(environment, name)
 
 
-def test_what_a_killed_worker_ran_starts_again_with_the_next_worker_of_its_host(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_task_of_killed_worker_starts_on_the_next_of_its_host(environment: dict[str, str], redis: Redis) -> None:
     environment = leased(environment, lease_seconds=FOR_EVER)
     with worker(environment) as first:
         holding(first, environment, redis)
@@ -90,9 +86,7 @@ def test_what_a_killed_worker_ran_starts_again_with_the_next_worker_of_its_host(
         assert ended(environment) == {"long"}
 
 
-def test_what_a_worker_of_another_host_ran_starts_again_when_its_lease_is_over(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_task_of_another_host_starts_when_its_lease_is_over(environment: dict[str, str], redis: Redis) -> None:
     """Nobody can see from there that it is dead."""
     environment = leased(environment, lease_seconds=4)
     with worker(environment) as first, worker({**environment, **ELSEWHERE}, OTHERS) as looks:
@@ -137,9 +131,7 @@ def test_a_worker_that_has_ended_leaves_no_key_behind(environment: dict[str, str
 # Of a worker that lives.
 
 
-def test_what_a_worker_holds_for_longer_than_the_visibility_timeout_runs_once(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_task_held_over_the_visibility_timeout_runs_once(environment: dict[str, str], redis: Redis) -> None:
     environment = leased(environment, visibility_timeout=3, unacked_restore_interval=1, unacked_restore_throttle=1)
     eight = "--concurrency=8"
     with worker(environment, eight) as first, worker(environment, eight) as second:
@@ -155,9 +147,7 @@ def test_what_a_worker_holds_for_longer_than_the_visibility_timeout_runs_once(
         assert starts(environment) == dict.fromkeys(names, 1)
 
 
-def test_a_worker_that_drains_for_longer_than_its_lease_keeps_what_it_runs(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_worker_that_drains_over_its_lease_keeps_what_it_runs(environment: dict[str, str], redis: Redis) -> None:
     environment = leased({**environment, "CELERIAC_DRAIN_SECONDS": "600"}, lease_seconds=3)
     with worker(environment) as first, worker({**environment, **ELSEWHERE}) as second:
         second.told("READY=1")
@@ -249,9 +239,7 @@ def test_of_a_worker_that_stood_still_only_what_ran_runs_twice(
 # Of workers that lose Redis.
 
 
-def test_everything_runs_once_when_redis_is_away_for_longer_than_a_lease(
-    environment: dict[str, str], kept_redis: Redis
-) -> None:
+def test_everything_runs_once_when_redis_is_away_over_a_lease(environment: dict[str, str], kept_redis: Redis) -> None:
     """All leases are over then, and nobody is dead."""
     losing_redis(environment, kept_redis, kept_redis.stop)
 
@@ -338,7 +326,7 @@ def test_a_process_that_lives_is_not_dead(child: "subprocess.Popen[str]") -> Non
     assert not identity.is_dead(told_by(child))
 
 
-def test_a_process_that_was_killed_is_dead_whether_or_not_its_parent_knows(
+def test_killed_process_is_dead_whether_or_not_its_parent_knows(
     child: "subprocess.Popen[str]",
 ) -> None:
     who = told_by(child)

@@ -11,7 +11,7 @@ import pytest
 from supervised import Supervised
 from testkit.redis import Redis
 from testkit.waiting import comes_true
-from transport_lab import ONE, calls, configured, execute, inside, names, sender, trap
+from transport_bed import ONE, calls, configured, execute, inside, names, sender, trap
 from workers import messages, record, send, worker
 
 from celeriac.transport.scripts import TURN

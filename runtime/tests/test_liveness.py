@@ -152,9 +152,7 @@ def test_a_consumer_that_receives_nothing(watched: dict[str, str], redis: Redis,
         assert reason in running.told(TRIGGERED)
 
 
-def test_a_half_open_connection_comes_back_by_the_options_of_a_deployed_site(
-    watched: dict[str, str], redis: Redis
-) -> None:
+def test_half_open_connection_comes_back_with_a_sites_options(watched: dict[str, str], redis: Redis) -> None:
     with proxy(redis.port) as between:
         through = {
             **watched,
@@ -285,17 +283,17 @@ def test_a_loop_that_waits_for_a_broker_is_no_hang_whenever_that_went(
         clock = SimpleNamespace(now=1000.0)
         monkeypatch.setattr(liveness, "monotonic", partial(getattr, clock, "now"))
         consumer = SimpleNamespace(create_task_handler=None, hub=1, task_consumer=None, pool=None)
-        observed = liveness.Observed(consumer, watchdog)
+        progress = liveness.ConsumerProgress(consumer, watchdog)
         verdicts = []
         with app.connection() as broker:
             for step in range(int(4 * watchdog / tenth)):
                 clock.now += tenth
                 stands = 200 <= step < 200 + 10 / tenth + 3  # a little longer than the socket
                 if not stands and step % 10 == ticked:
-                    observed.tick()
+                    progress.tick()
                 if not (goes_away and step >= 200) and step % 25 == answered:
-                    observed.compare(broker, threading.Event())
-                verdicts.append(observed.hangs())
+                    progress.ask_broker(broker, threading.Event())
+                verdicts.append(progress.hangs())
         if goes_away:
             assert not any(verdicts), (ticked, answered)
         else:

@@ -14,7 +14,7 @@ from workers import POOLS, fill, let_end, messages, record, send, worker
 
 @POOLS
 @pytest.mark.parametrize("multiplier", [1, 4])
-def test_what_is_not_started_is_run_by_another_worker_while_the_first_drains(
+def test_what_is_not_started_runs_elsewhere_during_the_drain(
     environment: dict[str, str], redis: Redis, pool: str, multiplier: int
 ) -> None:
     more = json.dumps({"CELERY_WORKER_PREFETCH_MULTIPLIER": multiplier})
@@ -73,9 +73,7 @@ def test_what_a_rate_limit_holds_goes_back_too(environment: dict[str, str], redi
         assert messages(redis) == (2, 0)
 
 
-def test_a_message_for_a_worker_that_is_stopped_while_it_is_frozen_is_for_others(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_message_for_a_worker_stopped_while_frozen_is_for_others(environment: dict[str, str], redis: Redis) -> None:
     """The worker waits for a message, and is frozen; when it goes on, it has been stopped."""
     with worker(environment) as first:
         first.told("READY=1")
@@ -93,9 +91,7 @@ def test_a_message_for_a_worker_that_is_stopped_while_it_is_frozen_is_for_others
         assert record(environment) == ["began long", "ended long"]
 
 
-def test_a_message_that_redis_still_hands_to_a_stopped_worker_goes_back(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_message_that_redis_still_hands_out_is_requeued(environment: dict[str, str], redis: Redis) -> None:
     """The worker has asked Redis for a message, and stops; within that second one is sent."""
     with worker(environment) as first, Celery(broker=redis.url, set_as_current=False) as sender:
         first.told("READY=1")
@@ -158,9 +154,7 @@ def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(environment: dict[
         assert finished not in log.rpartition("will run again")[2]
 
 
-def test_the_clock_of_the_drain_does_not_end_a_soft_shutdown_that_an_outsider_began(
-    environment: dict[str, str], redis: Redis
-) -> None:
+def test_drain_timer_does_not_end_a_soft_shutdown_from_outside(environment: dict[str, str], redis: Redis) -> None:
     with worker({**environment, "SOFT_SHUTDOWN": "5", "CELERIAC_DRAIN_SECONDS": "3"}) as running:
         running.told("READY=1")
         send(redis, "a", 5)

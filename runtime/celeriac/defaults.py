@@ -1,0 +1,154 @@
+"""What a project wants under systemd, and neither Celery nor Django has by default. What a project says itself stays.
+
+None of it is laid upon a project: it asks for it, in ``celery.py`` and in its settings.
+
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    defaults.add(app)
+
+    DATABASES = {"default": defaults.database(env.db_url("DATABASE_URL"))}
+    LOGGING = defaults.logging("INFO")
+"""
+
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+
+from celeriac import priorities
+from celeriac.internals import is_set
+
+REDIS = frozenset({"redis", "rediss", "sentinel"})
+
+# A task is acknowledged when it has ended, and goes back to the queue when its process dies: it is
+# executed at least once, whatever ends its worker, and sometimes twice.
+# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-acks-late
+DURABLE = {"task_acks_late": True, "task_reject_on_worker_lost": True}
+
+# Each has its reference under its own name: https://docs.celeryq.dev/en/stable/userguide/configuration.html
+_CELERY = {
+    **DURABLE,
+    # As many tasks as processes: with late acknowledgement none waits behind a slow one while another worker is free.
+    "worker_prefetch_multiplier": 1,
+    # A worker that starts before its broker waits for it, and one whose broker is unavailable tries for ever (100
+    # times is Celery's default, which ends it).
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    # Tasks that run while the connection is lost are finished: a cancelled one would begin anew, and without a lease
+    # only after the visibility timeout.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Publishing waits out a restart of the broker, about 20 seconds; beat would otherwise skip the run. A web request
+    # gives up sooner: `celeriac.enqueue`.
+    "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1},
+    # How long an answer of Redis, and a connection to it, may take, in seconds. Celery reads them for results; for the
+    # broker they are taken over below.
+    "redis_socket_timeout": 10,
+    "redis_socket_connect_timeout": 5,
+    "redis_socket_keepalive": True,
+    # A RabbitMQ queue is declared with its highest priority, and for good: another number needs another queue.
+    "task_queue_max_priority": priorities.HIGHEST,
+    # Without one a task is in the middle, and not behind all others. A route and not `task_default_priority`, which
+    # only a task knows that is registered where it is sent: `celery call`, Flower and `send_task` go by name.
+    "task_routes": {"*": {"priority": priorities.DEFAULT}},
+    # Flower, and `celery events`, see only what workers tell.
+    "worker_send_task_events": True,
+    # The project's logs stay as they are set; `--loglevel` still decides how much is written.
+    "worker_hijack_root_logger": False,
+}
+
+_DATABASES: Mapping[str, dict[str, Any]] = {
+    # Web, worker and beat write to one file: wait for the lock instead of failing, take it before reading, and let
+    # readers go on meanwhile.
+    # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-transaction-behavior
+    "django.db.backends.sqlite3": {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    },
+    # A database that swallows packets is an error after 5 seconds, not the kernel's two minutes.
+    # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-CONNECT-TIMEOUT
+    "django.db.backends.postgresql": {"connect_timeout": 5},
+}
+
+
+def add(app: Celery) -> None:
+    """Give a Celery app what it has no setting of its own for, once its settings are read.
+
+    Args:
+        app: of the project; it is changed in place.
+    """
+    app.add_defaults(lambda: _missing(app))
+
+
+def _missing(app: Celery) -> dict[str, Any]:
+    """Return the settings of Celery to add. It would prefer them to the project's own: these are left out."""
+    missing = {name: value for name, value in _CELERY.items() if not is_set(app, name)}
+    if not is_set(app, "broker_transport_options"):
+        missing["broker_transport_options"] = _transport_options(ChainMap(missing, app.conf))
+    return missing
+
+
+def _transport_options(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the transport of the broker is told.
+
+    https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html
+    """
+    if str(conf["broker_url"]).partition(":")[0] not in REDIS:
+        # RabbitMQ confirms that it has the message, or the publisher gets the error.
+        return {"confirm_publish": True}
+    options = {
+        # Without it a connection that died silently (firewall, frozen host) holds a worker for ever.
+        "socket_timeout": conf["redis_socket_timeout"],
+        "socket_connect_timeout": conf["redis_socket_connect_timeout"],
+        "socket_keepalive": conf["redis_socket_keepalive"],
+        # How often idle connections are tried and tasks of dead workers looked for, in seconds.
+        "health_check_interval": 10,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
+        "priority_steps": priorities.REDIS_STEPS,
+    }
+    if limit := conf["task_time_limit"]:
+        # On a host a task belongs to its worker as long as that lives (`celeriac.transport`), however long it takes.
+        # This is the last resort, for workers without a lease, `celery -A PROJECT worker` at a desk: Redis gives a task
+        # to another one when it was not acknowledged for this long. Derived and never typed, because a task that may
+        # run longer than this would be run twice there, again and again; `celeriac.checks` looks after those with
+        # limits of their own. It also bounds countdown: what must happen later belongs in the schedule.
+        options["visibility_timeout"] = limit + conf["worker_soft_shutdown_timeout"] + 60
+    return options
+
+
+def database(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one of the `DATABASES`, with what its connections want.
+
+    Each gunicorn thread keeps its connection between requests, for a minute at most: PostgreSQL needs room for
+    processes x threads of them, twice that while two releases overlap. Workers do not keep any: Celery closes the
+    connection after each task. A kept one is tested before its first use in a request, so a restart of PostgreSQL is
+    not seen as an error. https://docs.djangoproject.com/en/5.2/ref/databases/#persistent-connections
+
+    Args:
+        found: what the project has of it, such as what django-environ makes of a URL.
+    """
+    options = {**_DATABASES.get(found["ENGINE"], {}), **found.get("OPTIONS", {})}
+    return {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, **found, "OPTIONS": options}
+
+
+def logging(level: str, *, time: bool = False) -> dict[str, Any]:
+    """Return `LOGGING`: one line an event on standard output, where systemd's journal adds time, unit and process.
+
+    Args:
+        level: the least that is written, such as "INFO".
+        time: whether each line has its time; for a terminal, which has no journal.
+    """
+    line = ("{asctime} " if time else "") + "{levelname} {name}: {message}"
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": line, "style": "{"}},
+        "handlers": {
+            "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"},
+        },
+        "root": {"handlers": ["stdout"], "level": level},
+        # Django's own handlers would print every line a second time.
+        "loggers": {"django": {"handlers": [], "level": "INFO"}},
+    }
