@@ -543,7 +543,7 @@ def _run(run_id: str, row: Dispatch | None, outcome: Outcome) -> Run:
         done_at=outcome.done_at,
         worker=outcome.worker,
         result=outcome.result,
-        entry=(row.entry if row else "") or outcome.entry,
+        entry=(row and row.entry) or outcome.entry,
         error=outcome.error,
         traceback=outcome.traceback,
         not_rerunnable=_not_rerunnable(name, row),

@@ -27,9 +27,9 @@ class Dispatch(models.Model):
     expires = models.DateTimeField(null=True)
     parent = models.CharField(max_length=255, blank=True)  # the id of the task that it repeats
     sent_by = models.CharField(max_length=150, blank=True)
-    # The name of the entry of the schedule that sent it. The database has the default: a release that does not know
-    # the column writes rows, too, until it is replaced.
-    entry = models.CharField(max_length=255, blank=True, db_default="")
+    # The name of the entry of the schedule that sent it. Null in rows of a release that does not know the column, and
+    # writes until it is replaced.
+    entry = models.CharField(max_length=255, blank=True, null=True)
     sent_at = models.DateTimeField(default=timezone.now)
 
     # The last start, by whom, and how many there were: more than one where the broker gave the
@@ -54,7 +54,7 @@ class Dispatch(models.Model):
             models.Index(fields=("overdue_at",), condition=Q(ended_at=None), name="celeriac_ledger_open"),
             models.Index(fields=("starts",), condition=Q(starts__gt=1), name="celeriac_ledger_doubled"),
             models.Index(fields=("parent",), condition=~Q(parent=""), name="celeriac_ledger_parent"),
-            models.Index(fields=("entry", "-id"), condition=~Q(entry=""), name="celeriac_ledger_entry"),
+            models.Index(fields=("entry", "-id"), condition=Q(entry__gt=""), name="celeriac_ledger_entry"),
         )
 
     def __str__(self) -> str:

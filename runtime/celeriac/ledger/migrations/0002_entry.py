@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """A column that every row has at once, and an index of those that a schedule sent."""
+    """A column that old rows and old releases leave empty, and an index of those that a schedule sent."""
 
     dependencies: ClassVar = [("celeriac_ledger", "0001_initial")]
 
@@ -14,12 +14,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="dispatch",
             name="entry",
-            field=models.CharField(blank=True, db_default="", max_length=255),
+            field=models.CharField(blank=True, max_length=255, null=True),
         ),
         migrations.AddIndex(
             model_name="dispatch",
             index=models.Index(
-                condition=models.Q(("entry", ""), _negated=True),
+                condition=models.Q(("entry__gt", "")),
                 fields=["entry", "-id"],
                 name="celeriac_ledger_entry",
             ),
