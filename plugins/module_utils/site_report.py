@@ -100,14 +100,14 @@ class Report:
 
     def _from_within(self) -> dict[str, Any]:
         """Return what the web process knows of queues, workers, broker and journal; of a host without one, nothing."""
-        found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None}
+        found: dict[str, Any] = {"workers": None, "queues": None, "broker": None, "ledger": None, "off": []}
         if not any(process.kind == WEB for process in self._processes if process.recorded()):
             return found
         client, headers = Socket(self._site.socket, self._site.domain), bearer(self._site)
         try:
             said = json.loads(client.expect(200, "GET", "/-/celeriac/workers", headers).body)
             found |= {"workers": said["workers"], "queues": said["queues"]}
-            found["broker"] = said.get("broker")  # an older release says nothing of it
+            found |= {"broker": said.get("broker"), "off": said.get("off", [])}  # an older release says nothing of it
             ledger = client.request("GET", "/-/celeriac/ledger", headers)
             if ledger.status == 200:  # a project need not have one
                 found["ledger"] = json.loads(ledger.body)
@@ -165,6 +165,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
     lines += _of_the_broker(report["broker"] or {})
+    lines += [f"off is the {each}" for each in report["off"]]
     if ledger := report["ledger"]:
         lines.append("journal: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_JOURNAL))
         lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]

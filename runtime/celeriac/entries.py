@@ -63,10 +63,14 @@ class Zoned:
     for UTC. Here the entry's copy of the row has times with a zone, and they are written without.
     """
 
+    options: dict[str, Any]
+
     def __init__(self, model: Any, app: Any = None) -> None:
         for field in _TIMES:
             setattr(model, field, clock.aware(getattr(model, field)))
         super().__init__(model, app=app)  # type: ignore[call-arg]
+        # So a run knows its entry: a header since django-celery-beat 2.8, only a property before.
+        self.options.setdefault("headers", {}).setdefault("periodic_task_name", model.name)
         if model.clocked is not None:
             self.schedule = schedule(model)
         if not settings.USE_TZ:

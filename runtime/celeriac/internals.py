@@ -26,7 +26,7 @@ PARTS = {
     "billiard.pool:Pool": ("_cache", "_pool"),
     "celery.app.amqp:AMQP": ("_create_task_sender",),
     "celery.app.trace": ("LOG_SUCCESS",),
-    "celery.beat:Scheduler": ("_heap", "_ensure_connected"),
+    "celery.beat:Scheduler": ("_ensure_connected", "_heap", "_when"),
     "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
     "celery.concurrency.prefork:TaskPool": ("_pool",),
     "celery.concurrency.thread:TaskPool": ("executor",),

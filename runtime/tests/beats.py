@@ -100,10 +100,8 @@ class Arrivals:
                     time.sleep(0.1)
                     continue
                 if found:
-                    message = json.loads(found[1])
-                    # A property before django-celery-beat 2.8.
-                    named = {**message["properties"], **message["headers"]}
-                    self.sends.append((time.monotonic(), named["periodic_task_name"]))
+                    headers = json.loads(found[1])["headers"]
+                    self.sends.append((time.monotonic(), headers["periodic_task_name"]))
 
 
 @contextmanager

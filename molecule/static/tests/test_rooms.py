@@ -27,6 +27,7 @@ FLOORS = (
         "project",
         "registry",
         "systemd",
+        "versions",
     ),
     ("broker", "defaults", "entries", "ids", "pruning", "tasks", "transport"),
     ("beat", "checks", "health", "ledger", "parked", "results"),

@@ -10,7 +10,7 @@ from ansible.module_utils.site_report import as_text
 STOCK = "stock: kombu 5.8.0 is not one of those it was tried with"
 
 
-def lines(broker: dict[str, Any] | None) -> list[str]:
+def lines(broker: dict[str, Any] | None, off: list[str] | None = None) -> list[str]:
     """What is said of a host whose broker is so, and of nothing else that is amiss."""
     report: dict[str, Any] = {
         "release": "aaaaaaaaaaaa",
@@ -26,6 +26,7 @@ def lines(broker: dict[str, Any] | None) -> list[str]:
         "workers": {},
         "queues": {},
         "ledger": None,
+        "off": off or [],
         "broker": broker,
         "certificate": None,
     }
@@ -58,3 +59,8 @@ def test_of_what_is_parked_it_says_how_to_see_and_to_release_it() -> None:
 
 def test_of_a_release_that_says_nothing_of_its_broker_nothing_is_said() -> None:
     assert lines(None) == []
+
+
+def test_what_an_older_library_cannot_do_is_named() -> None:
+    said = "soft shutdown: celery 5.4.0 has none, what still runs is cancelled"
+    assert lines(None, [said]) == [f"off is the {said}"]

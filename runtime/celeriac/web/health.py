@@ -11,7 +11,7 @@ request                                       answer, JSON
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
                                               "executed": 20}}, "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
-                                              "memory": 0.02, "parked": 0}}``
+                                              "memory": 0.02, "parked": 0}, "off": []}``
 ``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
@@ -40,6 +40,7 @@ from celeriac.broker import UNREGISTERED, connect, memory, waiting
 from celeriac.project import release
 from celeriac.tasks import PING, Pong
 from celeriac.transport import transport_of
+from celeriac.versions import off
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -167,7 +168,7 @@ def _workers(app: Celery) -> Answer:
             "memory": memory(broker),
             "parked": parked.count(broker),
         }
-    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about}
+    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about, "off": off()}
 
 
 def _ledger(_: Celery) -> Answer:

@@ -23,6 +23,7 @@ variable Celery waits as it always did.
 (celery/apps/worker.py, 5.7)
 """
 
+import logging
 import os
 import signal
 from functools import partial
@@ -31,9 +32,11 @@ from typing import Any
 from celery import signals
 from celery.worker import state
 
-from celeriac import internals
+from celeriac import internals, versions
 from celeriac.extension import ConsumerExtension, is_over
 from celeriac.systemd import notify
+
+_log = logging.getLogger(__name__)
 
 
 def connect() -> None:
@@ -64,6 +67,8 @@ class BrokerStatus(ConsumerExtension):
 def _starting(sender: Any, **_: Any) -> None:
     """Connect what needs the worker itself."""
     signals.worker_shutting_down.connect(partial(_shutting_down, sender), weak=False)
+    for each in versions.off():
+        _log.warning("off is the %s", each)
     notify("STATUS=waiting for the broker")
 
 

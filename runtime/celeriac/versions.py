@@ -1,0 +1,41 @@
+"""What an older library cannot do is off, and has a name: in the log, the status and `docs/versions.md`."""
+
+from importlib.metadata import version
+from typing import NamedTuple
+
+
+class Feature(NamedTuple):
+    """Something that is off before a version.
+
+    Attributes:
+        name: of it.
+        library: that it takes, by the name of its distribution.
+        since: the first version that has it.
+        instead: what is so without it.
+    """
+
+    name: str
+    library: str
+    since: tuple[int, int]
+    instead: str
+
+
+FEATURES = (
+    Feature(
+        "soft shutdown", "celery", (5, 5), "what still runs at the end of a drain is cancelled at once, and requeued"
+    ),
+)
+
+
+def off() -> list[str]:
+    """Return what is off with the libraries that are installed, each with what is so instead."""
+    return [
+        f"{each.name}: {each.library} {version(each.library)} has none, {each.instead}"
+        for each in FEATURES
+        if _release(version(each.library)) < each.since
+    ]
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in text.split(".")[:2])
