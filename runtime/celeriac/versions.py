@@ -21,9 +21,7 @@ class Feature(NamedTuple):
 
 
 FEATURES = (
-    Feature(
-        "soft shutdown", "celery", (5, 5), "what still runs at the end of a drain is cancelled at once, and requeued"
-    ),
+    Feature("soft shutdown", "celery", (5, 5), "what still runs when a drain ends is cancelled at once, and requeued"),
 )
 
 
