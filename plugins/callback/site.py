@@ -43,7 +43,7 @@ class CallbackModule(Default):
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """Show a status instead of its bare result."""
         status = result.result.get("status")
-        if result.task.action != "site_status" or not isinstance(status, dict):
+        if result.task.action != "celeriac.site.site_status" or not isinstance(status, dict):
             super().v2_runner_on_ok(result)
             return
         self._statuses[result.host.get_name()] = status

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_checks import Checks, Deadline, Nginx
-from ansible.module_utils.site_errors import ProcessError, UnhealthyError
-from ansible.module_utils.site_kinds import Kind, outside
-from ansible.module_utils.site_options import Site, site_spec
-from ansible.module_utils.site_processes import described
-from ansible.module_utils.systemd import Systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Nginx
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError, UnhealthyError
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import Kind, outside
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import described
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
 module: site_health
@@ -32,13 +32,13 @@ options:
     description: The release that should serve.
     type: str
     required: true
-extends_documentation_fragment: [site]
+extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The site works
-  site_health:
+  celeriac.site.site_health:
     release: 0123456789ab
     site: "{{ site_on_host }}"
 """

@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import site_processes, site_transaction, systemd
-from ansible.module_utils.site_checks import Checks, Reply
-from ansible.module_utils.site_errors import ProcessError, ReleaseError, UnhealthyError
-from ansible.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
-from module_utils.site_options import Order, Site
+from ansible_collections.celeriac.site.plugins.module_utils import site_processes, site_transaction, systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Door, Reply
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
+    ProcessError,
+    ReleaseError,
+    UnhealthyError,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site
 
 ROOT = Path(__file__).resolve().parents[3]
 PROCESSES = yaml.safe_load((ROOT / "playbooks/group_vars/all/facts.yml").read_text())["site_all_processes"]
@@ -227,7 +231,7 @@ def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
 # ── Checks ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Door:
+class Web(Door):
     """The web processes of a site whose workers have done what they have."""
 
     def __init__(self, pongs: list[str], workers: dict[str, dict[str, int]]) -> None:
@@ -235,7 +239,7 @@ class Door:
         self.states: dict[str, dict[str, Any]] = {}
         self.workers = workers
 
-    def expect(self, status: int, method: str, path: str, headers: dict[str, str]) -> Any:
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
         """Answer as the runtime does."""
         if method == "POST":
             name = next(self.pongs, "")
@@ -253,8 +257,9 @@ class Door:
 def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
     """Return what the check of two workers says in the end."""
     here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
-    checks = Checks(systemd.Systemd(Host()), Door(pongs, workers), None, NEW, known, here)
-    monkeypatch.setattr("ansible.module_utils.site_checks.PING_PAUSE_SECONDS", 0)
+    web = Web(pongs, workers)
+    checks = Checks(systemd.Systemd(Host()), web, web, NEW, known, here)
+    monkeypatch.setattr(f"{site_processes.__package__}.site_checks.PING_PAUSE_SECONDS", 0)
     for _ in range(20):
         try:
             return str(checks.worker())

@@ -5,17 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from ansible import module_utils
+from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import STEPS
 from stack.lab import Site
 from stack.load import Load, failures
-from stack.playbook import REPOSITORY
 from stack.releases import Release
 
 from testkit.waiting import eventually
-
-# Where Ansible finds our part of its name space when it runs.
-module_utils.__path__.append(str(REPOSITORY / "plugins/module_utils"))
-from ansible.module_utils.site_transaction import STEPS  # noqa: E402
 
 UNITS = ("celery-worker", "gunicorn", "celery-beat", "flower")
 DEPLOY = STEPS["deploy"]
