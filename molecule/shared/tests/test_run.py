@@ -53,6 +53,13 @@ def test_run_of_the_installed_collection_on_the_host_itself_changes_nothing(admi
     assert done.ran("celeriac.site.site_health : The site works"), run.stdout
 
 
+def test_health_is_asked_alone_too(inventory: Path, tmp_path: Path) -> None:
+    run = Play("playbooks/health.yml", inventory, log=tmp_path / "health.log").wait()
+
+    assert run.status == 0, run.output
+    assert run.ran("celeriac.site.site_health : The site works"), run.output
+
+
 def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inventory: Path, tmp_path: Path) -> None:
     def start(playbook: str) -> Play:
         return Play(playbook, inventory, log=tmp_path / f"{Path(playbook).name}.log")
