@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
-from ansible import module_utils
+from ansible.plugins.loader import init_plugin_loader
 
-# Where Ansible puts the modules' own code, on a host.
-module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins/module_utils"))
+# Before anything of `ansible_collections` is imported, as Ansible's own programs do it.
+init_plugin_loader()
 
 
 def pytest_configure() -> None:

@@ -5,21 +5,13 @@ It also turns the many ways in which one can fail to become root into a sentence
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-
-_PLUGINS = Path(__file__).resolve().parents[1]
-# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
-if str(_PLUGINS) not in sys.path:
-    sys.path.append(str(_PLUGINS))
-
-from preflight.access import explain  # noqa: E402
-from preflight.problem import Place, Problem  # noqa: E402
-from preflight.refusal import refuse  # noqa: E402
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.access import explain
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
 
 
 class ActionModule(ActionBase):

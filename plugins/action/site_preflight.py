@@ -6,23 +6,18 @@ the inventory sources of the run, what `-e` sets, and the argument specs of this
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import read_bundle
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import problems_of
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
 
-_PLUGINS = Path(__file__).resolve().parents[1]
-# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
-if str(_PLUGINS) not in sys.path:
-    sys.path.append(str(_PLUGINS))
-
-from preflight.bundle import read_bundle  # noqa: E402
-from preflight.check import problems_of  # noqa: E402
-from preflight.inventory import Inventory  # noqa: E402
-from preflight.refusal import refuse  # noqa: E402
+_COLLECTION = Path(__file__).resolve().parents[2]
 
 
 class ActionModule(ActionBase):
@@ -43,7 +38,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         sources = context.CLIARGS.get("inventory") or ()
         extra = load_extra_vars(self._loader)
-        inventory = Inventory(read_bundle(_PLUGINS.parent), self._loader, list(sources), extra)
+        inventory = Inventory(read_bundle(_COLLECTION), self._loader, list(sources), extra)
         problems = list(dict.fromkeys(problems_of(inventory)))
         if problems:
             refuse("The inventory", problems, "No host was touched.")

@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import hashlib
 import os
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
-_PLUGINS = Path(__file__).resolve().parents[1]
-# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
-if str(_PLUGINS) not in sys.path:
-    sys.path.append(str(_PLUGINS))
-
-from preflight.source import Source, SourceError, git, in_checkout, read_source  # noqa: E402
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import (
+    Source,
+    SourceError,
+    git,
+    in_checkout,
+    read_source,
+)
 
 
 class ActionModule(ActionBase):
@@ -55,7 +54,9 @@ class ActionModule(ActionBase):
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _module(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(self._execute_module(module_name="site_release", module_args=arguments, task_vars=task_vars))
+        return dict(
+            self._execute_module(module_name="celeriac.site.site_release", module_args=arguments, task_vars=task_vars)
+        )
 
 
 def release_files(project: Source, runtime: Source) -> dict[str, Path]:

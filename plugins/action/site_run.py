@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,7 @@ from typing import Any
 from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
-_PLUGINS = Path(__file__).resolve().parents[1]
-# Ansible finds `module_utils` only for modules: what an action imports, Python itself must find.
-if str(_PLUGINS) not in sys.path:
-    sys.path.append(str(_PLUGINS))
-
-from module_utils.site_claim import computer, lives, process  # noqa: E402
+from ansible_collections.celeriac.site.plugins.module_utils.site_claim import computer, lives, process
 
 # OpenSSH keeps a connection for 60 seconds, for a next run (ControlPersist, ssh_config(5); Ansible's default).
 LINGER_SECONDS = 70
@@ -59,7 +52,7 @@ class ActionModule(ActionBase):
         return found
 
     def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
-        result = self._execute_module(module_name="site_run", module_args=arguments, task_vars=task_vars)
+        result = self._execute_module(module_name="celeriac.site.site_run", module_args=arguments, task_vars=task_vars)
         if result.get("failed"):
             raise AnsibleActionFail(result.get("msg", "the host could not be claimed"), result=result)
         held_by: dict[str, Any] | None = result.get("held_by")

@@ -47,7 +47,7 @@ class CallbackModule(Default):
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """Show a status instead of its bare result, and the hooks of a release."""
         status = result.result.get("status")
-        if result.task.action != "site_status" or not isinstance(status, dict):
+        if result.task.action != "celeriac.site.site_status" or not isinstance(status, dict):
             super().v2_runner_on_ok(result)
             if result.task.action in RELEASES:
                 for line in result.result.get("hooks", ()):

@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_choices import Choices
-from ansible.module_utils.site_errors import ReleaseError
-from ansible.module_utils.site_files import link_atomically, write_atomically
-from ansible.module_utils.site_hooks import Hook
-from ansible.module_utils.site_options import Shipment, Site
-from ansible.module_utils.systemd import Run
+from ansible_collections.celeriac.site.plugins.module_utils.site_choices import Choices
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ReleaseError
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import link_atomically, write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
 # A fixed name: a build left behind by a run that was killed is found by it, and ended before the
 # next one begins.

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ansible.module_utils.site_errors import UnhealthyError
-from ansible.module_utils.site_kinds import BEAT, WORKER, Kind
-from ansible.module_utils.site_options import Site
-from ansible.module_utils.systemd import Systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import BEAT, WORKER, Kind
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 
 ADMIN = re.compile(rb"(?m)^CELERIAC_ADMIN_(USERNAME|PASSWORD)=(.*)$")
 # As `templates/systemd/environment.j2` writes a variable; a value may be of several lines.

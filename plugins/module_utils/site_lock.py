@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible.module_utils.site_claim import began, now
-from ansible.module_utils.site_errors import HeldError
+from ansible_collections.celeriac.site.plugins.module_utils.site_claim import began, now
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import HeldError
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_hooks import Hook, read_hooks
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook, read_hooks
 
 
 @dataclass(frozen=True)

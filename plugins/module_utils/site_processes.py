@@ -23,10 +23,19 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ansible.module_utils.site_errors import ProcessError
-from ansible.module_utils.site_files import link_atomically, target_of, write_atomically
-from ansible.module_utils.site_kinds import KINDS, Kind
-from ansible.module_utils.systemd import UNIT_DIRECTORY, Systemd, newest_change, parse_timestamp
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import (
+    link_atomically,
+    target_of,
+    write_atomically,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import (
+    UNIT_DIRECTORY,
+    Systemd,
+    newest_change,
+    parse_timestamp,
+)
 
 DESCRIPTIONS = Path("/etc/site/processes")
 ENVIRONMENTS = Path("/etc/site/environments")

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_checks import Socket, bearer
-from ansible.module_utils.site_errors import UnhealthyError
-from ansible.module_utils.site_history import History
-from ansible.module_utils.site_kinds import WEB
-from ansible.module_utils.site_options import Site
-from ansible.module_utils.site_processes import Process, described
-from ansible.module_utils.systemd import Run, Systemd, parse_timestamp
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
+from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import Process, described
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROPERTIES = (
     "ActiveState",

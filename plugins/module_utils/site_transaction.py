@@ -37,15 +37,27 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from ansible.module_utils.site_build import Build, Releases
-from ansible.module_utils.site_checks import Checks, Deadline, Socket
-from ansible.module_utils.site_errors import HeldError, ReleaseError, SiteError, UnhealthyError
-from ansible.module_utils.site_history import History
-from ansible.module_utils.site_kinds import KINDS, Kind, health, readiness
-from ansible.module_utils.site_lock import locked
-from ansible.module_utils.site_options import Order, Shipment, Site
-from ansible.module_utils.site_processes import RETIRED, RUNNING, Process, described, forgotten, release_of
-from ansible.module_utils.systemd import Run, Systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import Build, Releases
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
+    HeldError,
+    ReleaseError,
+    SiteError,
+    UnhealthyError,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind, health, readiness
+from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
+    RETIRED,
+    RUNNING,
+    Process,
+    described,
+    forgotten,
+    release_of,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd
 
 SWITCH = (
     *("before_switch", "start", "readiness"),

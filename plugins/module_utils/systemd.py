@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ansible.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
 
 # (rc, stdout, stderr) = run(argv); AnsibleModule.run_command is one.
 Run = Callable[[list[str]], tuple[int, str, str]]

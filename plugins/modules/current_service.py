@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import SystemdError
-from ansible.module_utils.systemd import Systemd, newest_change
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd, newest_change
 
 DOCUMENTATION = r"""
 module: current_service
@@ -41,7 +41,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: Redis runs with its configuration
-  current_service:
+  celeriac.site.current_service:
     name: redis-server
     files: [/etc/redis/redis.conf]
 """

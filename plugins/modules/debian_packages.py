@@ -30,7 +30,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: Redis is installed
-  debian_packages:
+  celeriac.site.debian_packages:
     name: [redis-server]
 """
 

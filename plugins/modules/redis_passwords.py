@@ -7,8 +7,9 @@ import hashlib
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_processes import forgotten
-from ansible.module_utils.systemd import Systemd, SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import forgotten
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
 module: redis_passwords
@@ -22,7 +23,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: The passwords that hold are known
-  redis_passwords:
+  celeriac.site.redis_passwords:
   register: found
 """
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import CertificateError
-from ansible.module_utils.site_files import write_atomically
-from ansible.module_utils.systemd import Run
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import CertificateError
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
 DOCUMENTATION = r"""
 module: site_certificate
@@ -47,7 +47,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: The certificate is there
-  site_certificate:
+  celeriac.site.site_certificate:
     names: [www.example.org]
 """
 

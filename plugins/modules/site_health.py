@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_checks import Checks, Deadline, Nginx
-from ansible.module_utils.site_errors import ProcessError, UnhealthyError
-from ansible.module_utils.site_kinds import Kind, outside
-from ansible.module_utils.site_options import Site, site_spec
-from ansible.module_utils.site_processes import described
-from ansible.module_utils.systemd import Systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Nginx
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError, UnhealthyError
+from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import Kind, outside
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import described
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
 module: site_health
@@ -29,16 +30,16 @@ options:
     description: Certificates to trust beside the host's.
     type: path
   release:
-    description: The release that should serve.
+    description: The release that should serve; empty, the one that was recorded last.
     type: str
-    required: true
-extends_documentation_fragment: [site]
+    default: ""
+extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The site works
-  site_health:
+  celeriac.site.site_health:
     release: 0123456789ab
     site: "{{ site_on_host }}"
 """
@@ -65,7 +66,7 @@ def main() -> None:
         argument_spec={
             "address": {"type": "str", "default": "127.0.0.1"},
             "ca_file": {"type": "path"},
-            "release": {"type": "str", "required": True},
+            "release": {"type": "str", "default": ""},
             **site_spec(),
         },
         supports_check_mode=True,
@@ -76,7 +77,11 @@ def main() -> None:
         units = units_of(systemd, site)
     except ProcessError as error:
         module.fail_json(msg=str(error))
-    checks = Checks(systemd, nginx, nginx, module.params["release"], site, units)
+    serving = History(site.root).serving()
+    release = module.params["release"] or (serving.release if serving else "")
+    if not release:
+        module.fail_json(msg="No release was ever deployed to this host.")
+    checks = Checks(systemd, nginx, nginx, release, site, units)
     deadline = Deadline(site.timeout)
     report: dict[str, str] = {}
     failed: list[str] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
+from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
 
 DOCUMENTATION = r"""
 module: site_host_preflight
@@ -78,7 +78,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: The host can carry its part of the site
-  site_host_preflight:
+  celeriac.site.site_host_preflight:
     free_disk_mb: 2048
     groups: [web]
     untested: false

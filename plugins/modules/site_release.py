@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import SiteError
-from ansible.module_utils.site_options import Order, Shipment, Site, order_spec
-from ansible.module_utils.site_transaction import Transaction
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site, order_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_release
@@ -46,13 +46,13 @@ options:
         process is killed there, or stopped.
     type: str
     required: true
-extends_documentation_fragment: [site, site.transaction]
+extends_documentation_fragment: [celeriac.site.site, celeriac.site.site.transaction]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The release serves
-  site_release:
+  celeriac.site.site_release:
     source: /home/me/project
     runtime: /home/me/celeriac/runtime
     lock_file: requirements.txt

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import SiteError
-from ansible.module_utils.site_options import Order, Site, order_spec
-from ansible.module_utils.site_transaction import Transaction
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site, order_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
 module: site_rollback
@@ -19,13 +19,13 @@ options:
     description: Name of the release; empty for the one before.
     type: str
     required: true
-extends_documentation_fragment: [site, site.transaction]
+extends_documentation_fragment: [celeriac.site.site, celeriac.site.site.transaction]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The release before serves
-  site_rollback:
+  celeriac.site.site_rollback:
     release: ""
     by: anna
     site: "{{ site_on_host }}"

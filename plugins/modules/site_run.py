@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_claim import NOTE, claim
+from ansible_collections.celeriac.site.plugins.module_utils.site_claim import NOTE, claim
 
 DOCUMENTATION = r"""
 module: site_run
@@ -31,7 +31,7 @@ author: [Celeriac]
 
 EXAMPLES = r"""
 - name: No other run is at work on this host
-  site_run:
+  celeriac.site.site_run:
 """
 
 RETURN = r"""

@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_errors import SiteError
-from ansible.module_utils.site_options import Site, site_spec
-from ansible.module_utils.site_report import Report, as_text
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_report import Report, as_text
 
 DOCUMENTATION = r"""
 module: site_status
 short_description: How the site is on a host
 description:
   - The release with its history, units, drains, queues, workers and disk. Changes nothing.
-extends_documentation_fragment: [site]
+extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
 
 EXAMPLES = r"""
 - name: The status of the site
-  site_status:
+  celeriac.site.site_status:
     site: "{{ site_on_host }}"
 """
 

@@ -6,22 +6,14 @@ better: the error comes before the first one. Ansible's `host_group_vars` still 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.vars import host_group_vars
+from ansible.plugins.vars import BaseVarsPlugin, host_group_vars
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem, report
 from yaml import MarkedYAMLError
-
-_PLUGINS = Path(__file__).resolve().parents[1]
-# Ansible finds `module_utils` only for modules: what a plugin imports, Python itself must find.
-if str(_PLUGINS) not in sys.path:
-    sys.path.append(str(_PLUGINS))
-
-from preflight.problem import Place, Problem, report  # noqa: E402
 
 DOCUMENTATION = host_group_vars.DOCUMENTATION.replace("host_group_vars", "site_yaml", 1)
 
@@ -41,7 +33,7 @@ def problem_of(error: BaseException, file: str) -> Problem:
     return Problem(str(error), Place(file, mark.line + 1 if mark else None), EXAMPLE)
 
 
-class VarsModule(host_group_vars.VarsModule):
+class _Files(host_group_vars.VarsModule):
     """Finds the files as `host_group_vars` does, and gives no variables."""
 
     def load_found_files(self, loader: DataLoader, data: dict[str, Any], found_files: Sequence[str]) -> dict[str, Any]:
@@ -64,3 +56,22 @@ class VarsModule(host_group_vars.VarsModule):
                 )
                 raise AnsibleParserError(report([problem]))
         return data
+
+
+class VarsModule(BaseVarsPlugin):
+    """What ansible.cfg enables; no subclass, because Ansible warns of an attribute that `host_group_vars` has."""
+
+    is_stateless = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files = _Files()
+
+    def get_vars(self, loader: DataLoader, path: str, entities: Any, cache: bool = True) -> dict[str, Any]:
+        """Read the files of these groups or hosts.
+
+        Raises:
+            AnsibleParserError: A file is not YAML, or holds something else than variables.
+        """
+        variables: dict[str, Any] = self._files.get_vars(loader, path, entities, cache)
+        return variables

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from ansible.module_utils.site_hooks import POINTS
-from ansible.module_utils.site_transaction import STEPS
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import POINTS
+from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import STEPS
 from stack.lab import Site
 from stack.load import Load, failures
 from stack.releases import Release

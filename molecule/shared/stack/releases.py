@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from action.site_release import release_files, release_name
-from preflight.source import read_source
+from ansible_collections.celeriac.site.plugins.action.site_release import release_files, release_name
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import read_source
 
 from stack.playbook import REPOSITORY
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stack.documented import documented
 from stack.machine import Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
@@ -22,9 +23,9 @@ pytestmark = pytest.mark.once
 
 UNITS = ("celery-worker",)
 
-# Where the bundle is put on the host itself.
-FOLDER = "/opt/bundle"
-PARTS = ("ansible.cfg", "playbooks", "plugins", "requirements.txt", "roles", "runtime", "site", "site.yml", "templates")
+# Where the collection is installed on the host itself, beside a project and an inventory.
+FOLDER = "/opt/ops"
+PROJECT = "site"
 GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
 
 
@@ -33,7 +34,7 @@ def test_run_without_the_accelerator_changes_nothing(ansible: partial[Run]) -> N
 
     assert run.status == 0, run.output
     assert run.changed == 0, run.output
-    assert run.ran("site_health : The site works"), run.output
+    assert run.ran("celeriac.site.site_health : The site works"), run.output
 
 
 def test_check_mode_foresees_nothing(ansible: partial[Run]) -> None:
@@ -43,13 +44,20 @@ def test_check_mode_foresees_nothing(ansible: partial[Run]) -> None:
     assert (run.changed, run.trouble) == (0, 0), run.output
 
 
-def test_run_on_the_host_itself_changes_nothing(admin: Host, bundle: str) -> None:
-    run = admin.run(f"cd {bundle} && .venv/bin/ansible-playbook --inventory here site.yml")
+def test_run_of_the_installed_collection_on_the_host_itself_changes_nothing(admin: Host, operated: str) -> None:
+    run = admin.run(f"cd {operated} && .venv/bin/ansible-playbook celeriac.site.site")
     done = Run(run.rc, run.stdout)
 
     assert done.status == 0, run.stdout + run.stderr
     assert (done.changed, done.trouble) == (0, 0), run.stdout
-    assert done.ran("site_health : The site works"), run.stdout
+    assert done.ran("celeriac.site.site_health : The site works"), run.stdout
+
+
+def test_health_is_asked_alone_too(inventory: Path, tmp_path: Path) -> None:
+    run = Play("playbooks/health.yml", inventory, log=tmp_path / "health.log").wait()
+
+    assert run.status == 0, run.output
+    assert run.ran("celeriac.site.site_health : The site works"), run.output
 
 
 def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inventory: Path, tmp_path: Path) -> None:
@@ -72,11 +80,11 @@ def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inv
 
 
 @pytest.fixture
-def bundle(machine: Machine, inventory: Path, choices: dict[str, object]) -> Iterator[str]:
-    """The bundle on the host itself, with an Ansible of its own and an inventory of one local host."""
+def operated(machine: Machine, inventory: Path, choices: dict[str, object], tmp_path: Path) -> Iterator[str]:
+    """A folder on the host itself, with an Ansible of its own, the collection, and an inventory of one local host."""
     machine.root.check_output("install -d -m 0700 -o %s %s", machine.variables["ansible_user"], FOLDER)
     try:
-        machine.feed(packed(machine.name, inventory, choices), "tar", "-xC", FOLDER, sudo=False)
+        machine.feed(packed(machine.name, inventory, choices, tmp_path), "tar", "-xC", FOLDER, sudo=False)
         # The release has brought uv to the host. Of the control environment only what a run needs.
         machine.feed(
             f"""
@@ -86,6 +94,7 @@ def bundle(machine: Machine, inventory: Path, choices: dict[str, object]) -> Ite
             export UV_NO_CACHE=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
             $uv venv --quiet --python /usr/bin/python3
             $uv pip install --quiet --constraint requirements.txt ansible-core mitogen passlib
+            .venv/bin/ansible-galaxy collection install --collections-path collections celeriac-site-*.tar.gz
             """,
             sudo=False,
         )
@@ -94,25 +103,27 @@ def bundle(machine: Machine, inventory: Path, choices: dict[str, object]) -> Ite
         machine.root.check_output("rm -rf %s", FOLDER)
 
 
-def packed(name: str, inventory: Path, choices: dict[str, object]) -> bytes:
-    """Return a tar file of the bundle as a clone has it, and the inventory in its folder `here`."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", *PARTS],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def packed(name: str, inventory: Path, choices: dict[str, object], folder: Path) -> bytes:
+    """Return a tar file of the collection, the project, and what docs/collection.md has beside them."""
+    subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", folder], cwd=REPOSITORY, check=True)
+    (built,) = folder.glob("*.tar.gz")
+    listed = subprocess.check_output(["git", "ls-files", "-z", PROJECT], cwd=REPOSITORY, text=True)
     local = {name: {"ansible_connection": "local"}}
     hosts = {"all": {"hosts": local, "children": {group: {"hosts": {name: {}}} for group in GROUPS}}}
+    chosen = {**choices, "site_source": f"{FOLDER}/{PROJECT}"}
+    texts = {
+        "ansible.cfg": documented()["ansible.cfg"],
+        "inventory/hosts.yml": yaml.safe_dump(hosts),
+        "inventory/group_vars/all.yml": yaml.safe_dump(chosen),
+    }
     target = BytesIO()
     with tarfile.open(fileobj=target, mode="w") as tar:
-        for path in filter(None, listed.split("\0")):
+        tar.add(built, built.name)
+        for path in ("requirements.txt", *filter(None, listed.split("\0"))):
             tar.add(REPOSITORY / path, path)
-        tar.add(inventory / ".secrets", "here/.secrets")
-        for path, content in (("here/hosts.yml", hosts), ("here/group_vars/all.yml", choices)):
-            text = yaml.safe_dump(content).encode()
+        tar.add(inventory / ".secrets", "inventory/.secrets")
+        for path, text in texts.items():
             entry = tarfile.TarInfo(path)
-            entry.size = len(text)
-            tar.addfile(entry, BytesIO(text))
+            entry.size = len(text.encode())
+            tar.addfile(entry, BytesIO(text.encode()))
     return target.getvalue()

@@ -16,17 +16,13 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from module_utils.site_options import Site
-from preflight.bundle import Bundle, read_bundle
-from preflight.check import problems_of
-from preflight.inventory import Inventory
-from preflight.problem import Problem
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import Bundle, read_bundle
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import problems_of
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[3]
-
-# Once a process: Ansible's own programs do it before anything else.
-init_plugin_loader()
 
 # One host that does everything. Nothing answers where it points to, except the `Watch` of a test.
 HOSTS = """\

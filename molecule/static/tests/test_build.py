@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import site_build, site_processes, systemd
-from ansible.module_utils.site_build import OWN, Build, Releases
-from module_utils.site_options import Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_processes, systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import OWN, Build, Releases
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 
 RELEASE = "0123456789ab"
 SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", {})
@@ -137,7 +137,7 @@ def test_a_process_that_ends_again_and_again_does_not_serve(
     def systemctl(command: list[str]) -> tuple[int, str, str]:
         return 0, f"ActiveState={state}\nExecMainStartTimestamp=Fri 2100-01-01 00:00:00.000000 UTC\n", ""
 
-    class Systemd(systemd.Systemd):  # type: ignore[misc]
+    class Systemd(systemd.Systemd):
         """Of a host whose units are all in one state."""
 
         def states(self, units: list[str]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.site_errors import CertificateError
-from ansible.module_utils.site_report import _of_the_certificate, certificate_end
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import CertificateError
+from ansible_collections.celeriac.site.plugins.module_utils.site_report import _of_the_certificate, certificate_end
+from ansible_collections.celeriac.site.plugins.modules.site_certificate import keep, made, present, wanted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
-from modules.site_certificate import keep, made, present, wanted
 
 NAME, ALIAS, ADDRESS = "www.mysite.test", "mysite.test", "10.1.2.3"
 LONG_NAME = ".".join(["x" * 63, "y" * 63, "z" * 63, "s" * 56, "test"])

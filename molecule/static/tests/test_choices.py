@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.site_choices import Choices
+from ansible_collections.celeriac.site.plugins.module_utils.site_choices import Choices
 
 
 class Host:

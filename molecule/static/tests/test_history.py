@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from module_utils.site_history import REASON_CHARACTERS, History
+from ansible_collections.celeriac.site.plugins.module_utils.site_history import REASON_CHARACTERS, History
 
 A, B, C, D = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd"
 

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils import site_build, site_processes, site_transaction
-from ansible.module_utils.site_build import PREPARE_STEPS
-from ansible.module_utils.site_errors import ReleaseError
-from ansible.module_utils.site_hooks import POINTS, Hook, read_hooks
-from module_utils.site_options import Order, Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_processes, site_transaction
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import PREPARE_STEPS
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ReleaseError
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import POINTS, Hook, read_hooks
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 from stack.host import Asked, Host
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
@@ -68,7 +69,7 @@ class Ops(Host):
         values = [word.removeprefix("--setenv=") for word in command[:end] if word.startswith("--setenv=")]
         settings = [word.removeprefix("--property=") for word in command[:end] if word.startswith("--property=")]
         words = [word for word in command[end + 1 :] if word not in ("/usr/bin/env", "--")]
-        processes = [site_processes.Process(None, name) for name in HERE]
+        processes = [site_processes.Process(Systemd(Host()), name) for name in HERE]
         self.seen.append(
             Seen(
                 words,
@@ -231,11 +232,13 @@ def test_a_hook_that_fails_undoes_the_release(host: Ops, transact: Callable[...,
     assert said == [f"{point}.sh says hello"]
     assert "another.sh" not in host.hooks
     assert host.running() == {*units(OLD).values()}
-    assert {name: site_processes.Process(None, name).recorded() for name in HERE} == units(OLD)
+    assert {name: site_processes.Process(Systemd(Host()), name).recorded() for name in HERE} == units(OLD)
     assert {path.name for path in (host.root / "releases").iterdir()} == {OLD}
 
 
-def test_what_fails_when_all_is_recorded_undoes_nothing(host: Ops, transact: Callable[..., Any]) -> None:
+def test_what_fails_when_all_is_recorded_undoes_nothing(
+    host: Ops, transact: Callable[..., Any], tmp_path: Path
+) -> None:
     transact(OLD, {})
     host.status["after_record.sh"] = 1
 
@@ -243,9 +246,9 @@ def test_what_fails_when_all_is_recorded_undoes_nothing(host: Ops, transact: Cal
         transact(NEW, each())
 
     assert host.running() == {*units(NEW).values()}
-    assert {name: site_processes.Process(None, name).recorded() for name in HERE} == units(NEW)
+    assert {name: site_processes.Process(Systemd(Host()), name).recorded() for name in HERE} == units(NEW)
     # What was to be removed is removed.
-    assert {path.name for path in site_processes.UNIT_DIRECTORY.glob("*-*.service")} == {*units(NEW).values()}
+    assert {path.name for path in (tmp_path / "UNIT_DIRECTORY").glob("*-*.service")} == {*units(NEW).values()}
 
 
 @pytest.mark.parametrize("seconds", [60, 7])

@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import site_processes, site_transaction, systemd
-from ansible.module_utils.site_checks import Checks, Reply
-from ansible.module_utils.site_errors import ProcessError, ReleaseError, UnhealthyError
-from ansible.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
-from module_utils.site_options import Order, Site
+from ansible_collections.celeriac.site.plugins.module_utils import site_processes, site_transaction, systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Client, Reply
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
+    ProcessError,
+    ReleaseError,
+    UnhealthyError,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site
 from stack.host import Asked, Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -149,7 +153,7 @@ def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
 # ── Checks ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Client:
+class Web(Client):
     """The web processes of a site whose workers have done what they have."""
 
     def __init__(self, pongs: list[str], workers: dict[str, dict[str, int]]) -> None:
@@ -157,7 +161,7 @@ class Client:
         self.states: dict[str, dict[str, Any]] = {}
         self.workers = workers
 
-    def expect(self, status: int, method: str, path: str, headers: dict[str, str]) -> Any:
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
         """Answer as the runtime does."""
         if method == "POST":
             name = next(self.pongs, "")
@@ -175,8 +179,9 @@ class Client:
 def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
     """Return what the check of two workers says in the end."""
     here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
-    checks = Checks(systemd.Systemd(Host()), Client(pongs, workers), None, NEW, known, here)
-    monkeypatch.setattr("ansible.module_utils.site_checks.PING_PAUSE_SECONDS", 0)
+    web = Web(pongs, workers)
+    checks = Checks(systemd.Systemd(Host()), web, web, NEW, known, here)
+    monkeypatch.setattr(f"{site_processes.__package__}.site_checks.PING_PAUSE_SECONDS", 0)
     for _ in range(20):
         try:
             return str(checks.worker())

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.site_claim import began
-from ansible.module_utils.site_errors import HeldError
-from ansible.module_utils.site_lock import locked
+from ansible_collections.celeriac.site.plugins.module_utils.site_claim import began
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import HeldError
+from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
 
 
 @pytest.fixture

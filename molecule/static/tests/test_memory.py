@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from preflight.inventory import UNRESOLVED, Inventory
-from preflight.memory import fault_of_host, fault_of_limit
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import UNRESOLVED, Inventory
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.memory import fault_of_host, fault_of_limit
 
+MODULE = "celeriac.site.site_host_memory"
 ALWAYS = {"gunicorn": 200, "Debian": 100}
 AT_TIMES = {"a deploy": 300}
 
@@ -113,7 +114,7 @@ def test_a_host_with_too_little_is_refused_by_a_run(
 ) -> None:
     task = {
         "name": "The host has the memory for its part of the site",
-        "site_host_memory": {"memory_mb": memory, "swap_mb": 0, "always_mb": {"gunicorn": 750}, "at_times_mb": {}},
+        MODULE: {"memory_mb": memory, "swap_mb": 0, "always_mb": {"gunicorn": 750}, "at_times_mb": {}},
     }
     play = tmp_path / "play.yml"
     play.write_text(json.dumps([{"name": "A host", "hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
@@ -126,7 +127,7 @@ def test_a_host_with_too_little_is_refused_by_a_run(
 
 def test_the_role_asks_for_what_the_choices_need(root: Path) -> None:
     tasks = DataLoader().load_from_file(str(root / "roles/preflight_host/tasks/main.yml"))
-    (arguments,) = [task["site_host_memory"] for task in tasks if "site_host_memory" in task]
+    (arguments,) = [task[MODULE] for task in tasks if MODULE in task]
 
     assert "site_memory_mb" in arguments["always_mb"]
     assert "site_memory_at_times_mb" in arguments["at_times_mb"]

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.site_hooks import POINTS, Hook
-from module_utils.site_options import Fault, Order, Shipment, Site, order_spec, site_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import POINTS, Hook
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import (
+    Fault,
+    Order,
+    Shipment,
+    Site,
+    order_spec,
+    site_spec,
+)
 
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parents[3] / "plugins/modules").glob("*.py")))
 GIVEN: dict[str, Any] = {
@@ -47,7 +54,7 @@ def spec_of(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found.append(argument_spec)
         raise Asked
 
-    imported = importlib.import_module(f"modules.{module}")
+    imported = importlib.import_module(f"ansible_collections.celeriac.site.plugins.modules.{module}")
     monkeypatch.setattr(imported, "AnsibleModule", ask)
     with pytest.raises(Asked):
         imported.main()
@@ -57,9 +64,13 @@ def spec_of(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def documented(root: Path) -> dict[str, Any]:
     """The options of each module as `ansible-doc` shows them, fragments included."""
-    command = [str(Path(sys.executable).with_name("ansible-doc")), "--json", *MODULES]
+    command = [
+        str(Path(sys.executable).with_name("ansible-doc")),
+        "--json",
+        *(f"celeriac.site.{module}" for module in MODULES),
+    ]
     said: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=root, text=True))
-    return {module: said[module]["doc"].get("options", {}) for module in MODULES}
+    return {module: said[f"celeriac.site.{module}"]["doc"].get("options", {}) for module in MODULES}
 
 
 def essence(options: dict[str, Any]) -> dict[str, Any]:

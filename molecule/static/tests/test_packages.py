@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from modules.debian_packages import ENVIRONMENT, patiently
+from ansible_collections.celeriac.site.plugins.modules.debian_packages import ENVIRONMENT, patiently
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.access import explain
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import Bundle, Option
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.names import example_of, nearest
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem, line_of, report
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.rules import is_example
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.types import fault_of
 from hypothesis import given
 from hypothesis import strategies as st
-from preflight.access import explain
-from preflight.bundle import Bundle, Option
-from preflight.names import example_of, nearest
-from preflight.problem import Place, Problem, line_of, report
-from preflight.rules import is_example
-from preflight.types import fault_of
 
 CHOICES_FILE = "group_vars/all/main.yml"
 HOSTS_FILE = "hosts.yml"
@@ -731,7 +731,7 @@ def test_mitogen_and_linear_say_the_same(inventory: Any, ansible_playbook: Any) 
     inventory.choose("site_drain_secnds: 60\n")
     outputs = {
         ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, ANSIBLE_STRATEGY=strategy).stdout
-        for strategy in ("linear", "mitogen_linear")
+        for strategy in ("linear", "celeriac.site.mitogen_linear")
     }
     assert len(outputs) == 1, "\n\n".join(outputs)
     assert "`site_drain_secnds`" in outputs.pop()
@@ -740,7 +740,7 @@ def test_mitogen_and_linear_say_the_same(inventory: Any, ansible_playbook: Any) 
 def test_a_host_without_sudo_is_told_so(inventory: Any, ansible_playbook: Any) -> None:
     local = "ansible_connection: local\n      ansible_become_user: daemon\n"
     in_hosts("ansible_port: 9", local)(inventory)
-    for strategy in ("linear", "mitogen_linear"):
+    for strategy in ("linear", "celeriac.site.mitogen_linear"):
         run = ansible_playbook(
             "playbooks/preflight.yml",
             "-i",

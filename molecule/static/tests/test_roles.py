@@ -15,6 +15,7 @@ from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+COLLECTION = "celeriac.site."
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 # What a play may say. No vars, no tasks, no handlers: logic lives in roles.
 PLAY_KEYS = {
@@ -86,7 +87,7 @@ def calls() -> Iterator[tuple[str, dict[str, Any]]]:
             for task in tasks_of(file):
                 for include in INCLUDES:
                     if include in task:
-                        yield task[include]["name"], task.get("vars", {})
+                        yield task[include]["name"].removeprefix(COLLECTION), task.get("vars", {})
 
 
 # ── Specs and defaults ───────────────────────────────────────────────────────────────────────────
@@ -146,22 +147,35 @@ def test_above_each_default_stands_what_it_is_for(role: str) -> None:
 
 
 def test_every_role_is_in_a_playbook_or_is_called_by_one_that_is() -> None:
-    listed = {
+    named = [
         entry["role"] if isinstance(entry, dict) else entry for _, play in plays() for entry in play.get("roles", [])
-    }
+    ]
+    listed = {name.removeprefix(COLLECTION) for name in named}
     assert set(ROLES) - listed - {name for name, _ in calls()} == set()
     assert listed <= set(ROLES)
 
 
-def test_site_is_a_table_of_contents() -> None:
-    for entry in read(ROOT / "site.yml"):
+@pytest.mark.parametrize("file", [ROOT / "site.yml", ROOT / "playbooks" / "site.yml"], ids=("first", "whole"))
+def test_site_is_a_table_of_contents(file: Path) -> None:
+    for entry in read(file):
         assert set(entry) <= {"name", "ansible.builtin.import_playbook", "tags"}
-        assert (ROOT / entry["ansible.builtin.import_playbook"]).is_file()
+        assert (file.parent / entry["ansible.builtin.import_playbook"]).is_file()
 
 
 def test_preflight_comes_first() -> None:
-    first = read(ROOT / "site.yml")[0]
-    assert first["ansible.builtin.import_playbook"] == "playbooks/preflight.yml"
+    first = read(ROOT / "playbooks" / "site.yml")[0]
+    assert first["ansible.builtin.import_playbook"] == "preflight.yml"
+    assert [entry["ansible.builtin.import_playbook"] for entry in read(ROOT / "site.yml")] == ["playbooks/site.yml"]
+
+
+def test_what_is_ours_is_named_with_its_collection() -> None:
+    """A short name is found in the clone's folder only by what somebody else's ansible.cfg says."""
+    plugins = [path.stem for folder in ("action", "modules") for path in (ROOT / "plugins" / folder).glob("*.py")]
+    roles = {entry["role"] for _, play in plays() for entry in play.get("roles", [])}
+    modules = {key for role in ROLES for file in task_files(role) for task in tasks_of(file) for key in task}
+    called = {task[include]["name"] for role in ROLES for file in task_files(role) for task in tasks_of(file)
+              for include in INCLUDES if include in task}  # fmt: skip
+    assert {*ROLES, *plugins} & (roles | called | modules) == set()
 
 
 @pytest.mark.parametrize("file", PLAYBOOKS, ids=lambda file: file.name)
@@ -416,7 +430,7 @@ def test_results_have_a_redis_of_their_own(loader: DataLoader, tmp_path: Path, c
         entry
         for _, play in plays()
         for entry in play.get("roles", [])
-        if isinstance(entry, dict) and entry["role"] == "redis_results"
+        if isinstance(entry, dict) and entry["role"] == f"{COLLECTION}redis_results"
     ]
     assert value_of(loader, tmp_path, "redis_results", listed["when"], site_result_backend=choice) is bool(port)
 

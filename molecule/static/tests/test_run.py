@@ -12,13 +12,24 @@ from typing import Any
 
 import pytest
 import yaml
-from module_utils.site_claim import NOTE, claim, computer, connection, lives, process
+from ansible_collections.celeriac.site.plugins.module_utils.site_claim import (
+    NOTE,
+    claim,
+    computer,
+    connection,
+    lives,
+    process,
+)
 from stack.play import Play
 
 ROOT = Path(__file__).resolve().parents[3]
+CLAIM = "ansible_collections.celeriac.site.plugins.module_utils.site_claim"
 SECONDS = 60
 # Roles that change nothing on a host, or only what a run says of itself.
-READERS = {"site", "site_run", "preflight_host", "preflight_inventory", "site_health", "site_status"}
+READERS = {
+    f"celeriac.site.{role}"
+    for role in ("site", "site_run", "preflight_host", "preflight_inventory", "site_health", "site_status")
+}
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ def test_a_run_that_has_ended_is_replaced_and_no_other(note: Path, other: subpro
 def test_a_run_of_another_computer_lives_as_long_as_its_connection(
     note: Path, other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("module_utils.site_claim.connection", lambda: process(other.pid))
+    monkeypatch.setattr(f"{CLAIM}.connection", lambda: process(other.pid))
     assert claim(note, run("theirs", 1, "elsewhere")) is None
     mine = run("mine", os.getpid(), "here")
     held = claim(note, mine)
@@ -108,9 +119,9 @@ def test_the_connection_is_found_among_the_ancestors(tmp_path: Path) -> None:
     assert connection() == [] or lives(connection())
     server = tmp_path / "sshd-session"
     server.symlink_to("/bin/sh")
-    program = "from module_utils.site_claim import connection; import os; print(connection()[0], os.getppid())"
+    program = f"from {CLAIM} import connection; import os; print(connection()[0], os.getppid())"
     words = f"{sys.executable} -c '{program}'; :"
-    done = subprocess.check_output([server, "-c", words], env={"PYTHONPATH": str(ROOT / "plugins")}, text=True)
+    done = subprocess.check_output([server, "-c", words], env={"PYTHONPATH": str(ROOT / "collections")}, text=True)
     found, parent = done.split()
     assert found == parent
 
@@ -121,7 +132,7 @@ def test_the_connection_is_found_among_the_ancestors(tmp_path: Path) -> None:
 def playbook(folder: Path, name: str, note: Path) -> Path:
     """A playbook that claims this computer, and then waits until a file is there."""
     wait = {"path": str(folder / "go"), "timeout": 300}
-    tasks = [{"site_run": {"path": str(note)}}, {"ansible.builtin.wait_for": wait}]
+    tasks = [{"celeriac.site.site_run": {"path": str(note)}}, {"ansible.builtin.wait_for": wait}]
     file = folder / name
     file.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     return file
@@ -174,7 +185,7 @@ def test_a_playbook_claims_its_hosts_before_it_writes(file: Path) -> None:
     for play in yaml.safe_load(file.read_text()):
         hosts = set(str(play.get("hosts", "")).split(":"))
         for entry in play.get("roles", []):
-            if entry["role"] == "site_run":
+            if entry["role"] == "celeriac.site.site_run":
                 assert entry["tags"] == ["always"]
                 claimed |= hosts
             assert entry["role"] in READERS or hosts <= claimed, f"{entry['role']} writes first"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from action.site_release import pack, release_files, release_name
-from preflight.source import SourceError, read_source
+from ansible_collections.celeriac.site.plugins.action.site_release import pack, release_files, release_name
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError, read_source
 
 PEOPLE = ("-c", "user.name=A", "-c", "user.email=a@mysite.test", "-c", "protocol.file.allow=always")
 

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible.module_utils import site_build
-from ansible.module_utils.site_build import Releases
-from module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.module_utils import site_build
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import Releases
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.site_report import as_text
+from ansible_collections.celeriac.site.plugins.module_utils.site_report import as_text
 
 STOCK = "stock: kombu 5.8.0 is not one of those it was tried with"
 

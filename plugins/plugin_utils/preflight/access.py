@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from module_utils.site_systems import IN_WORDS, NEWEST
+from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, NEWEST
 
 from .problem import Place, Problem
 

@@ -151,5 +151,5 @@ def _groups_of(playbooks: Path) -> dict[str, frozenset[str]]:
             hosts = set(re.split(r"[:,]", str(play.get("hosts", ""))))
             for entry in play.get("roles", []):
                 role = entry.get("role", entry.get("name")) if isinstance(entry, dict) else entry
-                groups.setdefault(str(role), set()).update(hosts)
+                groups.setdefault(str(role).rpartition(".")[2], set()).update(hosts)
     return {role: frozenset(names) for role, names in groups.items()}

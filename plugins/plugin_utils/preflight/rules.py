@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from module_utils.site_hooks import faults_of as faults_of_hooks
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import faults_of as faults_of_hooks
 
 from .certificate import faults_of
 from .memory import fault_of_limit
