@@ -53,6 +53,14 @@ def test_run_of_the_installed_collection_on_the_host_itself_changes_nothing(admi
     assert done.ran("celeriac.site.site_health : The site works"), run.stdout
 
 
+def test_status_is_shown_without_our_callback_plugin_too(admin: Host, operated: str) -> None:
+    callback = "ANSIBLE_STDOUT_CALLBACK=ansible.builtin.default"
+    run = admin.run(f"cd {operated} && {callback} .venv/bin/ansible-playbook celeriac.site.status")
+
+    assert run.rc == 0, run.stdout + run.stderr
+    assert "broker: celeriac, " in run.stdout, run.stdout
+
+
 def test_health_is_asked_alone_too(inventory: Path, tmp_path: Path) -> None:
     run = Play("playbooks/health.yml", inventory, log=tmp_path / "health.log").wait()
 
@@ -79,12 +87,16 @@ def test_a_second_run_is_refused_until_the_first_is_killed(machine: Machine, inv
     assert allowed.status == 0, allowed.output
 
 
-@pytest.fixture
-def operated(machine: Machine, inventory: Path, choices: dict[str, object], tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def operated(
+    machine: Machine, inventory: Path, choices: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A folder on the host itself, with an Ansible of its own, the collection, and an inventory of one local host."""
     machine.root.check_output("install -d -m 0700 -o %s %s", machine.variables["ansible_user"], FOLDER)
     try:
-        machine.feed(packed(machine.name, inventory, choices, tmp_path), "tar", "-xC", FOLDER, sudo=False)
+        machine.feed(
+            packed(machine.name, inventory, choices, tmp_path_factory.mktemp("built")), "tar", "-xC", FOLDER, sudo=False
+        )
         # The release has brought uv to the host. Of the control environment only what a run needs.
         machine.feed(
             f"""

@@ -836,3 +836,9 @@ def test_the_checks_take_no_time_that_anybody_notices(inventory: Any) -> None:
 
     # The best of three, of the processor's time, ten times what it takes: other work must not make it red.
     assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_it_is_known_on_which_hosts_a_role_runs(bundle: Bundle) -> None:
+    assert bundle.runs_on("nginx", {"web", "workers"})
+    assert not bundle.runs_on("nginx", {"workers"})
+    assert bundle.runs_on("site", set())
