@@ -53,7 +53,8 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     app.conf.update({name: value for name, value in DURABLE.items() if not is_set(app, name)})
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
-        app.backend_cls = None
+        # Not only the setting, which CELERY_RESULT_BACKEND in the environment outranks: a host has that.
+        app.backend_cls = BACKEND
         app.conf.update(
             result_backend=BACKEND,
             result_backend_always_retry=True,

@@ -170,7 +170,12 @@ def test_a_wrong_name_of_the_app_is_said_on_the_command_line(
 def test_a_result_survives_a_restart_of_the_database(
     on_postgresql: dict[str, str], postgresql: PostgreSQL, redis: Redis
 ) -> None:
-    environment = {**on_postgresql, "MORE_SETTINGS": '{"CELERY_TASK_TRACK_STARTED": true}'}
+    # The variable is that of a host; Celery prefers it to whatever is set.
+    environment = {
+        **on_postgresql,
+        "CELERY_RESULT_BACKEND": "django-db",
+        "MORE_SETTINGS": '{"CELERY_TASK_TRACK_STARTED": true}',
+    }
     prepare = [sys.executable, "-m", "celeriac.release", "migrate"]
     subprocess.run(prepare, env=environment, check=True, stdout=subprocess.DEVNULL)
     starts = ["-A", "celeriac.app", "worker", "--concurrency=2", "--hostname=tested@%h"]
