@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stack.machine import Machine
 from stack.web import Website
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
+
+from testkit.waiting import eventually
 
 UNITS = ("postgresql@*", "gunicorn")
 
@@ -76,3 +79,14 @@ def test_processes_come_as_the_role_without_rights(host: Host, site: Website) ->
 def test_a_setting_is_as_it_was_chosen(host: Host, choices: dict[str, Any]) -> None:
     for name, value in choices["postgresql_settings"].items():
         assert query(host, "postgres", f"SHOW {name}").stdout.splitlines()[1:-1] == [value]
+
+
+@pytest.mark.once
+def test_a_task_that_runs_while_the_database_restarts_has_its_result(machine: Machine, site: Website) -> None:
+    task = site.enqueue_add(1, 1)
+    eventually(lambda: site.task(task)["state"] == "STARTED", 10)
+
+    machine.systemctl("restart", "postgresql@*")
+
+    eventually(lambda: site.task(task)["state"] not in {"PENDING", "STARTED"}, 20)
+    assert site.task(task)["state"] == "SUCCESS"
