@@ -22,7 +22,7 @@ extends_documentation_fragment: [default_callback]
 
 
 # The tasks that run hooks.
-RELEASES = ("site_release", "site_rollback")
+RELEASES = ("celeriac.site.site_release", "celeriac.site.site_rollback")
 
 
 class CallbackModule(Default):
