@@ -11,11 +11,15 @@ from processes import Stack
 
 FLOOD = """
 import json, time
+from celery import current_app
 from django_celery_results.models import TaskResult
 from celeriac.console import runs
 from app.tasks import simple_function
 
+# Who sends may be slower than the worker: it begins when all are there.
+assert current_app.control.cancel_consumer("celery", reply=True)
 low = [simple_function.apply_async(("low",), priority=0).id for _ in range(500)]
+assert current_app.control.add_consumer("celery", reply=True)
 done = TaskResult.objects.filter(task_id__in=low, status="SUCCESS")
 deadline = time.monotonic() + 120
 while done.count() < 20:
