@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery
 
 from celeriac import priorities
-from celeriac.internals import is_set
+from celeriac.internals import is_set, soft_shutdown_seconds
 
 REDIS = frozenset({"redis", "rediss", "sentinel"})
 
@@ -114,7 +114,7 @@ def _transport_options(conf: Mapping[str, Any]) -> dict[str, Any]:
         # to another one when it was not acknowledged for this long. Derived and never typed, because a task that may
         # run longer than this would be run twice there, again and again; `celeriac.checks` looks after those with
         # limits of their own. It also bounds countdown: what must happen later belongs in the schedule.
-        options["visibility_timeout"] = limit + conf.get("worker_soft_shutdown_timeout", 0) + 60
+        options["visibility_timeout"] = limit + soft_shutdown_seconds(conf) + 60
     return options
 
 

@@ -91,6 +91,12 @@ def is_set(app: Celery, name: str) -> bool:
     return any(each in settings for settings in conf.maps[:-1] for each in names)
 
 
+def soft_shutdown_seconds(conf: Any) -> float:
+    """Return what a project's settings say of the soft shutdown; 0 with a Celery that has none (before 5.5)."""
+    seconds: float = conf.get("worker_soft_shutdown_timeout", 0)
+    return seconds
+
+
 def log_success(text: str) -> None:
     """Have workers say in these words that a task has succeeded; there is no setting for it."""
     trace.LOG_SUCCESS = text

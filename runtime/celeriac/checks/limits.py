@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
 from celeriac import transport
+from celeriac.internals import soft_shutdown_seconds
 
 
 def refuse_disorder() -> None:
@@ -19,7 +20,7 @@ def refuse_disorder() -> None:
         ImproperlyConfigured: they are not. Celery itself would start with them.
     """
     conf = current_app.conf
-    hard, soft, shutdown = conf.task_time_limit, conf.task_soft_time_limit, conf.worker_soft_shutdown_timeout
+    hard, soft, shutdown = conf.task_time_limit, conf.task_soft_time_limit, soft_shutdown_seconds(conf)
     in_order = soft is None or (soft > 0 and (hard is None or soft < hard))
     if not in_order or (hard is not None and hard <= 0) or shutdown < 0:
         raise ImproperlyConfigured(
@@ -57,7 +58,7 @@ def _wrong(name: str, task: "Task[Any, Any]") -> Iterator[checks.CheckMessage]:
             id="celeriac.E030",
         )
     visibility = conf.broker_transport_options.get("visibility_timeout")
-    if visibility is not None and hard + conf.worker_soft_shutdown_timeout >= visibility:
+    if visibility is not None and hard + soft_shutdown_seconds(conf) >= visibility:
         why_no_lease = transport.why_not()
         yield checks.CheckMessage(
             checks.ERROR if why_no_lease else checks.INFO,

@@ -24,7 +24,7 @@ from django_celery_results.backends.database import DatabaseBackend
 from django_celery_results.models import TaskResult
 from kombu.utils import json
 
-from celeriac import clock, priorities, registry
+from celeriac import clock, internals, priorities, registry
 from celeriac.console import revocations
 from celeriac.console.models import Revocation
 from celeriac.enqueue import BrokerUnavailableError, send
@@ -357,7 +357,7 @@ def longest_countdown(name: str) -> int:
     visibility = current_app.conf.broker_transport_options.get("visibility_timeout", RABBITMQ_CONSUMER_SECONDS)
     # A project may have set no limit: then nothing is known of how long it runs.
     limit = registry.task_named(name).time_limit or current_app.conf.task_time_limit or 0
-    return max(0, int(visibility - limit - current_app.conf.worker_soft_shutdown_timeout))
+    return max(0, int(visibility - limit - internals.soft_shutdown_seconds(current_app.conf)))
 
 
 # ==================================================================================================
