@@ -22,6 +22,7 @@ SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 MARKERS = {
     "first": "starts something that a later test looks at, so it runs before the others",
     "last": "looks at what an earlier test started, so it runs after the others",
+    "debian(12 or 13)": "only there, but with CELERIAC_FULL=1: a whole run of Ansible, mostly the control side's work",
     "once": "not run a second time after the reboot: it takes long, and the reboot changes nothing for it",
 }
 ORDER = {"first": 0, "last": 2}
@@ -42,14 +43,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Bring the tests into their order, and leave out after the reboot what need not be run again."""
+    """Bring the tests into their order, and leave out what need not be run: again, or on this Debian."""
     items.sort(
         key=lambda item: min((ORDER[mark.name] for mark in item.iter_markers() if mark.name in ORDER), default=1)
     )
-    if (SCENARIO / "rebooted").exists():
-        left_out = [item for item in items if item.get_closest_marker("once")]
-        items[:] = [item for item in items if not item.get_closest_marker("once")]
-        config.hook.pytest_deselected(items=left_out)
+    left_out = [item for item in items if not to_be_run(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def to_be_run(item: pytest.Item) -> bool:
+    """Return whether a test is one for this Debian, and for now."""
+    where = item.get_closest_marker("debian")
+    here = (
+        where is None
+        or str(where.args[0]) == os.environ.get("CELERIAC_DEBIAN", "13")
+        or bool(os.environ.get("CELERIAC_FULL"))
+    )
+    again = not (SCENARIO / "rebooted").exists() or not item.get_closest_marker("once")
+    return here and again
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,7 +2,7 @@
 
 The `conftest.py` of a suite has the fixture `suite`: its name, and that of its machine.
 
-`CELERIAC_DEBIAN` chooses its Debian; `CELERIAC_UPGRADE=full` lets every test take the time that its figures need.
+`CELERIAC_DEBIAN` chooses its Debian; `CELERIAC_FULL=1` lets every test take the time that its figures need.
 With a folder in `CELERIAC_UPGRADE_KEEP` the machine stays, for the next run with the same folder.
 """
 
@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def is_full() -> bool:
     """Say whether the figures are wanted, and not only the properties."""
-    return os.environ.get("CELERIAC_UPGRADE") == "full"
+    return bool(os.environ.get("CELERIAC_FULL"))
 
 
 @pytest.fixture(scope="session")

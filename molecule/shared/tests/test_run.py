@@ -19,7 +19,7 @@ from testinfra.host import Host
 
 from testkit.waiting import eventually
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.debian(13)]
 
 UNITS = ("celery-worker",)
 

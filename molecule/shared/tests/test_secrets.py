@@ -85,6 +85,7 @@ def reversed_in(name: str, choices: dict[str, object]) -> dict[str, str]:
 
 @pytest.mark.once
 @pytest.mark.last
+@pytest.mark.debian(12)
 def test_admin_has_the_password_that_the_inventory_gives(
     machine: Machine, ansible: partial[Run], choices: dict[str, object], stranger: Website
 ) -> None:
@@ -110,6 +111,7 @@ def test_admin_has_the_password_that_the_inventory_gives(
 
 @pytest.mark.once
 @pytest.mark.last
+@pytest.mark.debian(12)
 def test_password_of_redis_changes_while_everything_goes_on(
     machine: Machine, host: Host, ansible: partial[Run], choices: dict[str, object]
 ) -> None:
