@@ -29,6 +29,14 @@ PROPERTIES = (
 )
 # What a person is told of the journal; runtime/celeriac/ledger/report.py says what each is.
 OF_THE_JOURNAL = ("not_noted", "not_marked", "doubled", "never_ended")
+# What celeriac.guarantees calls them, in words.
+GUARANTEES = {
+    "at_least_once": "at least once",
+    "at_most_once": "at most once",
+    "neither": "again with a lost worker, not with a lost process",
+}
+# So many tasks are named that are not like most.
+OTHERS_SHOWN = 10
 # What nginx shows, where there is one.
 CERTIFICATE = Path("/etc/nginx/site.crt")
 # Of a certificate that ends so soon, a person is told what to do.
@@ -162,6 +170,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"a switch has not ended: {', '.join(report['candidates'])}; run the deploy again")
     for name, tasks in (report["workers"] or {}).items():
         lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
+    lines += _of_the_tasks(report["workers"] or {})
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
     lines += _of_the_broker(report["broker"] or {})
@@ -185,6 +194,24 @@ def _of_the_certificate(end: str | None) -> list[str]:
     lines = [f"certificate: until {until:%F %T} UTC"]
     if until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS):
         lines.append("the certificate ends soon, or has ended: renew it, and run playbooks/edge.yml")
+    return lines
+
+
+def _of_the_tasks(workers: dict[str, Any]) -> list[str]:
+    """Return which guarantee how many tasks have, and who says so of those that are not like most.
+
+    The workers of a release have the same tasks; an older one says nothing of it.
+    """
+    lines = []
+    for found in (tasks.get("guarantees") for tasks in workers.values()):
+        if not found or not found["counts"]:
+            continue
+        line = "tasks: " + ", ".join(f"{count} {GUARANTEES[name]}" for name, count in found["counts"].items())
+        others = [f"{name} ({GUARANTEES[each]}: {said_by})" for name, (each, said_by) in found["others"].items()]
+        line += f"; {', '.join(others[:OTHERS_SHOWN])}" if others else ""
+        line += f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
+        if line not in lines:
+            lines.append(line)
     return lines
 
 

@@ -4,11 +4,12 @@ import os
 
 from celery import Celery
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import ids, transport
-from celeriac.defaults import DURABLE, REDIS
-from celeriac.internals import is_set, log_success
+from celeriac import defaults, guarantees, ids, transport
+from celeriac.internals import log_success
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -16,6 +17,9 @@ BACKEND = "celeriac.results:DatabaseBackend"
 # most 10 s (result_backend_base_sleep_between_retries_ms and its neighbours in its reference).
 RETRIES_IN_WORKER = 20  # about a minute, at most two: a restart of the database, a fail-over
 RETRIES_IN_WEB = 3  # at most 0.14 s: enough for a stale connection, while somebody waits
+
+# Of `site_result_backend`: what it is, or the URL of a Redis. Nothing is the project's own.
+CHOICE = "CELERIAC_RESULT_BACKEND"
 
 # What a task returned may be what no log should have.
 SUCCESS_WITHOUT_RESULT = "Task %(name)s[%(id)s] succeeded in %(runtime)ss"
@@ -31,18 +35,21 @@ _REPLACED = {
 def configure(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task is added. A broker on Redis is spoken to by `celeriac.transport`. A task is
-    acknowledged when it has ended, and comes back when its process is lost, unless the project or
-    the task says otherwise. The ``django-db`` result backend is replaced by the one that survives a
-    restart of the database (`celeriac.results`); one on Redis tries again when that is away; any
-    other is left alone. What the database has no room for is refused to its sender
-    (`celeriac.ids`). The log says of a task that it succeeded, and what it returned only with
-    ``CELERIAC_LOG_RESULTS=yes``.
+    The ping task is added. A broker on Redis is spoken to by `celeriac.transport`. What keeps a
+    promise is laid on the app where the project says nothing (`celeriac.defaults`), and each task
+    has its guarantee (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the
+    one that survives a restart of the database (`celeriac.results`); one on Redis tries again when
+    that is away; any other is left alone. What the database has no room for is refused to its
+    sender (`celeriac.ids`). The log says of a task that it succeeded, and what it returned only
+    with ``CELERIAC_LOG_RESULTS=yes``.
 
     Args:
         app: the project's own app; it is changed in place.
         result_retries: how often an operation on results is tried again while the database is
-            away.
+            away, and a publication while the broker is.
+
+    Raises:
+        ImproperlyConfigured: results are to be where the project cannot have them.
 
     Returns:
         The same app.
@@ -50,10 +57,12 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     transport.install()
     if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
         log_success(SUCCESS_WITHOUT_RESULT)
-    app.conf.update({name: value for name, value in DURABLE.items() if not is_set(app, name)})
+    defaults.lay(app, retries=result_retries)
+    guarantees.lay(app)
+    _choose_results(app, os.environ.get(CHOICE, ""))
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
-        # Not only the setting, which CELERY_RESULT_BACKEND in the environment outranks: a host has that.
+        # Not only the setting, which CELERY_RESULT_BACKEND in the environment outranks.
         app.backend_cls = BACKEND
         app.conf.update(
             result_backend=BACKEND,
@@ -61,8 +70,32 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
             result_backend_max_retries=result_retries,
         )
         ids.refuse_longer_than(getattr(settings, "DJANGO_CELERY_RESULTS_TASK_ID_MAX_LENGTH", 255))
-    elif isinstance(configured, str) and configured.partition(":")[0] in REDIS:
+    elif isinstance(configured, str) and configured.partition(":")[0] in defaults.REDIS:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
+
+
+def _choose_results(app: Celery, choice: str) -> None:
+    """Keep results where the inventory wants them, whatever the project and Celery's own variables say."""
+    scheme = choice.partition(":")[0]
+    if scheme == "django-db" and not any(name.startswith("django_celery_results") for name in settings.INSTALLED_APPS):
+        raise ImproperlyConfigured(
+            'site_result_backend: django-db wants "django_celery_results" in INSTALLED_APPS (and in the lock); with '
+            "site_result_backend: project results are where the project has them."
+        )
+    if scheme in defaults.REDIS:
+        # Not as a URL: `celery report` and Flower's page of a worker show that, and mask these.
+        _, host, port, user, password, database, _ = url_to_parts(choice)
+        app.conf.update(
+            redis_host=host,
+            redis_port=port,
+            redis_username=user,
+            redis_password=password,
+            redis_db=int(database or 0),
+            redis_backend_use_ssl=None,  # which is for the project's own
+        )
+    if choice:
+        app.backend_cls = scheme
+        app.conf.update(result_backend=scheme)

@@ -1,6 +1,8 @@
 """What a project wants under systemd, and neither Celery nor Django has by default. What a project says itself stays.
 
-None of it is laid upon a project: it asks for it, in ``celery.py`` and in its settings.
+What keeps a promise is laid on the app of every project by `celeriac.configure`: `lay`, and `DURABLE` by
+`celeriac.guarantees`. The rest is a matter of taste, and a project asks for it, in ``celery.py`` and in its settings;
+with it it has the promises at a desk, too.
 
     app.config_from_object("django.conf:settings", namespace="CELERY")
     defaults.add(app)
@@ -9,6 +11,7 @@ None of it is laid upon a project: it asks for it, in ``celery.py`` and in its s
     LOGGING = defaults.logging("INFO")
 """
 
+import os
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
@@ -20,16 +23,17 @@ from celeriac.internals import is_set, soft_shutdown_seconds
 
 REDIS = frozenset({"redis", "rediss", "sentinel"})
 
-# A task is acknowledged when it has ended, and goes back to the queue when its process dies: it is
-# executed at least once, whatever ends its worker, and sometimes twice.
-# https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-acks-late
-DURABLE = {"task_acks_late": True, "task_reject_on_worker_lost": True}
-
 # Each has its reference under its own name: https://docs.celeryq.dev/en/stable/userguide/configuration.html
-_CELERY = {
-    **DURABLE,
+DURABLE: Mapping[str, bool | int] = {
+    # A task is acknowledged when it has ended, and goes back to the queue when its process dies: it is executed at
+    # least once, whatever ends its worker, and sometimes twice.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
     # As many tasks as processes: with late acknowledgement none waits behind a slow one while another worker is free.
     "worker_prefetch_multiplier": 1,
+}
+
+_PROMISED = {
     # A worker that starts before its broker waits for it, and one whose broker is unavailable tries for ever (100
     # times is Celery's default, which ends it).
     "broker_connection_retry_on_startup": True,
@@ -37,14 +41,14 @@ _CELERY = {
     # Tasks that run while the connection is lost are finished: a cancelled one would begin anew, and without a lease
     # only after the visibility timeout.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
-    # Publishing waits out a restart of the broker, about 20 seconds; beat would otherwise skip the run. A web request
-    # gives up sooner: `celeriac.enqueue`.
-    "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1},
     # How long an answer of Redis, and a connection to it, may take, in seconds. Celery reads them for results; for the
     # broker they are taken over below.
     "redis_socket_timeout": 10,
     "redis_socket_connect_timeout": 5,
     "redis_socket_keepalive": True,
+}
+
+_OF_TASTE = {
     # A RabbitMQ queue is declared with its highest priority, and for good: another number needs another queue.
     "task_queue_max_priority": priorities.HIGHEST,
     # Without one a task is in the middle, and not behind all others. A route and not `task_default_priority`, which
@@ -55,6 +59,14 @@ _CELERY = {
     # The project's logs stay as they are set; `--loglevel` still decides how much is written.
     "worker_hijack_root_logger": False,
 }
+
+# Publishing waits out a restart of the broker, about 20 seconds; beat would otherwise skip the run. While somebody
+# waits for a page it gives up sooner: `lay`, and at once `celeriac.enqueue`.
+PATIENT_RETRIES = 20
+
+# What the inventory says of all tasks, by the variable that has it, in seconds.
+_LIMITS = {"task_time_limit": "CELERIAC_TASK_TIME_LIMIT", "task_soft_time_limit": "CELERIAC_TASK_SOFT_TIME_LIMIT"}
+_SOFT_SHUTDOWN = {"worker_soft_shutdown_timeout": "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT"}
 
 _DATABASES: Mapping[str, dict[str, Any]] = {
     # Web, worker and beat write to one file: wait for the lock instead of failing, take it before reading, and let
@@ -71,6 +83,20 @@ _DATABASES: Mapping[str, dict[str, Any]] = {
 }
 
 
+def lay(app: Celery, *, retries: int) -> None:
+    """Lay on a Celery app what keeps a promise, where the project says nothing. Doing it again changes nothing.
+
+    Of the options of the broker's transport those are added that it does not have.
+
+    Args:
+        app: of the project; it is changed in place.
+        retries: how often a publication is tried again.
+    """
+    app.conf.update(_unset(app, _promised(app, retries)))
+    options = _transport_options(app.conf, app.conf.broker_url)
+    app.conf.update(broker_transport_options={**options, **app.conf.broker_transport_options})
+
+
 def add(app: Celery) -> None:
     """Give a Celery app what it has no setting of its own for, once its settings are read.
 
@@ -82,18 +108,46 @@ def add(app: Celery) -> None:
 
 def _missing(app: Celery) -> dict[str, Any]:
     """Return the settings of Celery to add. It would prefer them to the project's own: these are left out."""
-    missing = {name: value for name, value in _CELERY.items() if not is_set(app, name)}
+    missing = _unset(app, {**DURABLE, **_promised(app, PATIENT_RETRIES), **_OF_TASTE})
     if not is_set(app, "broker_transport_options"):
-        missing["broker_transport_options"] = _transport_options(ChainMap(missing, app.conf))
+        options = _transport_options(ChainMap(missing, app.conf), app.conf["broker_url"])
+        # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
+        ordered = {"priority_steps": priorities.REDIS_STEPS} if _is_redis(app.conf["broker_url"]) else {}
+        missing["broker_transport_options"] = {**options, **ordered}
     return missing
 
 
-def _transport_options(conf: Mapping[str, Any]) -> dict[str, Any]:
+def _promised(app: Celery, retries: int) -> dict[str, Any]:
+    """Return what keeps a promise, with what the inventory says in seconds.
+
+    Its limits are for a project that has none: a soft one of ours below a hard one of theirs would end what they let
+    run.
+    """
+    limits = {} if any(is_set(app, name) for name in _LIMITS) else _seconds(_LIMITS)
+    policy = {"max_retries": retries, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1}
+    return {**_PROMISED, "task_publish_retry_policy": policy, **_seconds(_SOFT_SHUTDOWN), **limits}
+
+
+def _unset(app: Celery, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some settings that the project has not."""
+    return {name: value for name, value in settings.items() if not is_set(app, name)}
+
+
+def _seconds(variables: Mapping[str, str]) -> dict[str, int]:
+    """Return the settings whose variable the environment has."""
+    return {name: int(os.environ[each]) for name, each in variables.items() if os.environ.get(each)}
+
+
+def _is_redis(broker_url: str | None) -> bool:
+    return str(broker_url).partition(":")[0] in REDIS
+
+
+def _transport_options(conf: Mapping[str, Any], broker_url: str | None) -> dict[str, Any]:
     """Return what the transport of the broker is told.
 
     https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html
     """
-    if str(conf["broker_url"]).partition(":")[0] not in REDIS:
+    if not _is_redis(broker_url):
         # RabbitMQ confirms that it has the message, or the publisher gets the error.
         return {"confirm_publish": True}
     options = {
@@ -105,8 +159,6 @@ def _transport_options(conf: Mapping[str, Any]) -> dict[str, Any]:
         "health_check_interval": 10,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
-        # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
-        "priority_steps": priorities.REDIS_STEPS,
     }
     if limit := conf["task_time_limit"]:
         # On a host a task belongs to its worker as long as that lives (`celeriac.transport`), however long it takes.

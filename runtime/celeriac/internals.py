@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.app import trace
 from celery.app.amqp import AMQP
+from celery.app.task import Task
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.transport.virtual import QoS
@@ -25,6 +26,7 @@ PARTS = {
     "billiard.pool:ApplyResult": ("_accepted", "correlation_id", "discard"),
     "billiard.pool:Pool": ("_cache", "_pool"),
     "celery.app.amqp:AMQP": ("_create_task_sender",),
+    "celery.app.task:Task": ("bind",),
     "celery.app.trace": ("LOG_SUCCESS",),
     "celery.beat:Scheduler": ("_ensure_connected", "_heap", "_when"),
     "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
@@ -74,6 +76,27 @@ def wrap_sender(wrap: Callable[[Sender], Sender]) -> None:
     amqp: Any = AMQP
     create = amqp._create_task_sender
     amqp._create_task_sender = lambda self: wrap(create(self))
+
+
+def on_bind(attributes: Iterable[str], call: Callable[[Celery, type, set[str]], None]) -> None:
+    """Have something called for each task that an app of this process gets from now on.
+
+    Celery fills in what a task does not say itself, and then nobody can tell who has said it.
+
+    Args:
+        attributes: of a task.
+        call: is given the app, the class of the task, and which of the attributes are its own.
+    """
+    task: Any = Task
+    bind = task.bind.__func__
+
+    def bind_and_call(cls: type, app: Celery) -> Any:
+        own = {name for name in attributes if getattr(cls, name, None) is not None}
+        bound = bind(cls, app)
+        call(app, cls, own)
+        return bound
+
+    task.bind = classmethod(bind_and_call)
 
 
 def is_set(app: Celery, name: str) -> bool:

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from celery import Celery
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from environment import postgresql_session
 from supervised import supervised
 from testkit.ports import free_port
@@ -59,6 +61,44 @@ def test_a_backend_on_redis_tries_again(backend: str) -> None:
     assert app.conf.result_backend == backend
     assert app.conf.result_backend_always_retry is True
     assert app.conf.result_backend_max_retries == 7
+
+
+@pytest.mark.parametrize("own", [None, "rpc://", "own.backend:Theirs"])
+@pytest.mark.parametrize("variable", [False, True])
+def test_results_are_in_the_redis_that_the_inventory_chooses(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, variable: bool
+) -> None:
+    """Whatever the project and Celery's own variable say; and its password is masked wherever settings are shown."""
+    monkeypatch.setenv("CELERIAC_RESULT_BACKEND", "redis://site:%24a%2Fb%40c%3Ad%25e@127.0.0.2:6390/0")
+    if variable:
+        monkeypatch.setenv("CELERY_RESULT_BACKEND", "rpc://")
+    app = Celery(backend=own, set_as_current=False)
+    app.conf.update(redis_backend_use_ssl={"ssl_cert_reqs": "required"})
+    configure(app, result_retries=7)
+    expected = {"host": "127.0.0.2", "port": 6390, "db": 0, "username": "site", "password": "$a/b@c:d%e"}
+    found = app.backend.connparams
+    assert {name: found[name] for name in expected} == expected
+    assert "ssl_cert_reqs" not in found
+    assert app.conf.result_backend_always_retry is True
+    shown = app.conf.humanize() + str(app.backend.as_uri())
+    assert "a/b@c" not in shown
+    assert "a%2Fb" not in shown
+
+
+@pytest.mark.parametrize("own", [None, "rpc://"])
+def test_results_are_in_the_database_where_the_inventory_wants_it(
+    monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    monkeypatch.setenv("CELERIAC_RESULT_BACKEND", "django-db")
+    app = configure(Celery(backend=own, set_as_current=False), result_retries=7)
+    assert app.backend_cls == BACKEND
+
+
+def test_results_in_a_database_without_their_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_RESULT_BACKEND", "django-db")
+    monkeypatch.setattr(settings, "INSTALLED_APPS", ["django.contrib.auth"])
+    with pytest.raises(ImproperlyConfigured, match=r"site_result_backend: django-db .*INSTALLED_APPS"):
+        configure(Celery(set_as_current=False), result_retries=7)
 
 
 def test_a_task_waits_for_its_results_on_redis(environment: dict[str, str], redis: Redis, tmp_path: Path) -> None:
@@ -170,7 +210,7 @@ def test_a_wrong_name_of_the_app_is_said_on_the_command_line(
 def test_a_result_survives_a_restart_of_the_database(
     on_postgresql: dict[str, str], postgresql: PostgreSQL, redis: Redis
 ) -> None:
-    # The variable is that of a host; Celery prefers it to whatever is set.
+    # Celery prefers the variable to whatever is set.
     environment = {
         **on_postgresql,
         "CELERY_RESULT_BACKEND": "django-db",

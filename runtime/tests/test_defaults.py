@@ -82,3 +82,78 @@ def test_connections_are_kept_and_tested_unless_the_project_says_otherwise() -> 
         "IMMEDIATE",
     )
     assert defaults.database({"ENGINE": "django.db.backends.sqlite3", "CONN_MAX_AGE": 0})["CONN_MAX_AGE"] == 0
+
+
+def laid(variables: dict[str, str] | None = None, **settings: Any) -> Any:
+    """Return the settings of an app with these, on which what is promised was laid, twice."""
+    app = Celery("project", set_as_current=False)
+    app.config_from_object(SimpleNamespace(**settings), namespace="CELERY")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (variables or {}).items():
+            environment.setenv(name, value)
+        defaults.lay(app, retries=20)
+        defaults.lay(app, retries=20)
+    return app.conf
+
+
+REDIS = {"CELERY_BROKER_URL": "redis://broker.example/0"}
+INVENTORY = {
+    "CELERIAC_TASK_TIME_LIMIT": "1800",
+    "CELERIAC_TASK_SOFT_TIME_LIMIT": "1500",
+    "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "10",
+}
+
+
+def test_what_keeps_a_promise_is_laid_on_a_project_that_says_nothing() -> None:
+    conf = laid(INVENTORY, **REDIS)
+    assert conf.broker_connection_max_retries is None
+    assert conf.task_publish_retry_policy["max_retries"] == 20
+    assert (conf.task_time_limit, conf.task_soft_time_limit, conf.worker_soft_shutdown_timeout) == (1800, 1500, 10)
+    options = conf.broker_transport_options
+    assert (options["socket_timeout"], options["socket_keepalive"], options["visibility_timeout"]) == (10, True, 1870)
+
+
+def test_what_is_of_taste_is_not() -> None:
+    untouched, conf = Celery(set_as_current=False).conf, laid(INVENTORY, **REDIS)
+    for name in ("task_queue_max_priority", "task_routes", "worker_send_task_events", "worker_hijack_root_logger"):
+        assert conf[name] == untouched[name]
+    assert "priority_steps" not in conf.broker_transport_options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("broker_connection_max_retries", 3),
+        ("redis_socket_timeout", 33),
+        ("task_publish_retry_policy", {"max_retries": 1}),
+        ("worker_soft_shutdown_timeout", 99),
+        ("worker_soft_shutdown_timeout", 0),
+    ],
+)
+def test_it_is_not_laid_over_what_a_project_says(name: str, value: Any) -> None:
+    assert laid(INVENTORY, **REDIS, **{f"CELERY_{name.upper()}": value})[name] == value
+
+
+def test_options_of_the_broker_are_completed_one_by_one() -> None:
+    own = {"visibility_timeout": 7, "socket_timeout": 8, "global_keyprefix": "mine."}
+    options = laid(INVENTORY, **REDIS, CELERY_BROKER_TRANSPORT_OPTIONS=own).broker_transport_options
+    assert {name: options[name] for name in own} == own
+    assert options["socket_connect_timeout"] == 5
+
+
+@pytest.mark.parametrize("own", [{"CELERY_TASK_TIME_LIMIT": 3600}, {"CELERY_TASK_SOFT_TIME_LIMIT": 60}])
+def test_a_project_with_a_limit_gets_none_of_the_inventory(own: dict[str, int]) -> None:
+    """What it lets run for an hour would be asked to end after a part of it."""
+    conf = laid(INVENTORY, **REDIS, **own)
+    limits = {name: conf[name] for name in ("task_time_limit", "task_soft_time_limit") if conf[name]}
+    assert limits == {name.removeprefix("CELERY_").lower(): value for name, value in own.items()}
+
+
+def test_redis_waits_longer_than_the_limit_of_the_project() -> None:
+    options = laid(INVENTORY, **REDIS, CELERY_TASK_TIME_LIMIT=100).broker_transport_options
+    assert options["visibility_timeout"] == 100 + 10 + 60
+
+
+def test_the_broker_of_celerys_own_variable_is_the_one_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://broker.example/0")
+    assert laid().broker_transport_options["socket_timeout"] == 10

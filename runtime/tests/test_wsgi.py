@@ -160,6 +160,7 @@ def test_workers_and_queues_are_counted(site: Site) -> None:
     assert "@" in name
     assert tasks["active"] == 0
     assert tasks["executed"] >= 1
+    assert tasks["guarantees"]["others"] == {"work.tasks.early": ["at_most_once", "task"]}
     assert content["queues"] == {"celery": 0, "celeriac.unknown": 0}
 
 

@@ -182,14 +182,11 @@ CELERY_REDIS_SOCKET_TIMEOUT = env.int("CELERY_REDIS_SOCKET_TIMEOUT", default=10)
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = env.int("CELERY_REDIS_SOCKET_CONNECT_TIMEOUT", default=5)
 
 # `django-db` keeps results in the database, where the admin shows them; `redis` in Redis, several times faster; or any
-# URL that Celery takes.
+# URL that Celery takes. On a host `site_result_backend` of the inventory is stronger.
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="django-db")
-# Celery takes a bare `redis` to be at these; a URL has its own. A host has a second server for results, which forgets
-# the oldest when it is full; with one server only they are beside the queue, in database 1.
+# Celery takes a bare `redis` to be at these, beside the queue; a URL has its own.
 if CELERY_RESULT_BACKEND == "redis":
-    CELERY_REDIS_HOST = REDIS_HOST
-    CELERY_REDIS_PORT = env.int("REDIS_RESULTS_PORT", default=REDIS_PORT)
-    CELERY_REDIS_DB = 1 if CELERY_REDIS_PORT == REDIS_PORT else 0
+    CELERY_REDIS_HOST, CELERY_REDIS_PORT, CELERY_REDIS_DB = REDIS_HOST, REDIS_PORT, 1
     CELERY_REDIS_USERNAME, CELERY_REDIS_PASSWORD = REDIS_USERNAME or None, REDIS_PASSWORD or None
 # Arguments, name and worker are kept with the result.
 CELERY_RESULT_EXTENDED = env.bool("CELERY_RESULT_EXTENDED", default=True)
@@ -200,12 +197,15 @@ CELERY_TASK_TRACK_STARTED = env.bool("CELERY_TASK_TRACK_STARTED", default=True)
 CELERY_RESULT_EXPIRES = CELERIAC_LEDGER_KEEP_SECONDS = env.int("CELERY_RESULT_EXPIRES", default=7 * 24 * 3600)
 CELERIAC_LEDGER_KEEP_ROWS = env.int("RUNS_MAX", default=100_000)
 
-# Seconds after which the task's process is killed: FAILURE with TimeLimitExceeded.
-CELERY_TASK_TIME_LIMIT = env.int("CELERY_TASK_TIME_LIMIT", default=30 * 60)
-# Seconds after which SoftTimeLimitExceeded is raised inside the task, which can still tidy up.
-CELERY_TASK_SOFT_TIME_LIMIT = env.int("CELERY_TASK_SOFT_TIME_LIMIT", default=CELERY_TASK_TIME_LIMIT * 9 // 10)
-# On SIGQUIT a worker gives running tasks this many seconds before it hands them back to the queue.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.int("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", default=30)
+# A host has limits in its inventory (`site_task_time_limit_seconds`, …), for a project that says nothing of them.
+if not ON_HOST or os.environ.keys() & {"CELERY_TASK_TIME_LIMIT", "CELERY_TASK_SOFT_TIME_LIMIT"}:
+    # Seconds after which the task's process is killed: FAILURE with TimeLimitExceeded.
+    CELERY_TASK_TIME_LIMIT = env.int("CELERY_TASK_TIME_LIMIT", default=30 * 60)
+    # Seconds after which SoftTimeLimitExceeded is raised inside the task, which can still tidy up.
+    CELERY_TASK_SOFT_TIME_LIMIT = env.int("CELERY_TASK_SOFT_TIME_LIMIT", default=CELERY_TASK_TIME_LIMIT * 9 // 10)
+if not ON_HOST or "CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT" in os.environ:
+    # On SIGQUIT a worker gives running tasks this many seconds before it hands them back to the queue.
+    CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.int("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", default=30)
 
 # JSON only: what a stranger puts into a pickle runs as code in the worker.
 CELERY_ACCEPT_CONTENT = env.list("CELERY_ACCEPT_CONTENT", default=["json"])

@@ -210,24 +210,23 @@ def test_results_in_redis_are_in_the_brokers_server_beside_the_queue() -> None:
     )
 
 
-def test_results_in_redis_are_in_a_server_of_their_own_where_there_is_one() -> None:
-    """`REDIS_RESULTS_PORT` says that there is; the log-in is the same."""
+def test_limits_of_the_inventory_hold_on_a_host(tmp_path: Path) -> None:
+    """Unless the environment has one under Celery's own name: then the project's hold, in their order."""
     code = (
-        "from TimeOut.celery import app; p = app.backend.connparams;"
-        "print(*[p[n] for n in ('host', 'port', 'db', 'username', 'password')], app.conf.broker_url)"
+        "from celeriac.app import app; c = app.conf;"
+        "print(c.task_time_limit, c.task_soft_time_limit, c.worker_soft_shutdown_timeout,"
+        " c.broker_transport_options['visibility_timeout'])"
     )
-    result = run(
-        *("python3", "-c", code),
-        CELERY_RESULT_BACKEND="redis",
-        REDIS_HOST="redis.example",
-        REDIS_PORT="6390",
-        REDIS_RESULTS_PORT="6391",
-        REDIS_USERNAME="site",
-        REDIS_PASSWORD="$a/b@c:d%e",
+    environment = host_environment(
+        tmp_path,
+        CELERIAC_CELERY_APP="TimeOut",
+        CELERIAC_TASK_TIME_LIMIT="1000",
+        CELERIAC_TASK_SOFT_TIME_LIMIT="800",
+        CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT="7",
     )
-    assert result.stdout.split() == [
-        *("redis.example", "6391", "0", "site", "$a/b@c:d%e", "redis://redis.example:6390/0")
-    ], result.stderr
+    assert run("python3", "-c", code, **environment).stdout.split() == ["1000", "800", "7", "1067"]
+    environment["CELERY_TASK_TIME_LIMIT"] = "100"
+    assert run("python3", "-c", code, **environment).stdout.split() == ["100", "90", "7", "167"]
 
 
 def test_a_rabbitmq_broker_confirms_what_it_took() -> None:

@@ -141,8 +141,8 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
     "none of the choices": (
         choose("site_result_backend: mysql\n"),
         f"{CHOICES_FILE}:3",
-        "must be one of django-db, redis",
-        "site_result_backend: django-db",
+        "must be one of project, django-db, redis",
+        "site_result_backend: project",
     ),
     "task that may never be tried": (
         choose("site_task_deliveries: 0\n"),
@@ -305,6 +305,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`LONG`, whose value is too long",
         "site_environment: { SENTRY_DSN:",
+    ),
+    "environment without what the processes need": (
+        choose("site_environment: { CELERIAC_HEALTH_TOKEN: }\n"),
+        f"{CHOICES_FILE}:3",
+        "`CELERIAC_HEALTH_TOKEN`, which is taken away, and the processes need it",
+        "site_environment: { SENTRY_DSN:",
+    ),
+    "guarantee that is none": (
+        choose("site_task_guarantees: { mail.send: exactly_once }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_task_guarantees` gives `exactly_once` to `mail.send`",
+        'site_task_guarantees: { "mail.tasks.*": at_most_once }',
     ),
     "hook at no point of a release": (
         choose("site_release_hooks: { after_deploy: [python manage.py tell] }\n"),
@@ -547,6 +559,10 @@ RIGHT = {
         "vault_site_health_token: '$`,\"'\n"
     ),
     "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
+    "an environment with ready values, and less of it": (
+        "site_environment: { BROKER: '{{ site_broker_url }}', DB_USER: '{{ site_database_user }}', TIME_ZONE: }\n"
+    ),
+    "guarantees of some tasks": 'site_task_guarantees: { "mail.*": at_most_once, a.b: project, c: at_least_once }\n',
     "hooks of each kind": """\
 site_release_hooks:
   before_migrate: ["sh -c 'pg_dump site | gzip > it'"]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
@@ -418,14 +419,20 @@ def value_of(loader: DataLoader, folder: Path, role: str, expression: str, **cho
     return Templar(loader=loader, variables=variables).template(trust_as_template(f"{{{{ {expression} }}}}"))
 
 
-@pytest.mark.parametrize(("choice", "port"), [("redis", [6380]), ("django-db", [])])
-def test_results_have_a_redis_of_their_own(loader: DataLoader, tmp_path: Path, choice: str, port: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("choice", "port", "told"),
+    [("redis", [6380], "redis://site:%24a%2Fb@127.0.0.1:6380/0"), ("django-db", [], "django-db"), ("project", [], "")],
+)
+def test_results_have_a_redis_of_their_own(
+    loader: DataLoader, tmp_path: Path, choice: str, port: list[int], told: str
+) -> None:
     """Where they are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
+    choices = {"site_result_backend": choice, "site_redis_password": "$a/b"}
     wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", site_result_backend=choice)
-    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", site_result_backend=choice)
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
 
     assert [item["port"] for item in wanted] == port
-    assert [given[name] for name in given if name == "REDIS_RESULTS_PORT"] == port
+    assert given["CELERIAC_RESULT_BACKEND"] == told
     (listed,) = [
         entry
         for _, play in plays()
@@ -441,11 +448,37 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
         tmp_path,
         "site_host",
         "__site_host_process_environment",
-        site_result_backend="redis",
-        site_environment={"REDIS_RESULTS_PORT": "7000"},
+        site_environment={"REDIS_PORT": "7000", "TIME_ZONE": None, "NOBODYS": None},
     )
 
-    assert given["REDIS_RESULTS_PORT"] == "7000"
+    assert given["REDIS_PORT"] == "7000"
+    assert not {"TIME_ZONE", "NOBODYS"} & given.keys()
+    assert "SECRET_KEY" in given
+
+
+def test_nothing_in_the_environment_has_a_meaning_for_celery(loader: DataLoader, tmp_path: Path) -> None:
+    """It lets some of its own variables outrank a project's settings, and projects read the others."""
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment")
+
+    assert [name for name in given if name.startswith("CELERY")] == []
+
+
+def test_a_ready_value_is_that_of_the_account_that_reads_it(loader: DataLoader, tmp_path: Path) -> None:
+    """The steps of a release run as the owner, who is another role in the database; what is the same is given once."""
+    environment = trust_as_template(
+        "{{ {'DB_USER': site_database_user, 'DB_URL': 'postgresql://' ~ site_database_user ~ '@/' ~ site_database,"
+        " 'BROKER': site_broker_url, 'A': 'b', 'TIME_ZONE': None} }}"
+    )
+    choices = {"site_environment": environment, "site_redis_password": "a b:/?#@%é"}
+    of_processes = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
+    of_steps = value_of(loader, tmp_path, "site_host", "__site_host_deploy_environment", **choices)
+
+    assert (of_processes["DB_USER"], of_processes["DB_URL"]) == ("site", "postgresql://site@/site")
+    assert (of_steps["DB_USER"], of_steps["DB_URL"]) == ("site_deploy", "postgresql://site_deploy@/site")
+    assert not {"BROKER", "A", "TIME_ZONE"} & of_steps.keys()
+    assert "CELERIAC_ADMIN_PASSWORD" in of_steps
+    broker = urlsplit(of_processes["BROKER"])
+    assert (unquote(broker.password or ""), broker.username, broker.port) == ("a b:/?#@%é", "site", 6379)
 
 
 @pytest.mark.parametrize(("queues", "asked"), [([], ""), (["mail", "letters"], "mail")])

@@ -30,9 +30,9 @@ FLOORS = (
         "versions",
     ),
     ("broker", "defaults", "entries", "ids", "pruning", "tasks", "transport"),
-    ("beat", "checks", "health", "ledger", "parked", "results"),
+    ("beat", "checks", "guarantees", "health", "ledger", "parked", "results"),
     ("configure", "console", "schedule", "worker"),
-    ("app", "monitor", "release", "web"),
+    ("app", "manage", "monitor", "release", "web"),
 )
 
 Arrows = dict[str, set[str]]

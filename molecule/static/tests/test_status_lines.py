@@ -1,4 +1,4 @@
-"""What a status says of the broker to a person."""
+"""What a status says of the broker, and of the tasks, to a person."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_report import a
 STOCK = "stock: kombu 5.8.0 is not one of those it was tried with"
 
 
-def lines(broker: dict[str, Any] | None, off: list[str] | None = None) -> list[str]:
-    """What is said of a host whose broker is so, and of nothing else that is amiss."""
+def lines(
+    broker: dict[str, Any] | None, off: list[str] | None = None, workers: dict[str, Any] | None = None
+) -> list[str]:
+    """What is said of a host whose broker and workers are so, and of nothing else that is amiss."""
     report: dict[str, Any] = {
         "release": "aaaaaaaaaaaa",
         "since": "2026-03-29T12:00:00+00:00",
@@ -23,7 +25,7 @@ def lines(broker: dict[str, Any] | None, off: list[str] | None = None) -> list[s
         "drains": [],
         "candidates": [],
         "disk": {"used_percent": 1, "free_bytes": 1},
-        "workers": {},
+        "workers": workers or {},
         "queues": {},
         "ledger": None,
         "off": off or [],
@@ -64,3 +66,27 @@ def test_of_a_release_that_says_nothing_of_its_broker_nothing_is_said() -> None:
 def test_what_an_older_library_cannot_do_is_named() -> None:
     said = "soft shutdown: celery 5.4.0 has none, what still runs is cancelled"
     assert lines(None, [said]) == [f"off is the {said}"]
+
+
+def worker(counts: dict[str, int] | None, **others: list[str]) -> dict[str, Any]:
+    """What a worker says of itself, one of an older release without a word of its tasks."""
+    guarantees = {"counts": counts, "others": others} if counts is not None else None
+    return {"active": 0, "executed": 1, "guarantees": guarantees}
+
+
+def test_of_tasks_it_says_which_guarantee_they_have_and_why() -> None:
+    """Once, though two workers have the same."""
+    counts = {"at_least_once": 12, "at_most_once": 1, "neither": 1}
+    same = worker(counts, send=["at_most_once", "task"], read=["neither", "project"])
+    said = lines(None, workers={"a": same, "b": same, "old": worker(None), "bare": worker({})})
+    assert [line for line in said if not line.startswith("worker ")] == [
+        "tasks: 12 at least once, 1 at most once, 1 again with a lost worker, not with a lost process; "
+        "send (at most once: task), read (again with a lost worker, not with a lost process: project)"
+    ]
+
+
+def test_of_many_tasks_it_names_some() -> None:
+    others = {f"task{number}": ["at_most_once", "task"] for number in range(12)}
+    (line,) = lines(None, workers={"a": worker({"at_least_once": 20, "at_most_once": 12}, **others)})[1:]
+    assert line.count("(at most once: task)") == 10
+    assert line.endswith(" and 2 more")

@@ -77,6 +77,9 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_health_token": re.compile(r"[!-~]+"),
 }
 
+# What `site_task_guarantees` may give to a task.
+GUARANTEES = ("at_least_once", "at_most_once", "project")
+
 # Linux: MAX_ARG_STRLEN, for `name=value` and the NUL at its end, in bytes.
 LONGEST_VARIABLE = 128 * 1024 - 1
 # systemd drops a whole file of which one value is no UTF-8, and counts what Unicode has set aside as none among it
@@ -382,6 +385,19 @@ def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
                 )
 
 
+def guarantees_are_known(site: Site) -> Iterator[Problem]:
+    """Each task that the inventory gives a guarantee gets one that there is."""
+    for host in site.hosts:
+        chosen = site.value(host, "site_task_guarantees")
+        for name, value in chosen.items() if isinstance(chosen, dict) else ():
+            if value not in GUARANTEES:
+                yield Problem(
+                    f"`site_task_guarantees` gives `{value}` to `{name}`; there are {', '.join(GUARANTEES)}.",
+                    site.place(host, "site_task_guarantees"),
+                    'site_task_guarantees: { "mail.tasks.*": at_most_once }',
+                )
+
+
 def hooks_are_commands(site: Site) -> Iterator[Problem]:
     """Each hook is a command at a point that a release has."""
     for host in site.hosts:
@@ -565,6 +581,7 @@ RULES: tuple[Rule, ...] = (
     datastores_are_reachable,
     numbers_are_in_range,
     environment_can_be_passed_on,
+    guarantees_are_known,
     hooks_are_commands,
     secrets_can_be_given,
     flower_username_is_one,
@@ -590,6 +607,9 @@ def _fault_of_variable(name: str, value: Any) -> str:
     """Why a variable cannot be passed on, empty where it can."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         return "which is no name of a variable"
+    if value is None:
+        needed = name.startswith("CELERIAC_") or name == "DJANGO_SETTINGS_MODULE"
+        return "which is taken away, and the processes need it: leave it out" if needed else ""
     if isinstance(value, bool | float | datetime.date):
         # What was written (yes, 1.10) is lost by now.
         return "whose value YAML takes for a number, a date or a switch: put it in quotes"

@@ -9,7 +9,8 @@ request                                       answer, JSON
 ``GET /-/celeriac/status``             200    ``{"release": …, "applied_migrations": […],
                                               "unapplied_migrations": […]}``
 ``GET /-/celeriac/workers``            200    ``{"workers": {"<node>": {"active": 1,
-                                              "executed": 20}}, "queues": {"celery": 7},
+                                              "executed": 20, "guarantees": {…}}},
+                                              "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
                                               "memory": 0.02, "parked": 0}, "off": []}``
 ``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
@@ -159,7 +160,11 @@ def _workers(app: Celery) -> Answer:
         inspect = app.control.inspect(timeout=1.0, connection=broker)
         stats, active = inspect.stats() or {}, inspect.active() or {}
         workers = {
-            name: {"active": len(active.get(name, ())), "executed": sum(found["total"].values())}
+            name: {
+                "active": len(active.get(name, ())),
+                "executed": sum(found["total"].values()),
+                "guarantees": found.get("guarantees"),
+            }
             for name, found in stats.items()
         }
         queues = {name: waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}

@@ -7,6 +7,7 @@ from celery import Celery
 
 from celeriac import extension
 from celeriac.worker.deliveries import Deliveries
+from celeriac.worker.guarantees import Guarantees
 from celeriac.worker.liveness import Liveness
 from celeriac.worker.mingle import FastMingle
 from celeriac.worker.pruning import Pruning
@@ -20,6 +21,7 @@ EXTENSIONS: tuple[extension.Extension, ...] = (
     RequeueOnStop,
     Deliveries,
     Pruning,
+    Guarantees,
     # Of the consumer.
     FastMingle,
     KeepMessages,
