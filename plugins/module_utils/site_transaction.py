@@ -328,8 +328,9 @@ class Transaction:
     def prune(self) -> None:
         """Remove what nothing needs any more."""
         for process in forgotten(self._systemd, self._site.processes):
-            if running := process.running():
-                self._systemd.call("stop", "--no-block", *running)
+            # A socket that stayed would start what is not there.
+            if units := [*process.sockets(), *process.running()]:
+                self._systemd.call("stop", "--no-block", *units)
             process.forget()
         for process in self._processes:
             process.forget_ended()

@@ -180,6 +180,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`workers` has no host. The inventory has a group `worker`",
         "workers: { hosts: { www.mysite.org: } }",
     ),
+    "group that need not have a host, misspelt": (
+        in_hosts("    beat: { hosts: { h1: } }\n", "    beats: { hosts: { h1: } }\n"),
+        HOSTS_FILE,
+        "`beat` has no host. The inventory has a group `beats`",
+        "beat: { hosts: { www.mysite.org: } }",
+    ),
     "two beats": (
         in_hosts("beat: { hosts: { h1: } }", "beat: { hosts: { h1: , h2: } }"),
         f"{HOSTS_FILE}:10",
@@ -571,6 +577,13 @@ site_release_hooks:
     "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
     "a name for a playbook of one's own": ("site_extra_variables: [backup_target]\nbackup_target: nas\n"),
 }
+
+
+@pytest.mark.parametrize("text", ["", "    {}: {{}}\n", "    {}: {{ hosts: {{}} }}\n    {}s: {{ hosts: {{ h1: }} }}\n"])
+def test_a_site_may_be_without_beat_and_monitor(inventory: Any, text: str) -> None:
+    for group in ("beat", "monitor"):
+        in_hosts(f"    {group}: {{ hosts: {{ h1: }} }}\n", text.format(group, group))(inventory)
+    assert [str(problem) for problem in inventory.problems()] == []
 
 
 @pytest.mark.parametrize("case", RIGHT)

@@ -526,6 +526,16 @@ def test_nginx_listens_on_ipv6_where_the_kernel_has_it(
     assert [how for how in listening if how.startswith("[")] == [f"[::]:{how}" for how in plain if has_ipv6]
 
 
+@pytest.mark.parametrize("attempts", [0, 20])
+def test_nginx_knows_no_flower_where_there_is_none(loader: DataLoader, tmp_path: Path, attempts: int) -> None:
+    groups = ["web", "workers", "broker", "database"]
+    text = site_conf(loader, tmp_path, group_names=groups, site_login_attempts=attempts)
+
+    assert "flower" not in re.sub("#.*", "", text).lower()
+    assert ("limit_req zone=tries_a_form" in text) is bool(attempts)
+    assert "location /flower/" in site_conf(loader, tmp_path, site_login_attempts=attempts)
+
+
 def test_nginx_is_never_started_with_the_welcome_page() -> None:
     """It listens on IPv6 too, and Debian's package fails where it cannot be started."""
     tasks = [str(task) for task in tasks_of(ROOT / "roles/nginx/tasks/main.yml")]

@@ -31,6 +31,8 @@ SINGLE = {
     "broker": "all processes share one queue",
     "database": "all processes share one database",
 }
+# Parts that a site can be without.
+OPTIONAL = ("beat", "monitor")
 HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
 
 # Names and addresses that were set aside for documentation (RFC 2606, RFC 5737): nobody's host has
@@ -142,11 +144,13 @@ class Site(Protocol):
 
 
 def groups_have_hosts(site: Site) -> Iterator[Problem]:
-    """Each part of the site has a host to run on."""
+    """Each part of the site has a host to run on, and one that need not is not merely misspelt."""
     unknown_groups = [name for name in site.group_names if name not in site.members]
     for group, hosts in site.members.items():
         if not hosts:
             near = nearest(group, unknown_groups)
+            if group in OPTIONAL and (group in site.group_names or not near):
+                continue  # it is not wanted here
             hint = f" The inventory has a group `{near}`; no playbook knows it." if near else ""
             yield Problem(
                 f"The group `{group}` has no host.{hint}",
