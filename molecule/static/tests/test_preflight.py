@@ -186,6 +186,36 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`beat` has no host. The inventory has a group `beats`",
         "beat: { hosts: { www.mysite.org: } }",
     ),
+    "command that is a text": (
+        choose("site_build_commands: [npm ci]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 what is no list of words",
+        "site_build_commands: [[npm, ci], [npm, run, build]]",
+    ),
+    "command of manage.py that names it": (
+        choose("site_migrate_commands: [[migrate], [manage.py, createcachetable]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_migrate_commands` has as number 2 what does not begin with a command of manage.py",
+        "site_migrate_commands: [[migrate], [createcachetable]]",
+    ),
+    "command of two lines": (
+        choose('site_build_commands: [[sh, -c, "a\\nb"]]\n'),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 a command with a NUL or a newline",
+        "site_build_commands: [[npm, ci]",
+    ),
+    "command with a switch for a word": (
+        choose("site_build_commands: [[echo, yes]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 a command with a word that YAML takes for something else",
+        "site_build_commands: [[npm, ci]",
+    ),
+    "finding without its app": (
+        choose("site_check_ignore: [W004]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_check_ignore` holds `W004`",
+        "site_check_ignore: [security.W004]",
+    ),
     "two beats": (
         in_hosts("beat: { hosts: { h1: } }", "beat: { hosts: { h1: , h2: } }"),
         f"{HOSTS_FILE}:10",
@@ -562,6 +592,10 @@ site_release_hooks:
   after_switch: []
   after_record: [{ command: "bin/tell '{{ site_domain }}'" }]
 """,
+    "steps as lists": (
+        "site_build_commands: [[npm, ci], [make, -j, 2]]\nsite_migrate_commands: []\n"
+        "site_check: after_migrate\nsite_check_ignore: [security.W004, celeriac.W001]\n"
+    ),
     "limits of memory": (
         "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"
         "flower_memory_max: infinity\n"
