@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import json
 import os
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
-        arguments |= {"release": release_name(files), "origin": origin, "by": getpass.getuser()}
+        name = release_name(files, arguments.get("build_commands") or [])
+        arguments |= {"release": name, "origin": origin, "by": getpass.getuser()}
 
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
@@ -65,14 +68,16 @@ def release_files(project: Source, runtime: Source) -> dict[str, Path]:
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
 
 
-def release_name(files: dict[str, Path]) -> str:
-    """Return the name of the release with these files: the same files always give the same name."""
+def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = ()) -> str:
+    """Return the name of the release that is built of these files: the same always give the same name."""
     digest = hashlib.sha256()
     for name, path in files.items():
         is_link = path.is_symlink()
         content = hashlib.sha256(os.fsencode(path.readlink()) if is_link else path.read_bytes()).hexdigest()
         kind = "link" if is_link else is_executable(path)
         digest.update(f"{content} {kind} {name}\n".encode())
+    for command in build_commands:
+        digest.update(f"{json.dumps([str(word) for word in command])}\n".encode())
     return digest.hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from ansible_collections.celeriac.site.plugins.module_utils.site_choices import Choices
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ReleaseError
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import link_atomically, write_atomically
-from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook
+from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook, shown
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
@@ -32,8 +32,13 @@ PYTHON = "/usr/bin/python3"
 # otherwise.
 CA_STORE = "/etc/ssl/certs/ca-certificates.crt"
 
-CHECK_STEPS = ["check", "import"]
-PREPARE_STEPS = [*CHECK_STEPS, "migrate", "note", "static", "admin"]
+# What a release goes through, by when it is checked (`site_check`); before a hook that comes before the migrations,
+# those in front of them.
+CHECKED = {
+    "before_migrate": ("check", "import", "migrate", "note", "static", "admin"),
+    "after_migrate": ("import", "migrate", "check", "note", "static", "admin"),
+    "never": ("import", "migrate", "note", "static", "admin"),
+}
 MIGRATIONS = "migrations.json"
 # The processes cannot write into the release, so what they import is compiled now.
 COMPILE = "--compile-bytecode"
@@ -133,7 +138,7 @@ class Releases:
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
-    def prepare(self, release: str, steps: list[str], more: dict[str, str] | None = None) -> None:
+    def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> None:
         """Run steps of `celeriac.release` in a release.
 
         Args:
@@ -163,18 +168,39 @@ class Releases:
         Raises:
             ReleaseError: it failed, or did not end in its time; the message ends with what it printed.
         """
-        environment = {**self._environment_of(release), "PATH": f"{self.path(release)}/venv/bin:{PATH}", **more}
         limits = [f"RuntimeMaxSec={hook.timeout_seconds}", f"TimeoutStopSec={HOOK_STOP_SECONDS}"]
         began = time.monotonic()
-        # env(1) finds the program in the release; systemd-run would look for it with the PATH of this process.
-        command = ["/usr/bin/env", "--", *hook.command]
-        code, output = self._run_transient(release, command, environment, [*self._environment_files(), *limits])
+        code, output = self._run_command(release, hook.command, more, limits)
         if code == 0:
             return
         # systemd-run does not say which of the two it was.
         is_over = time.monotonic() - began >= hook.timeout_seconds
         how = f"did not end in {hook.timeout_seconds} s" if is_over else f"ended with status {code}"
         raise ReleaseError(f"{hook.name} {how}.\n{output}")
+
+    def run_build_command(self, release: str, words: tuple[str, ...]) -> None:
+        """Run a command of the operator that builds a part of a release.
+
+        Args:
+            release: which.
+            words: the command; no shell reads them.
+
+        Raises:
+            ReleaseError: it failed; the message ends with what it printed.
+        """
+        # Files of the virtualenv may be those of another release, too.
+        code, output = self._run_command(release, words, {}, [f"ReadOnlyPaths={self.path(release)}/venv"])
+        if code != 0:
+            raise ReleaseError(f"{shown(words)} ended with status {code}.\n{output}")
+
+    def _run_command(
+        self, release: str, words: tuple[str, ...], more: dict[str, str], properties: list[str]
+    ) -> tuple[int, str]:
+        """Run a command of the operator in a release, as its steps are run; return its status and what it printed."""
+        environment = {**self._environment_of(release), "PATH": f"{self.path(release)}/venv/bin:{PATH}", **more}
+        # env(1) finds the program in the release; systemd-run would look for it with the PATH of this process.
+        command = ["/usr/bin/env", "--", *words]
+        return self._run_transient(release, command, environment, [*self._environment_files(), *properties])
 
     def _environment_of(self, release: str) -> dict[str, str]:
         """Return what the code of a release needs to be run beside the environment of the site."""
@@ -356,9 +382,14 @@ class Build:
         self._releases.call("chmod", "--recursive", "u=rwX,g=rX,o=", folder)
 
     def build(self) -> None:
-        """Make the virtualenv, from the lock file alone."""
+        """Make the virtualenv, from the lock file alone, and what the operator's commands make."""
         if self._made:
             return
+        self._make_virtualenv()
+        for words in self._shipment.build_commands:
+            self._releases.run_build_command(self._name, words)
+
+    def _make_virtualenv(self) -> None:
         self._make_uv()
         uv, venv = str(self._uv), str(self._path / "venv")
         if same := self._one_with_the_same_virtualenv():
@@ -414,14 +445,15 @@ class Build:
         building.rename(folder)
 
     def check(self) -> None:
-        """Check and import, and change nothing."""
-        self._releases.prepare(self._name, CHECK_STEPS)
+        """Do what comes before the migrations, which changes nothing."""
+        steps = CHECKED[self._shipment.check]
+        self._releases.prepare(self._name, steps[: steps.index("migrate")])
 
     def prepare(self) -> None:
         """Check, import, migrate, collect; what is complete after that says so."""
         choices = self._releases.choices
         new_password = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
-        self._releases.prepare(self._name, PREPARE_STEPS, new_password)
+        self._releases.prepare(self._name, CHECKED[self._shipment.check], new_password)
         choices.note()
         if not self._made:
             note = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,14 @@ class Hook:
 
     @property
     def name(self) -> str:
-        """What it is called where it is shown: its first words, without what may be secret."""
-        plain = itertools.takewhile(PLAIN.fullmatch, self.command)
-        return " ".join(itertools.islice(plain, WORDS_SHOWN)) or "the command"
+        """What it is called where it is shown."""
+        return shown(self.command)
+
+
+def shown(words: Iterable[str]) -> str:
+    """Return what a command is called: its first words, without what may be secret."""
+    plain = itertools.takewhile(PLAIN.fullmatch, words)
+    return " ".join(itertools.islice(plain, WORDS_SHOWN)) or "the command"
 
 
 def read_hooks(given: Mapping[str, Any], timeout_seconds: int) -> dict[str, tuple[Hook, ...]]:

@@ -119,19 +119,24 @@ class Shipment:
         archive: a tar file with the folders `app` and `runtime`; None while it is only asked what is to be done.
         lock_file: the lock file of the project, relative to its folder.
         uv_requirements: pinned and hashed requirement lines for uv.
+        build_commands: the operator's commands that build a part of it; no shell reads their words.
+        check: when it is checked, a key of `site_build.CHECKED`.
         origin: what is noted about where it came from.
     """
 
     archive: Path | None
     lock_file: str
     uv_requirements: str
+    build_commands: tuple[tuple[str, ...], ...]
+    check: str
     origin: Mapping[str, Any]
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
         """Return what the module `site_release` has."""
         archive = Path(params["archive"]) if params["archive"] else None
-        return cls(archive, params["lock_file"], params["uv_requirements"], params["origin"])
+        commands = tuple(tuple(map(str, words)) for words in params["build_commands"])
+        return cls(archive, params["lock_file"], params["uv_requirements"], commands, params["check"], params["origin"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:

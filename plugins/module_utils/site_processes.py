@@ -259,11 +259,17 @@ class Process:
             (UNIT_DIRECTORY / unit).unlink()
             shutil.rmtree(_environment_directory(unit), ignore_errors=True)
 
+    def sockets(self) -> list[str]:
+        """Return the socket of its name, where it has one."""
+        return [path.name for path in UNIT_DIRECTORY.glob(f"{self.name}.socket")]
+
     def forget(self) -> None:
-        """Forget how it is described, and its alias: this host does not run it any more."""
+        """Forget how it is described, its alias and its socket: this host does not run it any more."""
         self.withdraw()
-        for path in (UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias, UNIT_DIRECTORY / self._alias, self._description):
-            path.unlink(missing_ok=True)
+        self._description.unlink(missing_ok=True)
+        for name in (self._alias, *self.sockets()):
+            (UNIT_DIRECTORY / f"{TARGET}.wants" / name).unlink(missing_ok=True)
+            (UNIT_DIRECTORY / name).unlink(missing_ok=True)
 
 
 def _environment_directory(unit: str) -> Path:

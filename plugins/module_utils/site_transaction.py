@@ -11,9 +11,10 @@ there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in 
 lock            nobody else changes the releases of this host meanwhile
 choose          (rollback) which release it shall be, and that the database fits it
 fetch           the code is on the host
-build           the virtualenv is made from the lock file
+build           the virtualenv is made from the lock file, and the rest by `site_build_commands`
 before_migrate  * (deploy) in a release that was checked, on the database as it is
-prepare         checked, every module imported, the database migrated, static files collected
+prepare         checked (here or behind the migrations: `site_check`), every module imported, the database migrated
+                (`site_migrate_commands`), static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
 before_switch   * nothing of the release runs yet: one that fails here answers no request
 start           the new processes run beside the old ones; each web process has a readiness check before it accepts
@@ -45,6 +46,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
     SiteError,
     UnhealthyError,
 )
+from ansible_collections.celeriac.site.plugins.module_utils.site_hints import with_hints
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
@@ -147,7 +149,7 @@ class Transaction:
             for name in STEPS[self._order.kind]:
                 self._do(name)
         except (SiteError, OSError) as error:
-            raise ReleaseError(self._undone(str(error))) from error
+            raise ReleaseError(self._undone(with_hints(str(error)))) from error
         except BaseException as error:  # somebody ends the run
             self._undone(repr(error))
             raise
@@ -328,8 +330,9 @@ class Transaction:
     def prune(self) -> None:
         """Remove what nothing needs any more."""
         for process in forgotten(self._systemd, self._site.processes):
-            if running := process.running():
-                self._systemd.call("stop", "--no-block", *running)
+            # A socket that stayed would start what is not there.
+            if units := [*process.sockets(), *process.running()]:
+                self._systemd.call("stop", "--no-block", *units)
             process.forget()
         for process in self._processes:
             process.forget_ended()
@@ -450,7 +453,9 @@ class Transaction:
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
-        if self.release not in self.history.passed() and self.releases.path(self.release).exists():
+        # A first one stays until the next run: `site-manage` may be what finds out why it does not work.
+        passed = self.history.passed()
+        if passed and self.release not in passed and self.releases.path(self.release).exists():
             self.releases.remove([self.release])
 
     # ---- Questions

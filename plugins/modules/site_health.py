@@ -20,7 +20,7 @@ description:
     C(module_utils/site_kinds.py).
   - Goes the way that people go, through nginx and with the real log-ins. It waits up to O(site.timeout)
     for things that take a moment after a start.
-  - Changes nothing, but for the result of one C(celeriac.ping) task.
+  - Changes nothing: the answers to its C(celeriac.ping) tasks go by themselves.
 options:
   address:
     description: Where nginx is.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import CHECKED
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site, order_spec
 from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import Transaction
@@ -36,6 +37,16 @@ options:
     description: Pinned and hashed requirement lines for uv.
     type: str
     required: true
+  build_commands:
+    description: Commands that build a part of the release, each a list of words.
+    type: list
+    elements: list
+    required: true
+  check:
+    description: When C(manage.py check --deploy) looks at the release.
+    type: str
+    choices: [before_migrate, after_migrate, never]
+    required: true
   origin:
     description: What to note about where the release came from, such as a commit.
     type: dict
@@ -57,6 +68,8 @@ EXAMPLES = r"""
     runtime: /home/me/celeriac/runtime
     lock_file: requirements.txt
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
+    build_commands: [[npm, ci], [npm, run, build]]
+    check: before_migrate
     site: "{{ site_on_host }}"
     host: www.example.org
     hooks: { before_switch: [python manage.py check_data] }
@@ -87,6 +100,8 @@ def main() -> None:
             "archive": {"type": "path"},
             "lock_file": {"type": "str", "required": True},
             "uv_requirements": {"type": "str", "required": True},
+            "build_commands": {"type": "list", "elements": "list", "required": True},
+            "check": {"type": "str", "choices": [*CHECKED], "required": True},
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),

@@ -145,6 +145,78 @@ def test_settings_that_cannot_be_imported_are_shown(bare_environment: dict[str, 
     assert refused(prepare(bare_environment, "check"), "set-up", "a_missing_library")
 
 
+def test_all_variables_that_the_settings_ask_for_are_named_at_once(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    """However they are asked for; not those that have a default."""
+    settings = project / "demo" / "settings.py"
+    settings.write_text(
+        settings.read_text() + "import environ\n"
+        "env = environ.Env()\n"
+        "env('WITH_A_DEFAULT', default='')\n"
+        "os.environ.get('NOBODY_NEEDS_IT')\n"
+        "env('MAIL_URL')\n"
+        "int(os.environ['MAIL_PORT'])\n"
+        "env.bool('MAIL_TLS')\n"
+        "if 'LICENCE' not in os.environ:\n"
+        "    raise RuntimeError('LICENCE not found. Declare it as envvar or define a default value.')\n"
+    )
+    result = prepare(bare_environment, "check")
+    assert refused(result, "set-up", "the settings ask for MAIL_URL, MAIL_PORT, MAIL_TLS, LICENCE, which")
+    assert "site_environment: { MAIL_URL: …, MAIL_PORT: …, MAIL_TLS: …, LICENCE: … }" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_findings_that_are_ignored_stop_nothing(bare_environment: dict[str, str]) -> None:
+    insecure = json.dumps({"SECURE_HSTS_SECONDS": 0, "CSRF_COOKIE_SECURE": False})
+    result = prepare(bare_environment, "check", MORE_SETTINGS=insecure, CELERIAC_CHECK_IGNORE="security.W004")
+    assert refused(result, "check", "security.W016")
+    assert "security.W004" not in result.stderr
+    both = prepare(
+        bare_environment, "check", MORE_SETTINGS=insecure, CELERIAC_CHECK_IGNORE="security.W004 security.W016"
+    )
+    assert both.returncode == 0, both.stderr
+
+
+def test_other_commands_run_with_migrate_in_their_order(on_postgresql: dict[str, str]) -> None:
+    commands = "migrate auth\ncreatecachetable another\nmigrate"
+    result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_COMMANDS=commands)
+    assert result.returncode == 0, result.stderr
+    some, made, rest = lines(result)["migrate"].partition(" (")[0].split(", ")
+    assert made == "createcachetable done"
+    assert "0 migrations applied" not in (some, rest)
+    with postgresql_session(on_postgresql) as session:
+        assert session.execute("SELECT count(*) FROM another").fetchone() == (0,)
+
+
+def test_without_commands_nothing_is_migrated(bare_environment: dict[str, str]) -> None:
+    assert prepare(bare_environment, "migrate", CELERIAC_MIGRATE_COMMANDS="").returncode == 0
+    assert not Path(bare_environment["SQLITE"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise ValueError('no such theme')", "no such theme"),
+        ("self.stdout.write('no such theme'); raise SystemExit(3)", "manage.py themes ended with 3.\nno such theme"),
+        ("import time; time.sleep(1000)", "themes did not end in 2 s (site_migrate_timeout_seconds) and was stopped"),
+    ],
+    ids=["error", "exit", "hangs"],
+)
+def test_another_command_that_fails_is_shown(
+    bare_environment: dict[str, str], project: Path, body: str, why: str
+) -> None:
+    folder = project / "work/management/commands"
+    folder.mkdir(parents=True)
+    (folder / "themes.py").write_text(
+        "from django.core.management import BaseCommand\n"
+        f"class Command(BaseCommand):\n    def handle(self, **_):\n        {body}\n"
+    )
+    more = {"CELERIAC_MIGRATE_COMMANDS": "themes\nmigrate", "CELERIAC_MIGRATE_SECONDS": "2"}
+    assert refused(prepare(bare_environment, "migrate", **more), "migrate", why)
+    assert not Path(bare_environment["SQLITE"]).exists()
+
+
 def test_a_schedule_of_existing_tasks_passes(bare_environment: dict[str, str], project: Path) -> None:
     entry = {"nightly": {"task": "work.tasks.sleep", "schedule": 60}}
     schedule = json.dumps({"CELERY_BEAT_SCHEDULE": entry})
@@ -173,7 +245,7 @@ def test_a_project_without_static_files_and_users_passes(bare_environment: dict[
 def test_an_admin_without_a_password_is_refused(bare_environment: dict[str, str], migrated: Path) -> None:
     shutil.copy(migrated, bare_environment["SQLITE"])
     result = prepare(bare_environment, "admin", CELERIAC_ADMIN_USERNAME="ada")
-    assert refused(result, "admin", "CELERIAC_ADMIN_PASSWORD is not")
+    assert refused(result, "admin", "the password is empty (vault_site_admin_password)")
     assert prepare(bare_environment, "admin").returncode == 0
 
 
@@ -258,7 +330,7 @@ def test_a_migration_that_hangs_is_ended(on_postgresql: dict[str, str], project:
         f"import time\ndef hang(apps, schema_editor):\n    {HANGS[how]}\n",
     )
     result = prepare(on_postgresql, "migrate", CELERIAC_MIGRATE_SECONDS="2")
-    why = "work.0002_more did not end in 2 s (CELERIAC_MIGRATE_SECONDS) and was stopped; was rolled"
+    why = "work.0002_more did not end in 2 s (site_migrate_timeout_seconds) and was stopped; was rolled"
     assert refused(result, "migrate", why)
     assert "Traceback" not in result.stderr
     with postgresql_session(on_postgresql) as session:

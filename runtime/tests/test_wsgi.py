@@ -13,15 +13,19 @@ from uuid import UUID
 
 import pytest
 import redis as redis_client
+from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from environment import PROJECT, TOKEN, empty_database, process_environment, sessions
+from kombu import Connection, Queue
 from listening import NO_CONTROL_SOCKET
 from supervised import Supervised, supervised
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL
+from testkit.rabbitmq import RabbitMQ
 from testkit.redis import Redis, redis_server
 from testkit.waiting import comes_true
 
+from celeriac.tasks import WATCHED_SECONDS
 from celeriac.transport.parking import PARKED, unreadable
 from celeriac.web import health
 
@@ -38,13 +42,13 @@ class Site:
     Attributes:
         port: of its gunicorn, on 127.0.0.1.
         environment: of its processes.
-        redis: its broker.
+        broker: its broker.
     """
 
-    def __init__(self, environment: dict[str, str], redis: Redis) -> None:
+    def __init__(self, environment: dict[str, str], broker: Redis | RabbitMQ) -> None:
         self.port = free_port()
         self.environment = environment
-        self.redis = redis
+        self.broker = broker
 
     def request(
         self, method: str, path: str, authorization: str | None = f"Bearer {TOKEN}"
@@ -73,27 +77,41 @@ def gunicorn(site: Site, *binds: str) -> Iterator[Supervised]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def site(migrated: Path) -> Iterator[Site]:
-    """A site with a worker, on SQLite; the project's settings make a health check hard."""
-    settings = {
-        "CELERY_TASK_IGNORE_RESULT": True,
-        "CELERY_TASK_PUBLISH_RETRY_POLICY": {"max_retries": 100, "interval_start": 1},
-    }
+@contextmanager
+def with_a_worker(broker: Redis | RabbitMQ, migrated: Path, **settings: object) -> Iterator[Site]:
+    """A site with a worker, on SQLite."""
     with ExitStack() as stack:
-        redis = stack.enter_context(redis_server())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-")))
         environment = {
             **process_environment(scratch, PROJECT),
-            "BROKER_URL": redis.url,
+            "BROKER_URL": broker.url,
             "MORE_SETTINGS": json.dumps(settings),
         }
         shutil.copy(migrated, environment["SQLITE"])
-        site = Site(environment, redis)
+        site = Site(environment, broker)
         command = ["-A", "celeriac.app", "worker", "--hostname=tested@%h", "--concurrency=1"]
         worker = stack.enter_context(supervised("celery", *command, environment=environment))
         stack.enter_context(gunicorn(site))
         worker.told("READY=1")
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site(migrated: Path) -> Iterator[Site]:
+    """A site whose project makes a health check hard: no results, and much patience with a broker that is away."""
+    settings = {
+        "CELERY_RESULT_BACKEND": None,
+        "CELERY_TASK_IGNORE_RESULT": True,
+        "CELERY_TASK_PUBLISH_RETRY_POLICY": {"max_retries": 100, "interval_start": 1},
+    }
+    with redis_server() as redis, with_a_worker(redis, migrated, **settings) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site_on_rabbitmq(migrated: Path, rabbitmq: RabbitMQ) -> Iterator[Site]:
+    """A site on RabbitMQ whose results are away."""
+    with with_a_worker(rabbitmq, migrated, CELERY_RESULT_BACKEND="redis://127.0.0.1:1") as site:
         yield site
 
 
@@ -118,20 +136,37 @@ def site_on_postgresql(postgresql_of_the_run: PostgreSQL) -> Iterator[Site]:
         yield site
 
 
-def test_a_ping_is_executed_by_a_worker(site: Site) -> None:
+@pytest.mark.parametrize("which", ["site", "site_on_rabbitmq"])
+def test_a_ping_is_answered_over_the_broker_alone(which: str, request: pytest.FixtureRequest) -> None:
+    """Each time that somebody asks, be it by another process."""
+    site: Site = request.getfixturevalue(which)
     status, _, content = site.request("POST", PING)
     assert status == 202
     path = f"{PING}/{UUID(content['id'])}"
     assert comes_true(lambda: site.request("GET", path)[2]["state"] == "SUCCESS")
-    status, headers, content = site.request("GET", path)
-    assert status == 200
-    assert content["result"] == {"release": RELEASE, "hostname": f"tested@{socket.gethostname()}"}
-    assert headers["Cache-Control"] == "no-store"
+    for _ in range(5):
+        status, headers, content = site.request("GET", path)
+        assert status == 200
+        assert content["result"] == {"release": RELEASE, "hostname": f"tested@{socket.gethostname()}"}
+        assert headers["Cache-Control"] == "no-store"
+
+
+def test_an_answer_that_nobody_reads_goes_by_itself(site: Site, site_on_rabbitmq: Site) -> None:
+    ping = site.request("POST", PING)[2]["id"]
+    with redis_client.Redis.from_url(site.broker.url) as onlooker:
+        assert comes_true(lambda: 0 < onlooker.ttl(f"celeriac.pong.{ping}") <= WATCHED_SECONDS)
+    ping = site_on_rabbitmq.request("POST", PING)[2]["id"]
+    assert comes_true(lambda: site_on_rabbitmq.request("GET", f"{PING}/{ping}")[2]["state"] == "SUCCESS")
+    with Connection(site_on_rabbitmq.broker.url) as connection:
+        # RabbitMQ refuses the queue to who says it differently.
+        other = Queue(f"celeriac.pong.{ping}", expires=WATCHED_SECONDS + 1)
+        with pytest.raises(PreconditionFailed, match=f"x-expires.*{1000 * WATCHED_SECONDS}"):
+            other(connection.default_channel).declare()
 
 
 def test_a_ping_goes_where_the_workers_consume(site: Site) -> None:
     """The worker of the other tests consumes the default queue, where nobody else is to answer."""
-    elsewhere = Site({**site.environment, "CELERIAC_PING_QUEUE": "mail"}, site.redis)
+    elsewhere = Site({**site.environment, "CELERIAC_PING_QUEUE": "mail"}, site.broker)
     command = ["-A", "celeriac.app", "worker", "--hostname=mail@%h", "--queues=mail,letters"]
     with (
         gunicorn(elsewhere),
@@ -144,8 +179,8 @@ def test_a_ping_goes_where_the_workers_consume(site: Site) -> None:
     assert answer["hostname"] == f"mail@{socket.gethostname()}"
 
 
-def test_a_ping_sent_in_any_other_way_stores_its_result_too(site: Site) -> None:
-    with Celery(broker=site.redis.url, set_as_current=False) as sender:
+def test_a_ping_sent_in_any_other_way_is_answered_too(site: Site) -> None:
+    with Celery(broker=site.broker.url, set_as_current=False) as sender:
         path = f"{PING}/{sender.send_task('celeriac.ping').id}"
     assert comes_true(lambda: site.request("GET", path)[2]["state"] == "SUCCESS")
     assert site.request("GET", path)[2]["result"]["release"] == RELEASE
@@ -167,7 +202,7 @@ def test_workers_and_queues_are_counted(site: Site) -> None:
 def test_the_broker_says_how_full_it_is_and_how_much_is_parked(site: Site) -> None:
     known = {"transport": "celeriac", "memory": None, "parked": 0}
     assert site.request("GET", "/-/celeriac/workers")[2]["broker"] == known
-    with redis_client.Redis.from_url(site.redis.url) as onlooker:
+    with redis_client.Redis.from_url(site.broker.url) as onlooker:
         onlooker.hset(PARKED, "a tag", unreadable("what is no message", "celery"))
         onlooker.config_set("maxmemory", 4 * onlooker.info("memory")["used_memory"])
         try:
@@ -180,23 +215,16 @@ def test_the_broker_says_how_full_it_is_and_how_much_is_parked(site: Site) -> No
 
 
 def test_it_says_why_the_broker_is_not_spoken_to_by_our_transport(site: Site) -> None:
-    stock = Site({**site.environment, "CELERIAC_REDIS_TRANSPORT": "stock"}, site.redis)
+    stock = Site({**site.environment, "CELERIAC_REDIS_TRANSPORT": "stock"}, site.broker)
     with gunicorn(stock):
         broker = stock.request("GET", "/-/celeriac/workers")[2]["broker"]
     assert broker["transport"] == "stock: CELERIAC_REDIS_TRANSPORT=stock"
 
 
-def test_a_ping_that_nobody_sent_is_pending(site: Site) -> None:
-    status, _, content = site.request("GET", f"{PING}/{NOBODYS}")
+@pytest.mark.parametrize("which", ["site", "site_on_rabbitmq"])
+def test_a_ping_that_nobody_sent_is_pending(which: str, request: pytest.FixtureRequest) -> None:
+    status, _, content = request.getfixturevalue(which).request("GET", f"{PING}/{NOBODYS}")
     assert (status, content) == (200, {"state": "PENDING", "result": None})
-
-
-def test_the_result_of_a_task_of_the_project_is_not_shown(site: Site) -> None:
-    with Celery(broker=site.redis.url, set_as_current=False) as sender:
-        sent = sender.send_task("work.tasks.sleep", ("secret", 0), ignore_result=False)
-    path = f"{PING}/{sent.id}"
-    assert comes_true(lambda: site.request("GET", path)[2]["state"] == "SUCCESS")
-    assert site.request("GET", path)[2]["result"] is None
 
 
 def test_every_response_names_the_release_once(site: Site) -> None:
@@ -211,7 +239,7 @@ def test_the_project_knows_the_address_of_who_asks_as_nginx_says_it(
 ) -> None:
     """Only over the socket, which nobody else may use."""
     path = tmp_path / "socket"
-    other = Site(site.environment, site.redis)
+    other = Site(site.environment, site.broker)
     client = http.client.HTTPConnection("127.0.0.1", other.port, timeout=20)
     with gunicorn(other, f"unix:{path}"):
         if by_socket:
@@ -260,14 +288,15 @@ def test_without_a_configured_token_there_is_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_a_broker_that_is_away_is_an_error_soon(site: Site) -> None:
-    site.redis.stop()
+    site.broker.stop()
     try:
-        status, _, content = site.request("POST", PING)
-        assert status == 503
-        assert "error" in content
+        for method, path in (("POST", PING), ("GET", f"{PING}/{NOBODYS}")):
+            status, _, content = site.request(method, path)
+            assert status == 503
+            assert "error" in content
         assert site.request("GET", "/")[0] == 200
     finally:
-        site.redis.start()
+        site.broker.start()
     assert site.request("POST", PING)[0] == 202
 
 
@@ -299,7 +328,7 @@ def test_a_ping_leaves_nothing_connected(redis: Redis, monkeypatch: pytest.Monke
 
 def test_nothing_is_connected_when_the_workers_are_forked(site_on_postgresql: Site) -> None:
     assert sessions(site_on_postgresql.environment) == 0
-    with redis_client.Redis.from_url(site_on_postgresql.redis.url) as onlooker:
+    with redis_client.Redis.from_url(site_on_postgresql.broker.url) as onlooker:
         assert len(onlooker.client_list()) == 1
 
 
@@ -322,10 +351,9 @@ def test_a_check_gives_its_database_connection_back(site_on_postgresql: Site) ->
 def test_a_database_that_is_away_is_an_error_soon(site_on_postgresql: Site, postgresql_of_the_run: PostgreSQL) -> None:
     postgresql_of_the_run.stop()
     try:
-        for path in (STATUS, f"{PING}/{NOBODYS}"):
-            status, _, content = site_on_postgresql.request("GET", path)
-            assert status == 503
-            assert "error" in content
+        status, _, content = site_on_postgresql.request("GET", STATUS)
+        assert status == 503
+        assert "error" in content
     finally:
         postgresql_of_the_run.start()
     assert site_on_postgresql.request("GET", STATUS)[0] == 200

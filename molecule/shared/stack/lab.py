@@ -264,12 +264,7 @@ class Site:
         rows = self.sql("SELECT task, count(*) FROM probe_run GROUP BY task")
         return Counter({task: int(count) for task, count in rows if task in wanted})
 
-    def succeeded(self) -> set[str]:
-        """Return the ids of all tasks with a result that is a success."""
-        rows = self.sql("SELECT task_id FROM django_celery_results_taskresult WHERE status = 'SUCCESS'")
-        return {task for [task] in rows}
-
-    def executions(self, since: float) -> Counter[str]:
+    def executions(self, since: float = 0) -> Counter[str]:
         """Return how often each `celeriac.ping` succeeded, by what the workers say in the journal."""
         lines = self.machine.root.check_output(
             f"journalctl --identifier=celery-worker --output=cat --since=@{int(since)}"

@@ -20,6 +20,18 @@ def test_site_manage_runs_manage_py(person: Host) -> None:
     assert "no issues" in person.check_output("site-manage check")
 
 
+def test_site_manage_works_before_a_release_has_passed(host: Host) -> None:
+    """As on a host whose first release is being built, or has failed."""
+    host.check_output("mv /srv/site/current /srv/site/aside")
+    try:
+        ran = host.run("site-manage check")
+    finally:
+        host.check_output("mv /srv/site/aside /srv/site/current")
+    assert ran.rc == 0
+    assert "no issues" in ran.stdout
+    assert "no release has passed on this host yet; this is " in ran.stderr
+
+
 def test_site_celery_asks_the_worker(person: Host) -> None:
     assert "pong" in person.check_output("site-celery inspect ping")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_processes, site_transaction
-from ansible_collections.celeriac.site.plugins.module_utils.site_build import PREPARE_STEPS
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import CHECKED, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ReleaseError
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import POINTS, Hook, read_hooks
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
@@ -21,7 +21,7 @@ from stack.host import Asked, Host
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 HERE = {"pages": "web", "mail": "worker"}
 FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
-SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", {})
+SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", (), "before_migrate", {})
 BEFORE_RECORD = POINTS[: POINTS.index("after_record")]
 
 
@@ -151,7 +151,7 @@ def test_each_hook_runs_at_its_point(host: Ops, transact: Callable[..., Any]) ->
     hooks = host.hooks
     assert list(hooks) == [f"{point}.sh" for point in POINTS]
     migrate, before, after, record = hooks.values()
-    assert ran(host)[-5:] == ["before_migrate.sh", " ".join(PREPARE_STEPS), *list(hooks)[1:]]
+    assert ran(host)[-5:] == ["before_migrate.sh", " ".join(CHECKED["before_migrate"]), *list(hooks)[1:]]
     assert "check import" in ran(host)[:-5]  # a hook finds a release that can be imported
     old, new = units(OLD), units(NEW)
     assert migrate.running == {*old.values()}
@@ -180,7 +180,7 @@ def test_on_the_way_back_nothing_is_migrated(host: Ops, transact: Callable[..., 
 def test_without_hooks_a_release_is_checked_once(host: Ops, transact: Callable[..., Any]) -> None:
     transact(NEW, {})
 
-    assert ran(host).count(" ".join(PREPARE_STEPS)) == 1
+    assert ran(host).count(" ".join(CHECKED["before_migrate"])) == 1
     assert "check import" not in ran(host)
 
 
@@ -299,3 +299,71 @@ def test_a_hook_is_named_without_what_may_be_secret(command: str, name: str) -> 
 
     assert isinstance(hook, Hook)
     assert hook.name == name
+
+
+# ── Steps as lists ───────────────────────────────────────────────────────────────────────────────
+
+
+def build_with(host: Ops, known: Site, **chosen: Any) -> Build:
+    """Return a release that is about to be built by choices."""
+    (known.root / "releases" / NEW / "app").mkdir(parents=True)
+    return Build(Releases(host, known), NEW, replace(SHIPMENT, **chosen))
+
+
+def test_the_commands_of_a_build_run_behind_the_virtualenv(host: Ops, known: Site) -> None:
+    build_with(host, known, build_commands=(("npm", "ci"), ("npm", "run", "build"))).build()
+
+    assert [seen.words for seen in host.seen[-2:]] == [["npm", "ci"], ["npm", "run", "build"]]
+    assert "venv" in host.seen[0].words
+    venv = f"{known.root}/releases/{NEW}/venv"
+    for seen in host.seen[-2:]:
+        assert f"User={known.owner}" in seen.settings
+        assert f"WorkingDirectory={known.root}/releases/{NEW}/app" in seen.settings
+        # It may be links to the files of another release.
+        assert f"ReadOnlyPaths={venv}" in seen.settings
+        assert seen.environment["PATH"].startswith(f"{venv}/bin:")
+
+
+def test_a_build_stops_at_the_first_command_that_fails(host: Ops, known: Site) -> None:
+    host.status, host.says = {"npm": 1}, {"npm": "no such script"}
+
+    with pytest.raises(ReleaseError, match=r"npm run ended with status 1\.\nno such script"):
+        build_with(host, known, build_commands=(("npm", "run", "--token=x"), ("make",))).build()
+
+    assert "make" not in ran(host)
+
+
+def test_a_made_release_is_not_built_again(host: Ops, known: Site) -> None:
+    build = build_with(host, known, build_commands=(("npm", "ci"),))
+    build._made = True
+    build.build()
+    assert ran(host) == []
+
+
+@pytest.mark.parametrize("check", CHECKED)
+def test_a_release_is_checked_when_it_is_chosen(host: Ops, known: Site, check: str) -> None:
+    build = build_with(host, known, check=check)
+    build.check()
+    build.prepare()
+    before, steps = (line.split() for line in ran(host))
+
+    assert before == steps[: steps.index("migrate")]
+    where = {"before_migrate": [True], "after_migrate": [False], "never": []}[check]
+    assert [number < steps.index("migrate") for number, step in enumerate(steps) if step == "check"] == where
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_release_that_failed_stays_only_while_none_has_passed(
+    host: Ops, known: Site, transact: Callable[..., Any], passed: bool
+) -> None:
+    """There is nothing else in which `site-manage` could run."""
+    if passed:
+        transact(OLD, {})
+    host.status = {"false": 1}
+
+    with pytest.raises(ReleaseError, match="step before_migrate failed"):
+        transact(NEW, {"before_migrate": ["false"]})
+    assert (known.root / "releases" / NEW).exists() is not passed
+
+    transact(OLD, {})
+    assert [path.name for path in (known.root / "releases").iterdir()] == [OLD]

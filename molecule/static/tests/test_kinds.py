@@ -137,6 +137,22 @@ def test_of_each_process_two_may_drain_at_once(host: Host, deploy: Callable[[str
     assert {words[-1] for verb, *words in host.calls if verb == "kill"} == units(releases[0], *WORKERS)
 
 
+def test_of_a_process_that_the_host_runs_no_more_nothing_stays(
+    host: Host, deploy: Callable[[str], None], tmp_path: Path, known: Site
+) -> None:
+    deploy(OLD)
+    wants = tmp_path / "UNIT_DIRECTORY/site.target.wants"
+    (tmp_path / "UNIT_DIRECTORY/view.socket").touch()
+    (wants / "view.socket").symlink_to("../view.socket")
+    others = tuple(name for name in HERE if name != "view")
+
+    site_transaction.Transaction(host, replace(known, processes=others), Order("rollback", OLD, "anna", "h1")).prune()
+
+    assert ("stop", "view.socket", *units(OLD, "view")) in host.calls
+    assert not [path for folder in (tmp_path / "UNIT_DIRECTORY", wants) for path in folder.glob("view.*")]
+    assert host.running() == units(OLD, *others)
+
+
 @pytest.mark.parametrize("text", ["[Service]\n", "[X-Celeriac]\nKind=pool\n", None])
 def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
     host: Host, deploy: Callable[[str], None], tmp_path: Path, text: str | None

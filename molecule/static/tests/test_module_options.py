@@ -143,7 +143,11 @@ def test_a_hook_has_the_time_that_it_says_or_that_of_all() -> None:
 
 
 def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:
-    given: dict[str, Any] = {"archive": None, "lock_file": "uv.lock", "uv_requirements": "uv==1.0", "origin": {}}
+    given: dict[str, Any] = {
+        "archive": None, "lock_file": "uv.lock", "uv_requirements": "uv==1.0", "origin": {},
+        "build_commands": [["make", 1]], "check": "never",
+    }  # fmt: skip
 
     assert Shipment.from_params(given).archive is None
+    assert Shipment.from_params(given).build_commands == (("make", "1"),)
     assert Shipment.from_params({**given, "archive": "/tmp/a"}).archive == Path("/tmp/a")

@@ -180,6 +180,42 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`workers` has no host. The inventory has a group `worker`",
         "workers: { hosts: { www.mysite.org: } }",
     ),
+    "group that need not have a host, misspelt": (
+        in_hosts("    beat: { hosts: { h1: } }\n", "    beats: { hosts: { h1: } }\n"),
+        HOSTS_FILE,
+        "`beat` has no host. The inventory has a group `beats`",
+        "beat: { hosts: { www.mysite.org: } }",
+    ),
+    "command that is a text": (
+        choose("site_build_commands: [npm ci]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 what is no list of words",
+        "site_build_commands: [[npm, ci], [npm, run, build]]",
+    ),
+    "command of manage.py that names it": (
+        choose("site_migrate_commands: [[migrate], [manage.py, createcachetable]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_migrate_commands` has as number 2 what does not begin with a command of manage.py",
+        "site_migrate_commands: [[migrate], [createcachetable]]",
+    ),
+    "command of two lines": (
+        choose('site_build_commands: [[sh, -c, "a\\nb"]]\n'),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 a command with a NUL or a newline",
+        "site_build_commands: [[npm, ci]",
+    ),
+    "command with a switch for a word": (
+        choose("site_build_commands: [[echo, yes]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_build_commands` has as number 1 a command with a word that YAML takes for something else",
+        "site_build_commands: [[npm, ci]",
+    ),
+    "finding without its app": (
+        choose("site_check_ignore: [W004]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_check_ignore` holds `W004`",
+        "site_check_ignore: [security.W004]",
+    ),
     "two beats": (
         in_hosts("beat: { hosts: { h1: } }", "beat: { hosts: { h1: , h2: } }"),
         f"{HOSTS_FILE}:10",
@@ -572,6 +608,10 @@ site_release_hooks:
   after_switch: []
   after_record: [{ command: "bin/tell '{{ site_domain }}'" }]
 """,
+    "steps as lists": (
+        "site_build_commands: [[npm, ci], [make, -j, 2]]\nsite_migrate_commands: []\n"
+        "site_check: after_migrate\nsite_check_ignore: [security.W004, celeriac.W001]\n"
+    ),
     "limits of memory": (
         "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"
         "flower_memory_max: infinity\n"
@@ -587,6 +627,13 @@ site_release_hooks:
     "a connection variable": "ansible_ssh_common_args: -o ForwardAgent=no\n",
     "a name for a playbook of one's own": ("site_extra_variables: [backup_target]\nbackup_target: nas\n"),
 }
+
+
+@pytest.mark.parametrize("text", ["", "    {}: {{}}\n", "    {}: {{ hosts: {{}} }}\n    {}s: {{ hosts: {{ h1: }} }}\n"])
+def test_a_site_may_be_without_beat_and_monitor(inventory: Any, text: str) -> None:
+    for group in ("beat", "monitor"):
+        in_hosts(f"    {group}: {{ hosts: {{ h1: }} }}\n", text.format(group, group))(inventory)
+    assert [str(problem) for problem in inventory.problems()] == []
 
 
 @pytest.mark.parametrize("case", RIGHT)

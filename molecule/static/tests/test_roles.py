@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -517,6 +520,58 @@ def test_postgresql_has_room_for_all_connections(
     assert found == settings
 
 
+def test_the_commands_of_migrate_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path) -> None:
+    words = ["themes", "--name=a 'b' \"c\" $d"]
+    given = value_of(
+        loader,
+        tmp_path,
+        "site_host",
+        "__site_host_deploy_environment.CELERIAC_MIGRATE_COMMANDS",
+        site_migrate_commands=[["migrate"], [*words, 3]],
+    )
+    assert [shlex.split(line) for line in given.splitlines()] == [["migrate"], [*words, "3"]]
+
+
+# ── The operator's commands ──────────────────────────────────────────────────────────────────────
+
+
+def test_site_manage_runs_in_what_was_built_last_until_a_release_has_passed(loader: DataLoader, tmp_path: Path) -> None:
+    """By what it gives to systemd, which a program in its place prints."""
+    shown = tmp_path / "bin/systemd-run"
+    shown.parent.mkdir()
+    shown.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    shown.chmod(0o755)
+    root, command = tmp_path / "site", tmp_path / "site-manage"
+    choices = {
+        "site_root": str(root),
+        "site_releases": str(root / "releases"),
+        "item": {"dest": "/usr/local/bin/site-manage", "says": "manage.py", "runs": "python manage.py"},
+    }
+    template = ROOT / "roles/site_host/templates/site-command.j2"
+    command.write_text(render(loader, template, variables_for(loader, "site_host", tmp_path) | choices))
+
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PATH": f"{shown.parent}:{os.environ['PATH']}"}
+        words = ["sh", str(command), "check"]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 1
+    assert run().stderr == "site-manage: no release was built on this host yet\n"
+
+    for number, name in enumerate(["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"]):
+        (root / "releases" / name / "venv/bin").mkdir(parents=True)
+        if name[0] != "c":  # of which only the code is there
+            python = root / "releases" / name / "venv/bin/python"
+            python.symlink_to("/usr/bin/python3")
+            os.utime(python, (number, number), follow_symlinks=False)
+    ran = run()
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-3:] == [f"{root}/releases/bbbbbbbbbbbb/venv/bin/python", "manage.py", "check"]
+    assert "--property=EnvironmentFile=/etc/site/environment" in ran.stdout.splitlines()
+    assert "--setenv=CELERIAC_RELEASE=bbbbbbbbbbbb" in ran.stdout.splitlines()
+    assert "no release has passed on this host yet; this is bbbbbbbbbbbb" in ran.stderr
+
+
 # ── Nginx ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -557,6 +612,16 @@ def test_nginx_listens_on_ipv6_where_the_kernel_has_it(
     plain = [how for how in listening if not how.startswith("[")]
     assert {how.split()[0] for how in plain} == {"80", "443"}
     assert [how for how in listening if how.startswith("[")] == [f"[::]:{how}" for how in plain if has_ipv6]
+
+
+@pytest.mark.parametrize("attempts", [0, 20])
+def test_nginx_knows_no_flower_where_there_is_none(loader: DataLoader, tmp_path: Path, attempts: int) -> None:
+    groups = ["web", "workers", "broker", "database"]
+    text = site_conf(loader, tmp_path, group_names=groups, site_login_attempts=attempts)
+
+    assert "flower" not in re.sub("#.*", "", text).lower()
+    assert ("limit_req zone=tries_a_form" in text) is bool(attempts)
+    assert "location /flower/" in site_conf(loader, tmp_path, site_login_attempts=attempts)
 
 
 def test_nginx_is_never_started_with_the_welcome_page() -> None:

@@ -59,6 +59,13 @@ def name(folder: Path) -> str:
     return release_name(release_files(read_source(folder), read_source(folder)))
 
 
+def test_a_release_that_is_built_otherwise_is_another(checkout: Path) -> None:
+    files = release_files(read_source(checkout), read_source(checkout))
+    commands: list[list[list[str]]] = [[], [["npm", "ci"]], [["npm ci"]], [["npm"], ["ci"]]]
+    assert len({release_name(files, each) for each in commands}) == len(commands)
+    assert release_name(files, []) == name(checkout)
+
+
 def unpacked(folder: Path, target: Path) -> Path:
     """The project as it comes to a host."""
     source = read_source(folder)

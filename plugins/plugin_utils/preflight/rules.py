@@ -31,6 +31,8 @@ SINGLE = {
     "broker": "all processes share one queue",
     "database": "all processes share one database",
 }
+# Parts that a site can be without.
+OPTIONAL = ("beat", "monitor")
 HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
 
 # Names and addresses that were set aside for documentation (RFC 2606, RFC 5737): nobody's host has
@@ -145,11 +147,13 @@ class Site(Protocol):
 
 
 def groups_have_hosts(site: Site) -> Iterator[Problem]:
-    """Each part of the site has a host to run on."""
+    """Each part of the site has a host to run on, and one that need not is not merely misspelt."""
     unknown_groups = [name for name in site.group_names if name not in site.members]
     for group, hosts in site.members.items():
         if not hosts:
             near = nearest(group, unknown_groups)
+            if group in OPTIONAL and (group in site.group_names or not near):
+                continue  # it is not wanted here
             hint = f" The inventory has a group `{near}`; no playbook knows it." if near else ""
             yield Problem(
                 f"The group `{group}` has no host.{hint}",
@@ -412,6 +416,33 @@ def hooks_are_commands(site: Site) -> Iterator[Problem]:
             )
 
 
+def commands_are_words(site: Site) -> Iterator[Problem]:
+    """A step that is a list of commands has each as a list of words; those of manage.py begin with its command."""
+    examples = {
+        "site_build_commands": "site_build_commands: [[npm, ci], [npm, run, build]]",
+        "site_migrate_commands": "site_migrate_commands: [[migrate], [createcachetable]]",
+    }
+    for host in site.hosts:
+        for name, example in examples.items():
+            commands = site.value(host, name)
+            for number, words in enumerate(commands if isinstance(commands, list) else (), start=1):
+                if fault := _fault_of_words(words, of_manage=name == "site_migrate_commands"):
+                    yield Problem(f"`{name}` has as number {number} {fault}.", site.place(host, name), example)
+
+
+def findings_have_ids(site: Site) -> Iterator[Problem]:
+    """What is ignored of Django's checks is named by its whole id."""
+    for host in site.hosts:
+        ids = site.value(host, "site_check_ignore")
+        for each in ids if isinstance(ids, list) else ():
+            if isinstance(each, str) and not re.fullmatch(r"\w+\.[A-Z]\d+", each):
+                yield Problem(
+                    f"`site_check_ignore` holds `{each}`, and no finding of Django's checks has such an id.",
+                    site.place(host, "site_check_ignore"),
+                    "site_check_ignore: [security.W004]",
+                )
+
+
 def secrets_can_be_given(site: Site) -> Iterator[Problem]:
     """A secret is a text that a person can type, and that arrives wherever it is asked for."""
     for host in site.hosts:
@@ -583,6 +614,8 @@ RULES: tuple[Rule, ...] = (
     environment_can_be_passed_on,
     guarantees_are_known,
     hooks_are_commands,
+    commands_are_words,
+    findings_have_ids,
     secrets_can_be_given,
     flower_username_is_one,
     login_paths_are_paths,
@@ -619,6 +652,21 @@ def _fault_of_variable(name: str, value: Any) -> str:
         return "whose value has a character that systemd does not pass on: NUL, or one that Unicode does not know"
     if len(f"{name}={value}".encode()) > LONGEST_VARIABLE:
         return f"whose value is too long: with its name a variable has at most {LONGEST_VARIABLE} bytes"
+    return ""
+
+
+def _fault_of_words(words: Any, *, of_manage: bool) -> str:
+    """Why something is no command, empty where it is one; without its words, which may be secret."""
+    if not isinstance(words, list):
+        return "what is no list of words"
+    if not words or words[0] == "":
+        return "an empty command"
+    if not all(isinstance(word, str | int) and not isinstance(word, bool) for word in words):
+        return "a command with a word that YAML takes for something else: put it in quotes"
+    if any(sign in str(word) for word in words for sign in "\0\n"):
+        return "a command with a NUL or a newline in a word"
+    if of_manage and not re.fullmatch(_IDENTIFIER, str(words[0])):
+        return "what does not begin with a command of manage.py"
     return ""
 
 

@@ -4,6 +4,7 @@
 `~.__main__`            the command, and the table of its steps
 `~.steps`               checks, imports, static files, the first superuser
 `~.migrations`          the schema of the database
+`~.variables`           what the settings ask for and the environment does not have
 `~.caches`              a check of the project: the Redis of the queue is none of its caches
 ======================  ===========================================================================
 """

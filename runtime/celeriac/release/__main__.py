@@ -3,21 +3,24 @@
 One process, so Django is set up once. The steps, in the order given on the command line:
 
 ``check``    ``manage.py check --deploy``, and the checks of every database; fails from the level
-             ``CELERIAC_CHECK_FAIL_LEVEL`` on (default ``WARNING``)
+             ``CELERIAC_CHECK_FAIL_LEVEL`` on (default ``WARNING``), but for ``CELERIAC_CHECK_IGNORE``
 ``import``   the WSGI application, every view, every task module; and each entry of the app's
              ``beat_schedule`` names a task that exists
-``migrate``  ``manage.py migrate``, for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on
-             PostgreSQL one host at a time, and no statement waits longer than
-             ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that live traffic holds
+``migrate``  commands of ``manage.py``, ``CELERIAC_MIGRATE_COMMANDS`` (a line each; default ``migrate``), each
+             for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and
+             no statement waits longer than ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that
+             live traffic holds
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
              there it is given only with ``CELERIAC_ADMIN_PASSWORD_IS_NEW``
 
-A step prints one line. The first that fails prints why, and the exit code is 1.
+Before the first, Django is set up; of variables that the settings ask for and that are missing, all
+are named at once (`~.variables`). A step prints one line. The first that fails prints why, and the exit code is 1.
 """
 
+import os
 import sys
 import time
 import traceback
@@ -26,7 +29,7 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac.release import migrations, steps
+from celeriac.release import migrations, steps, variables
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
@@ -57,7 +60,12 @@ def main(names: list[str]) -> int:
 
 
 def _set_up() -> str:
-    django.setup()
+    try:
+        django.setup()
+    except Exception as error:
+        if missing := variables.missing(os.environ.get("DJANGO_SETTINGS_MODULE", "")):
+            raise CommandError(variables.advice(missing)) from error
+        raise
     return f"Django {django.get_version()}"
 
 

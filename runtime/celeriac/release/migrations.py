@@ -4,9 +4,11 @@ The steps of `celeriac.release` that deal with migrations. Each returns its outc
 or raises.
 """
 
+import io
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +30,8 @@ from celeriac.postgresql import begin_with
 
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
+# Behind how long something took.
+TIME = "(site_migrate_timeout_seconds) and was stopped"
 
 
 class OutOfTime(BaseException):
@@ -35,9 +39,18 @@ class OutOfTime(BaseException):
 
 
 def migrate() -> str:
-    """Bring the default database to the schema of this release."""
+    """Bring the default database to the schema of this release, by each command of `CELERIAC_MIGRATE_COMMANDS`."""
     lock_timeout = int(os.environ.get("CELERIAC_LOCK_TIMEOUT_SECONDS") or 10)
     seconds = int(os.environ.get("CELERIAC_MIGRATE_SECONDS") or 600)
+    commands = [shlex.split(line) for line in os.environ.get("CELERIAC_MIGRATE_COMMANDS", "migrate").splitlines()]
+    if not commands:
+        return "there are no commands, nothing to do"
+    with _one_host_at_a_time(lock_timeout, seconds):
+        return ", ".join([(_migrated if words[0] == "migrate" else _done)(words, seconds) for words in commands])
+
+
+def _migrated(words: list[str], seconds: int) -> str:
+    """Run ``migrate``; an error of it names the migration."""
     command = _command()
     at: list[Any] = []  # the migration that is being applied
     following = command.migration_progress_callback
@@ -47,19 +60,40 @@ def migrate() -> str:
         following(action, migration, fake)
 
     command.migration_progress_callback = follow
-    with _one_host_at_a_time(lock_timeout, seconds):
-        executor = MigrationExecutor(connection)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        try:
-            with _at_most(seconds):
-                call_command(command, interactive=False, verbosity=0)
-        except OutOfTime:
-            raise CommandError(_too_long(at, seconds)) from None
-        except Exception as error:
-            if at:
-                error.add_note(f"This was the migration {at[0]}.")
-            raise
-    return f"{len(plan)} migrations applied"
+    before = _unapplied()
+    try:
+        with _at_most(seconds):
+            call_command(command, *words[1:], interactive=False, verbosity=0)
+    except OutOfTime:
+        raise CommandError(_too_long(at, seconds)) from None
+    except Exception as error:
+        if at:
+            error.add_note(f"This was the migration {at[0]}.")
+        raise
+    return f"{before - _unapplied()} migrations applied"
+
+
+def _unapplied() -> int:
+    """Return how many migrations of this release the default database has not."""
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _done(words: list[str], seconds: int) -> str:
+    """Run another command of ``manage.py``; what it prints is shown when it fails."""
+    name, output = words[0], io.StringIO()
+    try:
+        with _at_most(seconds):
+            call_command(*words, stdout=output, stderr=output)
+    except OutOfTime:
+        raise CommandError(f"{name} did not end in {seconds} s {TIME}; what it did until then stays") from None
+    except SystemExit as error:
+        if error.code:
+            raise CommandError(f"manage.py {name} ended with {error.code}.\n{output.getvalue().strip()}") from None
+    except Exception as error:
+        error.add_note(f"This was manage.py {name}.\n{output.getvalue().strip()}")
+        raise
+    return f"{name} done"
 
 
 def known() -> str:
@@ -136,7 +170,7 @@ def _too_long(at: list[Any], seconds: int) -> str:
     name = str(at[0]) if at else "migrate"
     undone = bool(at) and at[0].atomic and connection.features.can_rollback_ddl
     outcome = "was rolled back" if undone else "what it did until then stays"
-    return f"{name} did not end in {seconds} s (CELERIAC_MIGRATE_SECONDS) and was stopped; {outcome}"
+    return f"{name} did not end in {seconds} s {TIME}; {outcome}"
 
 
 @contextmanager
