@@ -22,6 +22,7 @@ class Site:
         root: the folder of all releases.
         owner: the account that owns the releases, builds them and migrates the database.
         group: the group of the accounts that run the processes.
+        code: where Python finds the project in a release.
         environment_files: the environment of the steps of a release.
         processes: the processes that the host runs, by name.
         socket: where the web processes accept.
@@ -39,6 +40,7 @@ class Site:
     root: Path
     owner: str
     group: str
+    code: str
     environment_files: tuple[Path, ...]
     processes: tuple[str, ...]
     socket: Path
@@ -116,14 +118,15 @@ class Shipment:
     """What a release is made from.
 
     Attributes:
-        archive: a tar file with the folders `app` and `runtime`; None while it is only asked what is to be done.
-        lock_file: the lock file of the project, relative to its folder.
+        archive: a tar file with the folders `app` and `runtime`, and `requirements.txt`; None while it is only asked
+            what is to be done.
+        index_environment_file: the environment that tells uv of other indexes than PyPI.
         uv_requirements: pinned and hashed requirement lines for uv.
         origin: what is noted about where it came from.
     """
 
     archive: Path | None
-    lock_file: str
+    index_environment_file: Path
     uv_requirements: str
     origin: Mapping[str, Any]
 
@@ -131,7 +134,7 @@ class Shipment:
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
         """Return what the module `site_release` has."""
         archive = Path(params["archive"]) if params["archive"] else None
-        return cls(archive, params["lock_file"], params["uv_requirements"], params["origin"])
+        return cls(archive, Path(params["index_environment_file"]), params["uv_requirements"], params["origin"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:
@@ -140,6 +143,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "root": {"type": "path"},
         "owner": {"type": "str"},
         "group": {"type": "str"},
+        "code": {"type": "str"},
         "environment_files": {"type": "list", "elements": "path"},
         "processes": {"type": "list", "elements": "str"},
         "socket": {"type": "path"},
