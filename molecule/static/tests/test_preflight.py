@@ -246,6 +246,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_source_folder` is `../src`; it must be a folder inside of",
         "site_source_folder: src",
     ),
+    "packages of a wrong type": (
+        choose("site_requirements:\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_requirements` is set to nothing",
+        "site_requirements: [",
+    ),
     "requirement without a hash": (
         choose("site_requirements: ['x @ git+https://token@git.mysite.test/x']\n"),
         f"{CHOICES_FILE}:3",

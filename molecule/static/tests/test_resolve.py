@@ -247,6 +247,16 @@ def test_each_form_becomes_versions_that_a_host_can_install(
     assert (tmp_path / "venv/celery-5.6.0.dist-info").is_dir()
 
 
+def test_of_two_versions_that_poetry_has_locked_hosts_get_one(project: Folder) -> None:
+    """As for two systems: it does not say which one is for Debian."""
+    of_poetry(project)
+    project.write(
+        "poetry.lock", (project.top / "poetry.lock").read_text() + '[[package]]\nname = "idna"\nversion = "3.7"\n'
+    )
+    project.resolve(extras=("prod",))
+    assert project.versions()["idna"] in ("3.6", "3.7")
+
+
 def test_a_project_without_a_word_about_packages_has_those_of_the_inventory(project: Folder) -> None:
     project.resolve(requirements=("django", "celery<5.6.1"), monitored=False)
     assert project.versions()["celery"] == "5.6.0"
@@ -378,6 +388,13 @@ REFUSED: dict[str, tuple[Callable[[Folder], None], dict[str, Any], str, str, str
         of_ranges,
         {"requirements": ("gunicorn>=26",)},
         "gunicorn>=26",
+        "site_requirements: [",
+        "site_requirements",
+    ),
+    "what a lock of Poetry excludes": (
+        of_poetry,
+        {"requirements": ("gunicorn>=26",)},
+        "gunicorn==25.0",
         "site_requirements: [",
         "site_requirements",
     ),

@@ -232,8 +232,8 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
         elif not (Path(source) / folder / "manage.py").is_file():
             below = [path.parent.name for path in sorted(Path(source).glob("*/manage.py"))]
             yield Problem(
-                f"`site_source` is {source}, and there is no manage.py in it.",
-                place,
+                f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}.",
+                site.place(host, "site_source_folder") if folder else place,
                 f"site_source_folder: {below[0]}        (where it is)" if below and not folder else example,
             )
 
@@ -242,10 +242,11 @@ def packages_are_said(site: Site) -> Iterator[Problem]:
     """It is known which packages the project needs; whether they go together is asked when all else is right."""
     for host in site.hosts:
         project = site.value(host, "site_project")
-        if not isinstance(project, dict) or not Path(project["source"], project["folder"], "manage.py").is_file():
+        wanted = Wanted.from_fact(project) if isinstance(project, dict) else None
+        if not wanted or not (wanted.source / wanted.folder / "manage.py").is_file():
             continue
         try:
-            read_project(Wanted.from_fact(project))
+            read_project(wanted)
         except LockError as error:
             yield Problem(str(error), site.place(host, error.choice), error.remedy)
 

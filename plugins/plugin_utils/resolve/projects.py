@@ -50,9 +50,20 @@ class Wanted:
 
     @classmethod
     def from_fact(cls, fact: Mapping[str, Any]) -> Wanted:
-        """Return what the fact says."""
-        lists = ("extras", "groups", "requirements", "extra_index_urls")
-        return cls(**{**fact, "source": Path(fact["source"]), **{name: tuple(fact[name]) for name in lists}})
+        """Return what the fact says; what is of a wrong type is refused by another check than those here."""
+        texts = {name: str(value or "") for name, value in fact.items()}
+        lists = {name: tuple(map(str, value)) if isinstance(value, list) else () for name, value in fact.items()}
+        return cls(
+            source=Path(texts["source"]),
+            folder=texts["folder"],
+            lock=texts["lock"],
+            extras=lists["extras"],
+            groups=lists["groups"],
+            requirements=lists["requirements"],
+            monitored=bool(fact["monitored"]),
+            index_url=texts["index_url"],
+            extra_index_urls=lists["extra_index_urls"],
+        )
 
 
 @dataclass(frozen=True)
