@@ -450,7 +450,7 @@ def test_preflight_makes_it_once_and_says_so(inventory: Any, project: Folder, an
     )
 
     looked = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder, "--check")
-    assert "site.lock.txt was made: " in looked.stdout
+    assert "site.lock.txt would be made: " in looked.stdout
     assert not kept.exists()
 
     for times in (1, 0):

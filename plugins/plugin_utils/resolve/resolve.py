@@ -46,7 +46,7 @@ def resolve(wanted: Wanted, kept: Path, *, anew: bool = False, into: Path | None
         wanted: the choices.
         kept: the file beside the inventory.
         anew: whether what is kept counts for nothing.
-        into: where the file is written in place of `kept`.
+        into: where the file is written in place of `kept`, where nothing may change.
 
     Raises:
         LockError: there are no such versions.
@@ -64,7 +64,10 @@ def resolve(wanted: Wanted, kept: Path, *, anew: bool = False, into: Path | None
     file = into or kept
     version = uv(wanted, file.parent, "--version").split()[1]
     write_atomically(file, written(origin, f"uv {version}", added, project.name, packages).encode())
-    return Locked(file, _remark(kept, before, after, added, project, anew=anew))
+    what = _remark(before, after, added, project, anew=anew)
+    return Locked(
+        file, f"{kept.name} {'would be' if into else 'was'} made{what}{'' if before or into else ' Keep it in git.'}"
+    )
 
 
 def _is_complete(project: Project, wanted: Wanted) -> bool:
@@ -183,15 +186,13 @@ def _check(project: Project, after: Kept) -> None:
         )
 
 
-def _remark(
-    kept: Path, before: Kept | None, after: Kept, added: list[Addition], project: Project, *, anew: bool
-) -> str:
-    """Return what was done, as a sentence."""
+def _remark(before: Kept | None, after: Kept, added: list[Addition], project: Project, *, anew: bool) -> str:
+    """Return what was done, behind `made`."""
     if before is None:
         names = sorted(name for each in added for name in each.names & set(after.versions))
         ours = ", ".join(f"{name} {after.versions[name]}" for name in names)
         more = f", {ours} added to those of {project.name}" if ours else ""
-        return f"{kept.name} was made: {len(after.versions)} packages{more}. Keep it in git."
+        return f": {len(after.versions)} packages{more}."
     different = sorted({name for name, _ in before.made_from.items() ^ after.made_from.items()})
     why = "site_relock" if anew else f"{', '.join(different)} changed"
-    return f"{kept.name} was made anew ({why}): {changes(before.versions, after.versions)}."
+    return f" anew ({why}): {changes(before.versions, after.versions)}."
