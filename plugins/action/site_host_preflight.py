@@ -9,9 +9,11 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.celeriac.site.plugins.module_utils.site_systems import NEWEST
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.access import explain
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_project
 
 
 class ActionModule(ActionBase):
@@ -31,9 +33,11 @@ class ActionModule(ActionBase):
         """
         super().run(tmp, task_vars)
         variables = task_vars or {}
+        arguments = dict(self._task.args)
+        project = arguments.pop("project")
         host = variables.get("inventory_hostname", "?")
         try:
-            result: dict[str, Any] = self._execute_module(task_vars=variables)
+            result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
         except AnsibleError as error:
             self._refuse_without_root(str(error), host)
             raise
@@ -42,9 +46,10 @@ class ActionModule(ActionBase):
             self._refuse_without_root(" ".join(str(result.get(key, "")) for key in keys), host)
             return result
         place = Place(f"host {host}")
-        faults = result.pop("problems", [])
-        if faults:
-            problems = [Problem(fault["what"], place, fault["example"]) for fault in faults]
+        problems = [Problem(fault["what"], place, fault["example"]) for fault in result.pop("problems", [])]
+        if project:
+            problems += too_old(Wanted.from_fact(project), result["ansible_facts"]["site_host"]["python"], place)
+        if problems:
             refuse(f"The host {host}", problems, "Nothing was changed.")
         return result
 
@@ -53,3 +58,12 @@ class ActionModule(ActionBase):
         problem = explain(output, host, self._get_remote_user())
         if problem:
             refuse(f"The host {host}", [problem], "Nothing was changed.")
+
+
+def too_old(wanted: Wanted, python: str, place: Place) -> list[Problem]:
+    """Refuse a host whose Python the project does not allow, though that of another system is right."""
+    project = read_project(wanted)
+    if project.allows(python):
+        return []
+    what = f"The host has Python {python}, and the project allows {project.python} only (requires-python)."
+    return [Problem(what, place, NEWEST)]

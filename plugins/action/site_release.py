@@ -23,6 +23,9 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source imp
     in_checkout,
     read_source,
 )
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
 
 
 class ActionModule(ActionBase):
@@ -31,13 +34,19 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result; it is asked first whether it needs the archive at all."""
         super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        folder, runtime = Path(arguments.pop("source")), Path(arguments.pop("runtime"))
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._release(dict(self._task.args), Path(scratch), task_vars)
+
+    def _release(self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        wanted, kept = Wanted.from_fact(arguments.pop("project")), Path(arguments.pop("kept"))
+        folder, runtime = wanted.source, Path(arguments.pop("runtime"))
         try:
             source = read_source(folder, arguments.pop("include", []))
-            files = release_files(source, read_source(runtime))
+            # Preflight has made it, unless nothing may change: then it is made for this look alone.
+            lock = resolve(wanted, kept, into=scratch / "requirements.txt" if self._task.check_mode else None)
+            files = release_files(source, read_source(runtime), lock.file)
             origin = origin_of(folder)
-        except SourceError as error:
+        except (SourceError, LockError) as error:
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
@@ -47,10 +56,10 @@ class ActionModule(ActionBase):
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
             return result
-        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
-            pack(files, Path(archive.name))
-            remote = self._connection._shell.join_path(self._make_tmp_path(), "release.tar.gz")
-            self._transfer_file(archive.name, remote)
+        archive = scratch / "release.tar.gz"
+        pack(files, archive)
+        remote = self._connection._shell.join_path(self._make_tmp_path(), archive.name)
+        self._transfer_file(str(archive), remote)
         try:
             return self._module(arguments | {"archive": remote}, task_vars)
         finally:
@@ -62,9 +71,9 @@ class ActionModule(ActionBase):
         )
 
 
-def release_files(project: Source, runtime: Source) -> dict[str, Path]:
+def release_files(project: Source, runtime: Source, lock: Path) -> dict[str, Path]:
     """Return the files of a release by their path in it."""
-    files = {f"app/{name}": path for name, path in project.files.items()}
+    files = {"requirements.txt": lock} | {f"app/{name}": path for name, path in project.files.items()}
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
 
 

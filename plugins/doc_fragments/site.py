@@ -25,6 +25,10 @@ options:
         description: The group of the accounts that run the processes.
         type: str
         required: true
+      code:
+        description: Where Python finds the project, below the folder of a release.
+        type: str
+        required: true
       environment_files:
         description: The environment of the steps of a release.
         type: list

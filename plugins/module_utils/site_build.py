@@ -42,7 +42,6 @@ CHECKED = {
 MIGRATIONS = "migrations.json"
 # The processes cannot write into the release, so what they import is compiled now.
 COMPILE = "--compile-bytecode"
-UV_SYNC = ["sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", COMPILE]
 UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
 UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE]
 
@@ -205,7 +204,7 @@ class Releases:
     def _environment_of(self, release: str) -> dict[str, str]:
         """Return what the code of a release needs to be run beside the environment of the site."""
         return {
-            "PYTHONPATH": f"{self.path(release)}/app",
+            "PYTHONPATH": f"{self.path(release)}/{self._site.code}",
             "STATIC_ROOT": f"{self.path(release)}/static",
             "CELERIAC_RELEASE": release,
         }
@@ -253,7 +252,7 @@ class Releases:
         }
         settings = [
             f"User={self._site.owner}",
-            f"WorkingDirectory={self.path(release) / 'app'}",
+            f"WorkingDirectory={self.path(release) / self._site.code}",
             "UMask=0027",
             "ProtectSystem=strict",
             f"ReadWritePaths={self.root}",
@@ -365,7 +364,7 @@ class Build:
         self._path: Path = releases.path(release)
         self._made = releases.is_made(release)
         version = shipment.uv_requirements.split()[0].replace("==", "-")
-        self._lock = self._path / "app" / shipment.lock_file
+        self._lock = self._path / "requirements.txt"
         self._uv = releases.root / "tools" / version / "bin" / "uv"
 
     def fetch(self) -> None:
@@ -398,12 +397,13 @@ class Build:
             link = "--link" if same.stat().st_dev == self._path.stat().st_dev else "--reflink=auto"
             self._releases.call("cp", "--archive", link, str(same), venv)
             return
-        into = {"VIRTUAL_ENV": venv, "UV_PROJECT_ENVIRONMENT": venv}
-        install = UV_SYNC if self._lock.name == "uv.lock" else [*UV_PIP_SYNC, str(self._lock)]
+        into = {"VIRTUAL_ENV": venv}
+        # In a file that only root may read: everybody may see the environment that a transient unit is told of.
+        indexes = [f"EnvironmentFile={self._shipment.index_environment_file}"]
         run = self._releases.run
         # Relocatable: its programs find their Python beside them, also where it was copied to.
         run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, venv])
-        run(self._name, [uv, *install], into)
+        run(self._name, [uv, *UV_PIP_SYNC, str(self._lock)], into, indexes)
         run(self._name, [uv, *UV_PIP_INSTALL, str(self._path / "runtime")], into)
         # uv makes it writable for everybody, and needs it no more.
         (self._path / "venv" / ".lock").unlink(missing_ok=True)
@@ -418,8 +418,7 @@ class Build:
 
     def _virtualenv_digest(self) -> str:
         """Return a digest of all that the virtualenv is made from."""
-        project = self._lock.with_name("pyproject.toml") if self._lock.name == "uv.lock" else self._lock
-        files = [self._lock, project, *sorted((self._path / "runtime").rglob("*"))]
+        files = [self._lock, *sorted((self._path / "runtime").rglob("*"))]
         digest = hashlib.sha256(f"{self._uv} {platform.python_version()}".encode())
         for file in files:
             if file.is_file():

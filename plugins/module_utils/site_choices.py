@@ -15,7 +15,8 @@ ADMIN = re.compile(rb"(?m)^CELERIAC_ADMIN_(USERNAME|PASSWORD)=(.*)$")
 # As `templates/systemd/environment.j2` writes a variable; a value may be of several lines.
 VARIABLE = re.compile(r'(?ms)^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$')
 SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|DSN|CREDENTIAL", re.IGNORECASE)
-PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
+# With a name or without: a token alone is a password, too.
+PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 # A shorter one is in half of the words that somebody reads.
 LEAST_CONCEALED = 4
 
@@ -48,13 +49,18 @@ class Choices:
         """Return what a command printed without the secrets that it was given, and without passwords in addresses."""
         for secret in sorted(_secrets(self._copy_of), key=len, reverse=True):  # one may be in another
             text = text.replace(secret, "********")
-        return PASSWORD_IN_URL.sub("********", text)
+        return without_passwords(text)
 
     def note(self) -> None:
         """Remember them: a release was prepared with these."""
         self._copies.mkdir(mode=0o700, exist_ok=True)
         for file, copy in self._copy_of.items():
             write_atomically(copy, _content(file), 0o600)
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the passwords in its addresses."""
+    return PASSWORD_IN_URL.sub("********", text)
 
 
 def _content(file: Path) -> bytes:

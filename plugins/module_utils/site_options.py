@@ -22,6 +22,7 @@ class Site:
         root: the folder of all releases.
         owner: the account that owns the releases, builds them and migrates the database.
         group: the group of the accounts that run the processes.
+        code: where Python finds the project in a release.
         environment_files: the environment of the steps of a release.
         processes: the processes that the host runs, by name.
         socket: where the web processes accept.
@@ -39,6 +40,7 @@ class Site:
     root: Path
     owner: str
     group: str
+    code: str
     environment_files: tuple[Path, ...]
     processes: tuple[str, ...]
     socket: Path
@@ -116,8 +118,9 @@ class Shipment:
     """What a release is made from.
 
     Attributes:
-        archive: a tar file with the folders `app` and `runtime`; None while it is only asked what is to be done.
-        lock_file: the lock file of the project, relative to its folder.
+        archive: a tar file with the folders `app` and `runtime`, and `requirements.txt`; None while it is only asked
+            what is to be done.
+        index_environment_file: the environment that tells uv of other indexes than PyPI.
         uv_requirements: pinned and hashed requirement lines for uv.
         build_commands: the operator's commands that build a part of it; no shell reads their words.
         check: when it is checked, a key of `site_build.CHECKED`.
@@ -125,7 +128,7 @@ class Shipment:
     """
 
     archive: Path | None
-    lock_file: str
+    index_environment_file: Path
     uv_requirements: str
     build_commands: tuple[tuple[str, ...], ...]
     check: str
@@ -136,7 +139,8 @@ class Shipment:
         """Return what the module `site_release` has."""
         archive = Path(params["archive"]) if params["archive"] else None
         commands = tuple(tuple(map(str, words)) for words in params["build_commands"])
-        return cls(archive, params["lock_file"], params["uv_requirements"], commands, params["check"], params["origin"])
+        index = Path(params["index_environment_file"])
+        return cls(archive, index, params["uv_requirements"], commands, params["check"], params["origin"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:
@@ -145,6 +149,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "root": {"type": "path"},
         "owner": {"type": "str"},
         "group": {"type": "str"},
+        "code": {"type": "str"},
         "environment_files": {"type": "list", "elements": "path"},
         "processes": {"type": "list", "elements": "str"},
         "socket": {"type": "path"},

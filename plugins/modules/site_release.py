@@ -26,12 +26,12 @@ options:
     required: true
   archive:
     description:
-      - A tar file with the folders C(app) and C(runtime). Without it the module does nothing but say
-        what is to do.
+      - A tar file with the folders C(app) and C(runtime), and C(requirements.txt). Without it the module does nothing
+        but say what is to do.
     type: path
-  lock_file:
-    description: The lock file of the project, relative to its folder.
-    type: str
+  index_environment_file:
+    description: The environment that tells uv of other indexes than PyPI; only root may read it.
+    type: path
     required: true
   uv_requirements:
     description: Pinned and hashed requirement lines for uv.
@@ -64,9 +64,10 @@ author: [Celeriac]
 EXAMPLES = r"""
 - name: The release serves
   celeriac.site.site_release:
-    source: /home/me/project
+    project: "{{ site_project }}"
+    kept: /home/me/inventory/site.lock.txt
     runtime: /home/me/celeriac/runtime
-    lock_file: requirements.txt
+    index_environment_file: /etc/site/index.environment
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
     build_commands: [[npm, ci], [npm, run, build]]
     check: before_migrate
@@ -98,7 +99,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "archive": {"type": "path"},
-            "lock_file": {"type": "str", "required": True},
+            "index_environment_file": {"type": "path", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "build_commands": {"type": "list", "elements": "list", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},

@@ -67,7 +67,8 @@ class Workshop:
             replace(source / "probe/late.py", '"base"', f'"{source.name}"')
         for edit in edits:
             edit(source)
-        return Release(source, release_name(release_files(read_source(source), read_source(RUNTIME))))
+        files = release_files(read_source(source), read_source(RUNTIME), source / "requirements.txt")
+        return Release(source, release_name(files))
 
 
 def copy_file(source: Path, target: Path) -> None:

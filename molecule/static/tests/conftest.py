@@ -56,6 +56,7 @@ def known(tmp_path: Path) -> Site:
         root=tmp_path,
         owner=pwd.getpwuid(os.getuid()).pw_name,
         group=grp.getgrgid(os.getgid()).gr_name,
+        code="app",
         environment_files=(),
         processes=(),
         socket=tmp_path / "gunicorn.sock",

@@ -14,7 +14,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_build import OW
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 
 RELEASE = "0123456789ab"
-SHIPMENT = Shipment(None, "requirements.txt", "uv==1.0", (), "before_migrate", {})
+SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), "before_migrate", {})
 
 
 class Commands:
@@ -73,6 +73,37 @@ def test_of_what_builds_releases_only_the_last_one_stays(tmp_path: Path, build: 
     (tmp_path / "tools/uv-1.0/bin").mkdir(parents=True)
     build.prune()
     assert [path.name for path in (tmp_path / "tools").iterdir()] == ["uv-1.0"]
+
+
+def test_a_host_installs_what_has_a_hash_and_asks_the_indexes_of_the_inventory(
+    tmp_path: Path, commands: Commands, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they are, and the password, is in a file that only root may read: a command line is for everybody."""
+    said: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[int, str, str]:
+        said.append(command)
+        return 0, "", ""
+
+    monkeypatch.setattr(build._releases, "_run", run)
+    (tmp_path / "tools/uv-1.0/bin").mkdir(parents=True)
+    (tmp_path / "tools/uv-1.0/bin/uv").touch()
+    (tmp_path / "releases" / RELEASE).mkdir(parents=True)
+    build.build()
+    (install,) = (command for command in said if "sync" in command)
+    assert install[-2:] == ["--compile-bytecode", f"{tmp_path}/releases/{RELEASE}/requirements.txt"]
+    assert "--require-hashes" in install
+    assert "--property=EnvironmentFile=/etc/site/index.environment" in install
+
+
+def test_other_packages_are_another_virtualenv(tmp_path: Path, build: Any) -> None:
+    release = tmp_path / "releases" / RELEASE
+    release.mkdir(parents=True)
+    digests = set()
+    for text in ("django==5.2.1", "django==5.2.2"):
+        (release / "requirements.txt").write_text(text)
+        digests.add(build._virtualenv_digest())
+    assert len(digests) == 2
 
 
 def test_a_cache_is_emptied_of_much_that_no_release_has(

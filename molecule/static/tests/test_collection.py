@@ -155,7 +155,7 @@ def test_the_versions_are_those_of_the_lock(root: Path) -> None:
     range_of_core = yaml.safe_load((root / "meta/runtime.yml").read_text())["requires_ansible"]
 
     named = dict(word.split("==") for word in line.split())
-    assert set(named) == {"ansible-core", "mitogen", "passlib"}
+    assert set(named) == {"ansible-core", "mitogen", "passlib", "uv"}
     assert named == {name: locked[name] for name in named}
     assert locked["ansible-core"] in SpecifierSet(range_of_core)
 

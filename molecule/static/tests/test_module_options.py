@@ -26,6 +26,7 @@ GIVEN: dict[str, Any] = {
     "root": "/srv/site",
     "owner": "site_deploy",
     "group": "site",
+    "code": "app",
     "environment_files": ["/etc/site/environment"],
     "processes": ["gunicorn"],
     "socket": "/run/gunicorn.sock",
@@ -144,8 +145,8 @@ def test_a_hook_has_the_time_that_it_says_or_that_of_all() -> None:
 
 def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:
     given: dict[str, Any] = {
-        "archive": None, "lock_file": "uv.lock", "uv_requirements": "uv==1.0", "origin": {},
-        "build_commands": [["make", 1]], "check": "never",
+        "archive": None, "index_environment_file": "/etc/site/index.environment", "uv_requirements": "uv==1.0",
+        "build_commands": [["make", 1]], "check": "never", "origin": {},
     }  # fmt: skip
 
     assert Shipment.from_params(given).archive is None

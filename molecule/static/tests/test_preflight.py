@@ -273,8 +273,42 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
     "source without a lock": (
         choose("site_lock: uv.lock\n"),
         f"{CHOICES_FILE}:3",
-        "no lock file uv.lock",
-        "site_lock: requirements.txt",
+        "no file uv.lock",
+        "site_lock: requirements/production.txt",
+    ),
+    "folder outside of the source": (
+        choose("site_source_folder: ../src\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source_folder` is `../src`; it must be a folder inside of",
+        "site_source_folder: src",
+    ),
+    "packages of a wrong type": (
+        choose("site_requirements:\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_requirements` is set to nothing",
+        "site_requirements: [",
+    ),
+    "requirement without a hash": (
+        choose("site_requirements: ['x @ git+https://token@git.mysite.test/x']\n"),
+        f"{CHOICES_FILE}:3",
+        "`x @ git+https://********@git.mysite.test/x`: what comes from a repository or a folder has no hash",
+        "NAME @ https://",
+    ),
+    "hosts with other packages": (
+        lambda inventory: inventory.hosts(
+            (inventory.folder / HOSTS_FILE)
+            .read_text()
+            .replace("web: { hosts: { h1: } }", "web: { hosts: { h1: , h2: { site_requirements: [x] } } }")
+        ),
+        f"{HOSTS_FILE}:8",
+        "`h2` has another project than `h1`, or other packages",
+        "in group_vars/all, for all hosts",
+    ),
+    "relock that is a switch": (
+        choose("site_relock: true\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_relock` must be a text",
+        'site_relock: "',
     ),
     "app that is not in the project": (
         choose("site_celery_app: config\n"),

@@ -351,6 +351,12 @@ def test_a_unit_runs_from_its_release_only(loader: DataLoader, tmp_path: Path, n
     assert "/srv/site/current" not in text
 
 
+def test_a_project_below_its_source_runs_where_its_modules_are(loader: DataLoader, tmp_path: Path) -> None:
+    text = unit_text(loader, tmp_path, "celery-worker", site_source_folder="src")
+    assert "WorkingDirectory=/srv/site/releases/@RELEASE@/app/src\n" in text
+    assert "Environment=PYTHONPATH=/srv/site/releases/@RELEASE@/app/src " in text
+
+
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_a_unit_has_each_directive_in_a_section_that_knows_it(loader: DataLoader, tmp_path: Path, name: str) -> None:
     sections: dict[str, list[str]] = {}

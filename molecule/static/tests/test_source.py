@@ -56,7 +56,7 @@ def said(folder: Path, *include: str) -> str:
 
 def name(folder: Path) -> str:
     """The name of the release."""
-    return release_name(release_files(read_source(folder), read_source(folder)))
+    return release_name(release_files(read_source(folder), read_source(folder), folder / "manage.py"))
 
 
 def test_a_release_that_is_built_otherwise_is_another(checkout: Path) -> None:
@@ -70,7 +70,7 @@ def unpacked(folder: Path, target: Path) -> Path:
     """The project as it comes to a host."""
     source = read_source(folder)
     archive = target.with_suffix(".tar.gz")
-    pack(release_files(source, source), archive)
+    pack(release_files(source, source, folder / "manage.py"), archive)
     with tarfile.open(archive) as tar:
         tar.extractall(target)
     return target / "app"
@@ -256,15 +256,15 @@ def test_a_checkout_and_a_copy_of_it_are_one_release(checkout: Path, tmp_path: P
 
 
 def test_preflight_refuses_it_before_a_host_is_touched(inventory: Any, checkout: Path) -> None:
-    write(checkout, "requirements.txt")
+    git(checkout, "rm", "--quiet", "--cached", "manage.py")
     inventory.choose(f"site_source: {checkout}\nsite_source_include: [dist]\n")
     problems = "\n".join(map(str, inventory.problems()))
     assert f"`site_source_include` names dist, and there is no such file or folder inside of {checkout}" in problems
 
     write(checkout, "dist/app.js")
     problems = "\n".join(map(str, inventory.problems()))
-    assert f"git does not track requirements.txt in {checkout}" in problems
-    assert f"git -C {checkout} add requirements.txt" in problems
+    assert f"git does not track manage.py in {checkout}" in problems
+    assert f"git -C {checkout} add manage.py" in problems
 
     git(checkout, "add", ".")
     broken(checkout)

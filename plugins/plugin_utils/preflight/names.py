@@ -17,8 +17,9 @@ OPEN_PREFIXES = ("ansible_", "vault_")
 # Words of the command line of one playbook; an inventory must not decide them for every run.
 ARGUMENTS = {"release": "playbooks/rollback.yml", "format": "playbooks/status.yml"}
 
-# What to write for a choice that has no default and no choices.
+# What to write for a choice that has no default and no choices, or whose default must be quoted.
 _EXAMPLES = {
+    "site_relock": '"false"',
     "site_domain": "www.mysite.org",
     "nginx_tls_certificate": "/home/me/tls/fullchain.pem",
     "nginx_tls_key": "/home/me/tls/privkey.pem",

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import faults_of as faults_of_hooks
 
+from ..resolve.errors import LockError
+from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
 from .memory import fault_of_limit
 from .names import nearest
@@ -212,14 +214,14 @@ def domains_are_names(site: Site) -> Iterator[Problem]:
 
 
 def source_is_a_project(site: Site) -> Iterator[Problem]:
-    """The project is there, with the lock file that its virtualenv is built from."""
+    """The project is there, and manage.py in it."""
     for host in site.hosts:
         source = _text(site, host, "site_source")
         if source is None:
             continue
         place = site.place(host, "site_source")
-        lock = _text(site, host, "site_lock")
-        example = "site_source: /home/me/mysite        (the folder of manage.py, on this computer)"
+        folder = _text(site, host, "site_source_folder") or ""
+        example = "site_source: /home/me/mysite        (on this computer)"
         if not Path(source).is_absolute():
             yield Problem(f"`site_source` is `{source}`; it must be an absolute path.", place, example)
         elif not Path(source).is_dir():
@@ -228,13 +230,44 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 place,
                 example,
             )
-        elif not (Path(source) / "manage.py").is_file():
-            yield Problem(f"`site_source` is {source}, and there is no manage.py in it.", place, example)
-        elif lock and not (Path(source) / lock).is_file():
+        elif not _is_inside(folder or "."):
             yield Problem(
-                f"There is no lock file {lock} in {source}: a release is built from exact versions with hashes.",
-                site.place(host, "site_lock"),
-                "site_lock: requirements.txt        (made by: uv pip compile --universal --generate-hashes)",
+                f"`site_source_folder` is `{folder}`; it must be a folder inside of {source}.",
+                site.place(host, "site_source_folder"),
+                "site_source_folder: src        (where manage.py is, below site_source)",
+            )
+        elif not (Path(source) / folder / "manage.py").is_file():
+            below = [path.parent.name for path in sorted(Path(source).glob("*/manage.py"))]
+            yield Problem(
+                f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}.",
+                site.place(host, "site_source_folder") if folder else place,
+                f"site_source_folder: {below[0]}        (where it is)" if below and not folder else example,
+            )
+
+
+def packages_are_said(site: Site) -> Iterator[Problem]:
+    """It is known which packages the project needs; whether they go together is asked when all else is right."""
+    for host in site.hosts:
+        project = site.value(host, "site_project")
+        wanted = Wanted.from_fact(project) if isinstance(project, dict) else None
+        if not wanted or not (wanted.source / wanted.folder / "manage.py").is_file():
+            continue
+        try:
+            read_project(wanted)
+        except LockError as error:
+            yield Problem(str(error), site.place(host, error.choice), error.remedy)
+
+
+def project_is_one(site: Site) -> Iterator[Problem]:
+    """All hosts have the same release."""
+    first, *others = site.hosts or [""]
+    for host in others:
+        if site.value(host, "site_project") != site.value(first, "site_project"):
+            yield Problem(
+                f"`{host}` has another project than `{first}`, or other packages (site_source, site_lock and its like, "
+                "site_requirements): they are of one site.",
+                site.place_of_host(host),
+                "site_source: /home/me/mysite        (in group_vars/all, for all hosts)",
             )
 
 
@@ -253,20 +286,19 @@ def source_can_be_shipped(site: Site) -> Iterator[Problem]:
         except SourceError as error:
             yield Problem(str(error), place, error.remedy)
             continue
-        for name in ("manage.py", _text(site, host, "site_lock") or ""):
-            if name and name not in shipped and (source / name).is_file():
-                yield Problem(
-                    f"git does not track {name} in {source}, so it would not be shipped.",
-                    place,
-                    f"git -C {source} add {name}",
-                )
+        name = os.path.normpath(Path(_text(site, host, "site_source_folder") or ".") / "manage.py")
+        if name not in shipped and (source / name).is_file():
+            yield Problem(
+                f"git does not track {name} in {source}, so it would not be shipped.",
+                place,
+                f"git -C {source} add {name}",
+            )
 
 
 def _not_included(source: Path, include: Any, place: Place) -> Problem | None:
     """Refuse what is to be shipped too, and is not in the project."""
     for path in include if isinstance(include, list) else ():
-        inside = isinstance(path, str) and not os.path.normpath(path).startswith(("/", ".."))
-        if not inside or not (source / path).exists():
+        if not isinstance(path, str) or not _is_inside(path) or not (source / path).exists():
             return Problem(
                 f"`site_source_include` names {path}, and there is no such file or folder inside of {source}.",
                 place,
@@ -283,7 +315,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
         "site_wsgi_application": "TimeOut.wsgi:application",
     }
     for host in site.hosts:
-        source = Path(_text(site, host, "site_source") or "")
+        source = Path(_text(site, host, "site_source") or "") / (_text(site, host, "site_source_folder") or "")
         for name, example in examples.items():
             value = _text(site, host, name)
             if value is None:
@@ -605,6 +637,8 @@ RULES: tuple[Rule, ...] = (
     domains_are_names,
     source_is_a_project,
     source_can_be_shipped,
+    packages_are_said,
+    project_is_one,
     modules_exist,
     user_is_a_name,
     pairs_are_in_order,
@@ -668,6 +702,11 @@ def _fault_of_words(words: Any, *, of_manage: bool) -> str:
     if of_manage and not re.fullmatch(_IDENTIFIER, str(words[0])):
         return "what does not begin with a command of manage.py"
     return ""
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path leads to something inside of the folder that it begins in."""
+    return not os.path.normpath(path).startswith(("/", ".."))
 
 
 def _is_loopback(site: Site, host: str) -> bool:
