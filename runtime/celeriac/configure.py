@@ -8,7 +8,7 @@ from django.conf import settings
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import ids, transport
 from celeriac.defaults import DURABLE, REDIS
-from celeriac.internals import is_set, log_success
+from celeriac.internals import is_set, log_success, retry_on_redis
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -64,5 +64,6 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     elif isinstance(configured, str) and configured.partition(":")[0] in REDIS:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.
+        retry_on_redis()
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
