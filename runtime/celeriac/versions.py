@@ -27,7 +27,7 @@ FEATURES = (
         "time limit across a lost connection",
         "celery",
         (5, 6),
-        "a task that runs when Redis is lost may take as long as it likes from then on",
+        "a task that runs when Redis is lost has no time limit from then on",
     ),
     Feature(
         "limit of held tasks",
