@@ -9,7 +9,7 @@ from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import defaults, guarantees, ids, transport
-from celeriac.internals import log_success
+from celeriac.internals import log_success, retry_on_redis
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -73,6 +73,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     elif isinstance(configured, str) and configured.partition(":")[0] in defaults.REDIS:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.
+        retry_on_redis()
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
 

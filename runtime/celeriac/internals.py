@@ -120,6 +120,14 @@ def soft_shutdown_seconds(conf: Any) -> float:
     return seconds
 
 
+def retry_on_redis() -> None:
+    """Let the backend for results on Redis try again what a lost connection ended, as it does since Celery 5.5."""
+    from celery.backends.redis import RedisBackend  # which needs redis-py: not every project has it
+
+    if "exception_safe_to_retry" not in vars(RedisBackend):
+        RedisBackend.exception_safe_to_retry = lambda self, exc: isinstance(exc, self.connection_errors)
+
+
 def log_success(text: str) -> None:
     """Have workers say in these words that a task has succeeded; there is no setting for it."""
     trace.LOG_SUCCESS = text
@@ -255,6 +263,21 @@ def idle(processes: Any) -> int:
 def unaccepted(processes: Any) -> set[str]:
     """Return the ids of what was written to a process that has not accepted it yet."""
     return {job.correlation_id for job in processes._cache.values() if not job._accepted}
+
+
+def accepted(processes: Any) -> dict[int, Any]:
+    """Return the jobs that a process has accepted and not ended, by their numbers."""
+    return {number: job for number, job in processes._cache.items() if job._accepted and not job.ready()}
+
+
+def know_again(processes: Any, jobs: dict[int, Any]) -> None:
+    """Let the pool hear of the end of jobs that Celery before 5.7 lets it forget with a connection.
+
+    Args:
+        processes: billiard's pool.
+        jobs: what was accepted then.
+    """
+    processes._cache.update(jobs)
 
 
 def cancel_unwritten(processes: Any, jobs: Iterable[Any]) -> None:

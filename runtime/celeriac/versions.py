@@ -22,6 +22,19 @@ class Feature(NamedTuple):
 
 FEATURES = (
     Feature("soft shutdown", "celery", (5, 5), "what still runs when a drain ends is cancelled at once, and requeued"),
+    Feature("use of quorum queues", "celery", (5, 5), "on RabbitMQ a worker consumes from classic queues only"),
+    Feature(
+        "time limit across a lost connection",
+        "celery",
+        (5, 6),
+        "a task that runs when Redis is lost has no time limit from then on",
+    ),
+    Feature(
+        "limit of held tasks",
+        "celery",
+        (5, 6),
+        "worker_eta_task_limit has no effect: a worker takes and holds every task that waits for its ETA",
+    ),
 )
 
 
@@ -30,8 +43,18 @@ def off() -> list[str]:
     return [
         f"{each.name}: {each.library} {version(each.library)} has none, {each.instead}"
         for each in FEATURES
-        if _release(version(each.library)) < each.since
+        if not has(each.name)
     ]
+
+
+def has(name: str) -> bool:
+    """Return whether the libraries that are installed have a feature.
+
+    Args:
+        name: of it, in `FEATURES`.
+    """
+    (feature,) = [each for each in FEATURES if each.name == name]
+    return _release(version(feature.library)) >= feature.since
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from supervised import Supervised
 from testkit.redis import Redis
 from workers import messages, record, send, worker
 
+from celeriac.versions import has
 from celeriac.worker import liveness
 
 WATCHDOG_SECONDS = 6.0
@@ -141,6 +142,9 @@ def test_an_event_loop_that_does_not_turn(watched: dict[str, str], redis: Redis)
 def test_a_consumer_that_receives_nothing(watched: dict[str, str], redis: Redis, loss: str) -> None:
     with worker(watched) as running:
         running_worker(running)
+        for _ in range(2):  # what is held for its ETA takes nobody's room
+            send(redis, "held", 0, countdown=600)
+        running.waits(lambda: messages(redis) == (0, 2), "held tasks")
         command(redis, loss)
         began = time.monotonic()
         while time.monotonic() < began + 2 * WATCHDOG_SECONDS:  # for nothing waits
@@ -245,6 +249,8 @@ def test_workers_that_only_look_as_if_they_hung_are_left_alone(watched: dict[str
         "held": ([], {"CELERY_WORKER_ETA_TASK_LIMIT": 4}, held),
         "paused": ([], {}, paused),
     }
+    if not has("limit of held tasks"):
+        del kinds["held"]
     with ExitStack() as stack:
         workers = {}
         for name, (options, settings, _) in kinds.items():

@@ -25,6 +25,7 @@ from workers import let_end, record, worker
 
 from celeriac.parked import PARKED_HEADER, UNFINISHED, all_parked, count, release
 from celeriac.transport.parking import PARKED
+from celeriac.versions import has
 
 KINDS = pytest.mark.parametrize("queue", ["classic", "quorum"], indirect=True)
 NEIGHBOURS = {f"{number}" for number in range(6)}
@@ -110,6 +111,8 @@ def result_of(environment: dict[str, str], task_id: str) -> tuple[str, str]:
 def queue(request: pytest.FixtureRequest, environment: dict[str, str], rabbitmq: RabbitMQ) -> Iterator[Rabbit]:
     """An empty queue, classic unless a test says otherwise, and nothing parked."""
     kind = getattr(request, "param", "classic")
+    if kind == "quorum" and not has("use of quorum queues"):
+        pytest.skip("off is the use of quorum queues")
     name = f"parked-{next(_numbers)}"
     settings: dict[str, object] = {
         "CELERY_TASK_DEFAULT_QUEUE": name,
@@ -251,7 +254,7 @@ def test_what_cannot_go_back_stays_parked(queue: Rabbit) -> None:
 
 def test_a_drain_is_not_counted(queue: Rabbit) -> None:
     names = ["long", "0", "1", "2"]
-    with worker({**queue.environment, "SOFT_SHUTDOWN": "1"}, ONE) as first:
+    with worker({**queue.environment, "SOFT_SHUTDOWN": "1", "CELERIAC_DRAIN_SECONDS": "600"}, ONE) as first:
         for name in names:
             queue.send(name, task="work.tasks.wait_for_file")
         first.waits(lambda: queue.starts() == {"long": 1}, "running task")

@@ -102,7 +102,10 @@ def test_what_a_chord_under_way_needs_stays(ledger_environment: dict[str, str], 
         add_results(environment, "old", 1500, "20 days")
         add_results(environment, "new", 20, "10 minutes")
         clean_up(sender, only)
-        assert results(environment)[2:] == [f"new{number}" for number in range(11, 21)]
+        new = [each for each in results(environment) if each.startswith("new")]
+        # Before Celery 5.7 the clean-up is one of the ten: its start is recorded, though its result is ignored.
+        assert len(new) in {9, 10}
+        assert new == [f"new{number}" for number in range(21 - len(new), 21)]
         assert set(results(environment)[:2]) == header
         let_end(environment, "gate")
         only.waits(lambda: "gathered it ['it', None]" in record(environment), "body")

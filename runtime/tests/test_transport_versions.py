@@ -1,6 +1,6 @@
-"""The transport with the versions of Celery, kombu and redis-py that projects have locked.
+"""The transport with a version of Celery, kombu and redis-py that no lock of the tests has, and when it is not used.
 
-Of each minor version one, in a virtual environment of its own; the newest has all other tests.
+That of the other minor versions is `bin/test versions`.
 """
 
 import os
@@ -21,21 +21,17 @@ from workers import let_end, messages, record, send
 
 from celeriac import transport
 
-VERSIONS = [
-    ("celery==5.4.0", "kombu==5.4.2", "redis==5.2.1"),
-    ("celery==5.5.3", "kombu==5.5.4", "redis==5.2.1"),
-    ("celery==5.6.2", "kombu==5.6.2", "redis==7.1.0"),
-]
+VERSIONS = ["celery==5.6.2", "kombu==5.6.2", "redis==7.1.0"]
 
 
-@pytest.fixture(scope="module", params=VERSIONS, ids=lambda versions: versions[1])
-def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a virtual environment with some versions."""
+@pytest.fixture
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment with these versions."""
     directory = tmp_path_factory.mktemp("venv")
     uv = [Path(sys.executable).with_name("uv")]
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, directory], check=True)
     python = directory / "bin" / "python"
-    install = [*uv, "pip", "install", "--quiet", "--python", python, *request.param]
+    install = [*uv, "pip", "install", "--quiet", "--python", python, *VERSIONS]
     subprocess.run(install, check=True)
     return python
 

@@ -60,7 +60,7 @@ def name(folder: Path) -> str:
 
 
 def test_a_release_that_is_built_otherwise_is_another(checkout: Path) -> None:
-    files = release_files(read_source(checkout), read_source(checkout))
+    files = release_files(read_source(checkout), read_source(checkout), checkout / "manage.py")
     commands: list[list[list[str]]] = [[], [["npm", "ci"]], [["npm ci"]], [["npm"], ["ci"]]]
     assert len({release_name(files, each) for each in commands}) == len(commands)
     assert release_name(files, []) == name(checkout)

@@ -344,8 +344,9 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
                 of_project(error, interval)
             self._between_attempts()
 
-        interval = self._longest_pause(policy.get("interval_max", 1))
-        return {**policy, "errback": failed, "interval_max": interval}
+        # Before kombu 5.7 the first pause may be longer than the longest, and this is over and above the first.
+        pauses = {name: self._longest_pause(policy.get(name, 1)) for name in ("interval_start", "interval_max")}
+        return {**policy, **pauses, "errback": failed}
 
     def _longest_pause(self, seconds: float) -> float:
         """Return for how many of these seconds one may sleep under the watchdog."""

@@ -206,7 +206,8 @@ class _Channel(WhenFull):
             keys, question = self._question(lists, 1)
             answer = TURN(client, *question, keys=keys)
             messages = self._take(answer, lists)
-        self._maybe_update_queues_expire(self._create_client(), queue)
+        if hasattr(super(), "_maybe_update_queues_expire"):  # of kombu 5.7
+            self._maybe_update_queues_expire(self._create_client(), queue)
         if not messages:
             return None
         message = self.Message(messages[0][1], channel=self)

@@ -139,7 +139,7 @@ class ConsumerProgress:
         if self._answers_since is None or now - self._answered > self._recent:
             self._answers_since = now
         self._answered = now
-        if not (queues and self._waiting and self._has_room()):
+        if not (queues and self._waiting and self._has_room(connection)):
             self._starves_since = None
         elif self._starves_since is None or self._received > self._starves_since:
             self._starves_since = now
@@ -192,15 +192,15 @@ class ConsumerProgress:
     def _blocks_by_design(self) -> bool:
         return isinstance(self._consumer.pool, solo.TaskPool) and bool(state.reserved_requests)
 
-    def _has_room(self) -> bool:
+    def _has_room(self, connection: Connection) -> bool:
         """Return whether a healthy consumer would take another message."""
         consumer = self._consumer
         busy = len(state.reserved_requests)
         buckets = [bucket for bucket in [*consumer.task_buckets.values()] if bucket]
         limited = sum(len(bucket.contents) for bucket in buckets)
         held = busy + len(internals.scheduled(consumer)) + limited
-        # The broker's limit does not grow with held tasks; known since Celery 5.5.
-        fixed = getattr(consumer, "qos_global", None) is False
+        # That of a quorum queue does not grow with held tasks; Celery says so since 5.7, and says it of Redis, too.
+        fixed = connection.transport.driver_type == "amqp" and getattr(consumer, "qos_global", None) is False
         prefetch = consumer.initial_prefetch_count if fixed else consumer.qos.value
         return busy < consumer.pool.num_processes and (not prefetch or held < prefetch)
 
