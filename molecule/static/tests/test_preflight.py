@@ -408,6 +408,48 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`gunicorn_timeout_seconds` is 0; it must be from 1",
         "gunicorn_timeout_seconds: 2",
     ),
+    "name that is no setting": (
+        choose("site_settings: { language_code: de }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` has `language_code`, which is no name of a setting",
+        "site_settings: { LANGUAGE_CODE: de",
+    ),
+    "setting that is a date": (
+        choose("site_settings: { OPENED: [2026-01-02] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`OPENED`, whose value has a date",
+        "site_settings: { LANGUAGE_CODE: de",
+    ),
+    "settings without end": (
+        choose(f"site_settings: {{ WORDS: {'x' * 128 * 1024} }}\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` is too long",
+        "belongs into the project",
+    ),
+    "settings module in the environment": (
+        choose("site_environment: { DJANGO_SETTINGS_MODULE: config.production }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_environment` has `DJANGO_SETTINGS_MODULE`",
+        "site_settings_module: config.settings",
+    ),
+    "folder of static files among the settings": (
+        choose("site_settings: { STATIC_ROOT: /var/www/static }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` has `STATIC_ROOT`",
+        "site_static_url: /static/",
+    ),
+    "address of static files with a host": (
+        choose("site_static_url: https://cdn.mysite.test/static/\n"),
+        f"{CHOICES_FILE}:3",
+        "`https://cdn.mysite.test/static/`, which is no path",
+        "site_static_url: /static/",
+    ),
+    "static files that would be all there is": (
+        choose("site_static_url: /\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_static_url` is `/`, which is no path",
+        "site_static_url: /static/",
+    ),
     "log-in with a host": (
         choose("site_login_paths: [https://www.mysite.test/login]\n"),
         f"{CHOICES_FILE}:3",
@@ -547,6 +589,12 @@ RIGHT = {
         "vault_site_health_token: '$`,\"'\n"
     ),
     "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
+    "settings of each type": (
+        "site_settings: { A: [1, 2.5, null, {b: yes}], LANGUAGE_CODE: de }\n"
+    ),
+    "files of each kind": (
+        "site_static_url: /files/static/\n"
+    ),
     "hooks of each kind": """\
 site_release_hooks:
   before_migrate: ["sh -c 'pg_dump site | gzip > it'"]

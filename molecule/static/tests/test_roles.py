@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -458,6 +459,28 @@ def test_workers_are_asked_where_they_consume(
     assert given["CELERIAC_PING_QUEUE"] == asked
 
 
+# ── Settings ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("choices", "settings"),
+    [
+        ({}, {}),
+        ({"site_settings": {"WORDS": ["é", True, None, "$x"]}}, {"WORDS": ["é", True, None, "$x"]}),
+    ],
+)
+def test_settings_reach_the_processes_as_they_were_chosen(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
+
+    assert (given["DJANGO_SETTINGS_MODULE"], given["CELERIAC_SETTINGS_MODULE"]) == (
+        "celeriac.settings",
+        "TimeOut.settings",
+    )
+    assert json.loads(given["CELERIAC_SETTINGS"]) == settings
+
+
 # ── PostgreSQL ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -534,6 +557,20 @@ def test_nginx_is_never_started_with_the_welcome_page() -> None:
     assert ["'nginx'" in text for text in tasks if "debian_packages" in text] == [False, True]
     assert "'nginx-common'" in "".join(tasks[:welcome])
     assert "'nginx'" not in "".join(tasks[:welcome])
+
+
+def locations(text: str) -> dict[str, str]:
+    """Return what nginx does below each path."""
+    return dict(re.findall(r"^    location (\S+) \{\n(.*?)^    \}", text, re.MULTILINE | re.DOTALL))
+
+
+def test_static_files_are_served_at_the_address_of_the_project(loader: DataLoader, tmp_path: Path) -> None:
+    default = locations(site_conf(loader, tmp_path))["/static/"]
+    other = locations(site_conf(loader, tmp_path, site_static_url="/a.b/"))
+
+    assert "/static/" not in other
+    assert other["/a.b/"].replace("        rewrite ^/a\\.b/(.*)$ /static/$1 break;\n", "") == default
+    assert other["/a.b/"] != default
 
 
 def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import os
 import re
 import zoneinfo
@@ -44,6 +45,17 @@ _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _MODULE = re.compile(rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*$")
+
+# Settings and variables that the release sets by itself, and the choice that decides.
+_OF_A_RELEASE = {
+    "DJANGO_SETTINGS_MODULE": "site_settings_module: config.settings",
+    "STATIC_ROOT": "site_static_url: /static/        (its files are collected into the release)",
+}
+
+# An address that nginx serves.
+_URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
+# What answers there already.
+_TAKEN_PATHS = ("/flower/", "/-/")
 
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
@@ -382,6 +394,59 @@ def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
                 )
 
 
+def settings_are_settings(site: Site) -> Iterator[Problem]:
+    """What is laid over the settings of the project has the names of settings, and values that JSON can carry."""
+    for host in site.hosts:
+        settings = site.value(host, "site_settings")
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            if fault := _fault_of_setting(str(name), value):
+                yield Problem(
+                    f"`site_settings` has `{name}`, {fault}.",
+                    site.place(host, "site_settings"),
+                    "site_settings: { LANGUAGE_CODE: de, DATA_UPLOAD_MAX_NUMBER_FIELDS: 5000 }",
+                )
+        # It is one variable of each process.
+        if len(f"CELERIAC_SETTINGS={json.dumps(settings, default=str)}") > LONGEST_VARIABLE:
+            yield Problem(
+                f"`site_settings` is too long: as JSON it has at most {LONGEST_VARIABLE} bytes.",
+                site.place(host, "site_settings"),
+                "site_settings: { LANGUAGE_CODE: de }        (what is larger belongs into the project)",
+            )
+
+
+def release_decides_for_itself(site: Site) -> Iterator[Problem]:
+    """What a release sets for its own folders is set nowhere else: it would win, and the release be without it."""
+    for host in site.hosts:
+        for choice in ("site_environment", "site_settings"):
+            given = site.value(host, choice)
+            for name, example in _OF_A_RELEASE.items():
+                if isinstance(given, dict) and name in given:
+                    yield Problem(
+                        f"`{choice}` has `{name}`, which each release sets to its own.",
+                        site.place(host, choice),
+                        example,
+                    )
+
+
+def addresses_of_files_are_paths(site: Site) -> Iterator[Problem]:
+    """What nginx serves by itself is below a path of its own."""
+    examples = {"site_static_url": "site_static_url: /static/"}
+    for host in site.hosts:
+        taken = list(_TAKEN_PATHS)
+        for name in examples:
+            path = _text(site, host, name)
+            if not path:
+                continue
+            if not _URL_PATH.fullmatch(path):
+                fault = "which is no path with a slash at both ends, of letters, digits, `_`, `-`, `.` and `~`"
+            elif near := [other for other in taken if path.startswith(other) or other.startswith(path)]:
+                fault = f"and {near[0]} is another's: neither may be below the other"
+            else:
+                taken.append(path)
+                continue
+            yield Problem(f"`{name}` is `{path}`, {fault}.", site.place(host, name), examples[name])
+
+
 def hooks_are_commands(site: Site) -> Iterator[Problem]:
     """Each hook is a command at a point that a release has."""
     for host in site.hosts:
@@ -565,6 +630,9 @@ RULES: tuple[Rule, ...] = (
     datastores_are_reachable,
     numbers_are_in_range,
     environment_can_be_passed_on,
+    settings_are_settings,
+    release_decides_for_itself,
+    addresses_of_files_are_paths,
     hooks_are_commands,
     secrets_can_be_given,
     flower_username_is_one,
@@ -599,6 +667,17 @@ def _fault_of_variable(name: str, value: Any) -> str:
         return "whose value has a character that systemd does not pass on: NUL, or one that Unicode does not know"
     if len(f"{name}={value}".encode()) > LONGEST_VARIABLE:
         return f"whose value is too long: with its name a variable has at most {LONGEST_VARIABLE} bytes"
+    return ""
+
+
+def _fault_of_setting(name: str, value: Any) -> str:
+    """Why a setting cannot be laid over those of the project, empty where it can."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+        return "which is no name of a setting: those are of capital letters, digits and underscores"
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return "whose value has a date or a number that JSON does not know: put it in quotes"
     return ""
 
 

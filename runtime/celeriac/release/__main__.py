@@ -26,7 +26,7 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac.release import migrations, steps
+from celeriac.release import migrations, static, steps
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
@@ -34,7 +34,7 @@ STEPS: dict[str, Callable[[], str]] = {
     "migrate": migrations.migrate,
     "note": migrations.note,
     "schema": migrations.known,
-    "static": steps.static,
+    "static": static.collect,
     "admin": steps.admin,
 }
 
