@@ -239,6 +239,7 @@ class Files(Client):
     [({}, "404 where 200 is right"), ({"/static/a%20b.css": b"of another release"}, "not what release"), (None, "")],
 )
 def test_a_static_file_of_the_release_is_asked_for(known: Site, served: dict[str, bytes] | None, says: str) -> None:
+    assert "static_file" in WEB.outside
     folder = known.root / "releases" / NEW / "static"
     (folder / "app").mkdir(parents=True)
     (folder / "app/site.css").write_text("longer than the other")

@@ -438,6 +438,36 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_settings` has `STATIC_ROOT`",
         "site_static_url: /static/",
     ),
+    "data folder that is a path": (
+        choose("site_data_folders: [/srv/media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_data_folders` holds `/srv/media`; it must be the name of a folder below /srv/site/data",
+        "site_data_folders: [media, keys]",
+    ),
+    "data folder inside of a release": (
+        choose("site_data_folders: [../current/app/media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`../current/app/media`",
+        "site_data_folders: [media, keys]",
+    ),
+    "data folder that would be an option": (
+        choose("site_data_folders: [-rf]\n"),
+        f"{CHOICES_FILE}:3",
+        "`-rf`",
+        "site_data_folders: [media, keys]",
+    ),
+    "uploads without a folder": (
+        choose("site_media_url: /media/\nsite_data_folders: [keys]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is for the folder `media`",
+        "site_data_folders: [keys, media]",
+    ),
+    "private folder that is none": (
+        choose("site_private_folders: [invoices]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_private_folders` is for the folder `invoices`",
+        "site_data_folders: [invoices]",
+    ),
     "address of static files with a host": (
         choose("site_static_url: https://cdn.mysite.test/static/\n"),
         f"{CHOICES_FILE}:3",
@@ -449,6 +479,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`site_static_url` is `/`, which is no path",
         "site_static_url: /static/",
+    ),
+    "uploads among the static files": (
+        choose("site_media_url: /static/media/\nsite_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is `/static/media/`, and /static/ is another's",
+        "site_media_url: /media/",
+    ),
+    "uploads where the runtime answers": (
+        choose("site_media_url: /-/media/\nsite_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is `/-/media/`, and /-/ is another's",
+        "site_media_url: /media/",
     ),
     "log-in with a host": (
         choose("site_login_paths: [https://www.mysite.test/login]\n"),
@@ -590,10 +632,11 @@ RIGHT = {
     ),
     "an environment with signs": 'site_environment: { A: "$`\\"\\\\\\r\\n\\t\\x01é", B: 12, C: "" }\n',
     "settings of each type": (
-        "site_settings: { A: [1, 2.5, null, {b: yes}], LANGUAGE_CODE: de }\n"
+        "site_settings: { A: [1, 2.5, null, {b: yes}], LANGUAGE_CODE: de, MEDIA_ROOT: '{{ site_data }}/media' }\n"
     ),
     "files of each kind": (
-        "site_static_url: /files/static/\n"
+        "site_data_folders: [media, well-known_2.d, '2026']\nsite_media_url: /files/media/\n"
+        "site_static_url: /files/static/\nsite_private_folders: ['2026']\n"
     ),
     "hooks of each kind": """\
 site_release_hooks:

@@ -52,7 +52,8 @@ _OF_A_RELEASE = {
     "STATIC_ROOT": "site_static_url: /static/        (its files are collected into the release)",
 }
 
-# An address that nginx serves.
+# A folder, as it may be part of an address and of an argument; and an address that nginx serves.
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
 # What answers there already.
 _TAKEN_PATHS = ("/flower/", "/-/")
@@ -428,9 +429,38 @@ def release_decides_for_itself(site: Site) -> Iterator[Problem]:
                     )
 
 
+def data_folders_are_names(site: Site) -> Iterator[Problem]:
+    """What outlives a release is in folders of its own, and what nginx serves is among them."""
+    for host in site.hosts:
+        folders = site.value(host, "site_data_folders")
+        if not isinstance(folders, list):
+            continue
+        place, example = site.place(host, "site_data_folders"), "site_data_folders: [media, keys]"
+        for folder in folders:
+            if isinstance(folder, str) and not _FOLDER.fullmatch(folder):
+                yield Problem(
+                    f"`site_data_folders` holds `{folder}`; it must be the name of a folder below "
+                    f"{site.value(host, 'site_data')}: letters, digits, and `_`, `-` or `.` behind the first.",
+                    place,
+                    example,
+                )
+        private = site.value(host, "site_private_folders")
+        served = {"site_private_folders": private if isinstance(private, list) else []}
+        if _text(site, host, "site_media_url"):
+            served["site_media_url"] = ["media"]
+        for name, wanted in served.items():
+            for folder in wanted:
+                if folder not in folders:
+                    yield Problem(
+                        f"`{name}` is for the folder `{folder}`, and `site_data_folders` has none of this name.",
+                        site.place(host, name),
+                        f"site_data_folders: [{', '.join([*map(str, folders), str(folder)])}]",
+                    )
+
+
 def addresses_of_files_are_paths(site: Site) -> Iterator[Problem]:
     """What nginx serves by itself is below a path of its own."""
-    examples = {"site_static_url": "site_static_url: /static/"}
+    examples = {"site_static_url": "site_static_url: /static/", "site_media_url": "site_media_url: /media/"}
     for host in site.hosts:
         taken = list(_TAKEN_PATHS)
         for name in examples:
@@ -632,6 +662,7 @@ RULES: tuple[Rule, ...] = (
     environment_can_be_passed_on,
     settings_are_settings,
     release_decides_for_itself,
+    data_folders_are_names,
     addresses_of_files_are_paths,
     hooks_are_commands,
     secrets_can_be_given,
