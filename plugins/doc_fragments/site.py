@@ -55,6 +55,10 @@ options:
         description: The page of the project that answers 200 while the site is well.
         type: str
         required: true
+      static_url:
+        description: Where nginx serves the static files.
+        type: str
+        required: true
       token:
         description: The token of the runtime's own pages.
         type: str

@@ -296,14 +296,10 @@ class Releases:
         )
 
     def _served(self, release: str) -> Iterator[tuple[Path, Path]]:
-        """Yield each static file of a release with the place from which nginx serves it.
-
-        Symlinks are left out: they could lead anywhere on the host.
-        """
+        """Yield each static file of a release with the place from which nginx serves it."""
         source = self.path(release) / "static"
-        for path in source.rglob("*"):
-            if path.is_file() and not path.is_symlink() and path.name != MANIFEST:
-                yield path, (self.immutable if says_its_content(path) else self.static) / path.relative_to(source)
+        for path in static_files(source):
+            yield path, (self.immutable if says_its_content(path) else self.static) / path.relative_to(source)
 
     def make_current(self, release: str) -> None:
         """Let `current` point to a release, for people."""
@@ -474,6 +470,13 @@ class Build:
         for folder in (*mine.parent.glob("uv-*"), *mine.parent.glob(".uv-*")):
             if folder != mine:
                 shutil.rmtree(folder)
+
+
+def static_files(folder: Path) -> Iterator[Path]:
+    """Yield what nginx serves of a folder, without symlinks: they could lead anywhere on the host."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.name != MANIFEST:
+            yield path
 
 
 def says_its_content(path: Path) -> bool:

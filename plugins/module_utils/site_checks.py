@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import static_files
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import BEAT, WORKER, Kind
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
@@ -197,6 +199,17 @@ class Checks:
             if (found := self._answering()) != self._release:
                 raise UnhealthyError(f"release {found or 'without a name'} still serves, not {self._release} alone")
         return self.page()
+
+    def static_file(self) -> str:
+        """A static file of the release is served as it is there: without it every page may be without its styles."""
+        folder = self._site.root / "releases" / self._release / "static"
+        file = min(static_files(folder), key=lambda path: path.stat().st_size, default=None)
+        if file is None:
+            return "the release has no static files"
+        path = f"{self._site.static_url}{quote(str(file.relative_to(folder)))}"
+        if self._web.expect(200, "GET", path).body != file.read_bytes():
+            raise UnhealthyError(f"GET {path}: not what release {self._release} has under this name")
+        return f"{path} is served"
 
     def _answering(self) -> str:
         """Return the release that answers one request, which must say that the project is well."""

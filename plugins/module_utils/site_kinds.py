@@ -57,7 +57,7 @@ WEB = Kind(
     readiness=("page",),
     health=("page_alone", "migrations"),
     # The workers may be on other hosts.
-    outside=("page", "migrations", "worker"),
+    outside=("page", "static_file", "migrations", "worker"),
 )
 WORKER = Kind("worker", wave=1, drains=True, readiness=("worker",), through="web")
 BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",))

@@ -29,6 +29,7 @@ class Site:
         monitor_socket: where the monitor accepts.
         domain: the name of the site.
         health_path: the page of the project that answers 200 while the site is well.
+        static_url: where nginx serves the static files.
         token: what opens the runtime's own pages.
         monitor_username: the name of the log-in to the monitor.
         monitor_password: its password.
@@ -47,6 +48,7 @@ class Site:
     monitor_socket: Path
     domain: str
     health_path: str
+    static_url: str
     token: str = field(repr=False)
     monitor_username: str
     monitor_password: str = field(repr=False)
@@ -156,6 +158,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "monitor_socket": {"type": "path"},
         "domain": {"type": "str"},
         "health_path": {"type": "str"},
+        "static_url": {"type": "str"},
         "token": {"type": "str", "no_log": True},
         "monitor_username": {"type": "str"},
         "monitor_password": {"type": "str", "no_log": True},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.app.utils import find_app
 from celery.exceptions import ImproperlyConfigured
+from django.conf import settings
 from django.urls import URLResolver
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def celery_app() -> Celery:
             the project's own modules is passed on as it is.
     """
     name = _required("CELERIAC_CELERY_APP", "TimeOut")
+    _load_settings()
     app = _named("CELERIAC_CELERY_APP", name, lambda: _find_app(name))
     if not isinstance(app, Celery):
         raise ImproperlyConfigured(f"CELERIAC_CELERY_APP={name} is {app!r}, not a Celery app")
@@ -49,6 +51,7 @@ def wsgi_application() -> "WSGIApplication":
             error inside the project's own modules is passed on as it is.
     """
     name = _required("CELERIAC_WSGI_APPLICATION", "TimeOut.wsgi:application")
+    _load_settings()
     module, _, attribute = name.partition(":")
     found = _named(
         "CELERIAC_WSGI_APPLICATION",
@@ -75,6 +78,15 @@ def views(resolver: URLResolver) -> Iterator[object]:
             yield from views(pattern)
         else:
             yield pattern.callback
+
+
+def _load_settings() -> None:
+    """Load the settings that the environment names, before a module of the project names others.
+
+    Some set ``DJANGO_SETTINGS_MODULE`` in `wsgi.py` and `celery.py`, whatever it is.
+    """
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        settings.is_overridden("STATIC_ROOT")  # any question loads them
 
 
 def _find_app(name: str) -> object:

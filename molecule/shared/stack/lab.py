@@ -31,8 +31,14 @@ TASK_SECONDS = 800
 # Short, so that a test can wait for them.
 START_SECONDS = 20
 WATCHDOG_SECONDS = 15
+# Less than the memory of the host, and more than a process may need for it.
+UPLOAD_MB = 200
 CHOICES = {
     "site_domain": DOMAIN,
+    "site_data_folders": ["media", "invoices"],
+    "site_media_url": "/media/",
+    "site_private_folders": ["invoices"],
+    "nginx_client_max_body_mb": UPLOAD_MB + 1,
     "site_drain_seconds": DRAIN_SECONDS,
     "site_start_timeout_seconds": START_SECONDS,
     "site_watchdog_seconds": WATCHDOG_SECONDS,

@@ -75,7 +75,7 @@ class Website:
         self,
         method: str,
         path: str,
-        body: str = "",
+        body: str | bytes = "",
         headers: Mapping[str, str] | None = None,
         seconds: float = 30,
     ) -> Answer:

@@ -15,7 +15,9 @@ FILES = "/run/celeriac-sandbox-probe"
 # What a task does that a library does for it: numpy and torch bind threads, psutil looks at the memory, matplotlib
 # and others keep what they have found in a cache.
 PROBE = """
-import json, os, pathlib
+import json, os, pathlib, tempfile
+
+ELSEWHERE = "/srv/site", "/srv/site/data", "/var/lib", "."
 
 def refused(call, *args):
     try:
@@ -38,7 +40,9 @@ print(json.dumps({
     "memory": int(dict(line.split(":") for line in open("/proc/meminfo"))["MemAvailable"].split()[0]),
     "cache": kept(pathlib.Path.home() / ".cache" / "probe"),
     "xdg": kept(pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "probe"),
-    "elsewhere": [refused((pathlib.Path(each) / "probe").write_text, "x") for each in ("/srv/site", "/var/lib", ".")],
+    "data": kept(pathlib.Path("/srv/site/data/media/probe")),
+    "temporary": kept(pathlib.Path(tempfile.gettempdir())) and tempfile.gettempdir(),
+    "elsewhere": [refused((pathlib.Path(each) / "probe").write_text, "x") for each in ELSEWHERE],
     "others": [pid for pid in os.listdir("/proc") if pid == "1"],
 }))
 """
@@ -71,6 +75,7 @@ def test_the_sandbox_refuses_and_lets_libraries_work(machine: Machine, host: Hos
     found: dict[str, Any] = json.loads(said)
     assert found["refused"] == ["PermissionError"] * 4
     assert found["memory"] > 0
-    assert (found["cache"], found["xdg"]) == ("kept", "kept")
+    assert (found["cache"], found["xdg"], found["data"]) == ("kept", "kept", "kept")
+    assert found["temporary"] == "/var/tmp"
     assert set(found["elsewhere"]) <= {"OSError", "PermissionError"}
     assert found["others"] == []

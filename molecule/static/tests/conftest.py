@@ -63,6 +63,7 @@ def known(tmp_path: Path) -> Site:
         monitor_socket=tmp_path / "flower.sock",
         domain="www.mysite.test",
         health_path="/health/",
+        static_url="/static/",
         token="token",
         monitor_username="admin",
         monitor_password="password",

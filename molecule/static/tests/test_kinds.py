@@ -239,6 +239,41 @@ def test_a_worker_that_is_silent_is_not_let_through(
         worker_check(known, monkeypatch, pongs, workers)
 
 
+class Files(Client):
+    """Nginx with files by their addresses."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+        """Answer with a file, or that there is none."""
+        return Reply(200, "", self.files[path]) if path in self.files else Reply(404, "", b"")
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [({}, "404 where 200 is right"), ({"/static/a%20b.css": b"of another release"}, "not what release"), (None, "")],
+)
+def test_a_static_file_of_the_release_is_asked_for(known: Site, served: dict[str, bytes] | None, says: str) -> None:
+    assert "static_file" in WEB.outside
+    folder = known.root / "releases" / NEW / "static"
+    (folder / "app").mkdir(parents=True)
+    (folder / "app/site.css").write_text("longer than the other")
+    (folder / "a b.css").write_text("short")
+    web = Files({"/static/a%20b.css": b"short"} if served is None else served)
+    checks = Checks(systemd.Systemd(Host()), web, web, NEW, known, {})
+    if not says:
+        assert checks.static_file() == "/static/a%20b.css is served"
+        return
+    with pytest.raises(UnhealthyError, match=says):
+        checks.static_file()
+
+
+def test_a_release_without_static_files_is_well(known: Site) -> None:
+    checks = Checks(systemd.Systemd(Host()), Files({}), Files({}), NEW, known, {})
+    assert "no static files" in checks.static_file()
+
+
 # ── One list, one table ──────────────────────────────────────────────────────────────────────────
 
 

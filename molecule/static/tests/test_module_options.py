@@ -32,6 +32,7 @@ GIVEN: dict[str, Any] = {
     "socket": "/run/gunicorn.sock",
     "monitor_socket": "/run/flower.sock",
     "domain": "www.mysite.test",
+    "static_url": "/static/",
     "health_path": "/health/",
     "token": "a-token",
     "monitor_username": "admin",

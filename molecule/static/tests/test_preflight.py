@@ -490,6 +490,90 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`gunicorn_timeout_seconds` is 0; it must be from 1",
         "gunicorn_timeout_seconds: 2",
     ),
+    "name that is no setting": (
+        choose("site_settings: { language_code: de }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` has `language_code`, which is no name of a setting",
+        "site_settings: { LANGUAGE_CODE: de",
+    ),
+    "setting that is a date": (
+        choose("site_settings: { OPENED: [2026-01-02] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`OPENED`, whose value has a date",
+        "site_settings: { LANGUAGE_CODE: de",
+    ),
+    "settings without end": (
+        choose(f"site_settings: {{ WORDS: {'x' * 128 * 1024} }}\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` is too long",
+        "belongs into the project",
+    ),
+    "settings module in the environment": (
+        choose("site_environment: { DJANGO_SETTINGS_MODULE: config.production }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_environment` has `DJANGO_SETTINGS_MODULE`",
+        "site_settings_module: config.settings",
+    ),
+    "folder of static files among the settings": (
+        choose("site_settings: { STATIC_ROOT: /var/www/static }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_settings` has `STATIC_ROOT`",
+        "site_static_url: /static/",
+    ),
+    "data folder that is a path": (
+        choose("site_data_folders: [/srv/media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_data_folders` holds `/srv/media`; it must be the name of a folder below /srv/site/data",
+        "site_data_folders: [media, keys]",
+    ),
+    "data folder inside of a release": (
+        choose("site_data_folders: [../current/app/media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`../current/app/media`",
+        "site_data_folders: [media, keys]",
+    ),
+    "data folder that would be an option": (
+        choose("site_data_folders: [-rf]\n"),
+        f"{CHOICES_FILE}:3",
+        "`-rf`",
+        "site_data_folders: [media, keys]",
+    ),
+    "uploads without a folder": (
+        choose("site_media_url: /media/\nsite_data_folders: [keys]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is for the folder `media`",
+        "site_data_folders: [keys, media]",
+    ),
+    "private folder that is none": (
+        choose("site_private_folders: [invoices]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_private_folders` is for the folder `invoices`",
+        "site_data_folders: [invoices]",
+    ),
+    "address of static files with a host": (
+        choose("site_static_url: https://cdn.mysite.test/static/\n"),
+        f"{CHOICES_FILE}:3",
+        "`https://cdn.mysite.test/static/`, which is no path",
+        "site_static_url: /static/",
+    ),
+    "static files that would be all there is": (
+        choose("site_static_url: /\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_static_url` is `/`, which is no path",
+        "site_static_url: /static/",
+    ),
+    "uploads among the static files": (
+        choose("site_media_url: /static/media/\nsite_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is `/static/media/`, and /static/ is another's",
+        "site_media_url: /media/",
+    ),
+    "uploads where the runtime answers": (
+        choose("site_media_url: /-/media/\nsite_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_url` is `/-/media/`, and /-/ is another's",
+        "site_media_url: /media/",
+    ),
     "log-in with a host": (
         choose("site_login_paths: [https://www.mysite.test/login]\n"),
         f"{CHOICES_FILE}:3",
@@ -633,6 +717,13 @@ RIGHT = {
         "site_environment: { BROKER: '{{ site_broker_url }}', DB_USER: '{{ site_database_user }}', TIME_ZONE: }\n"
     ),
     "guarantees of some tasks": 'site_task_guarantees: { "mail.*": at_most_once, a.b: project, c: at_least_once }\n',
+    "settings of each type": (
+        "site_settings: { A: [1, 2.5, null, {b: yes}], LANGUAGE_CODE: de, MEDIA_ROOT: '{{ site_data }}/media' }\n"
+    ),
+    "files of each kind": (
+        "site_data_folders: [media, well-known_2.d, '2026']\nsite_media_url: /files/media/\n"
+        "site_static_url: /files/static/\nsite_private_folders: ['2026']\n"
+    ),
     "hooks of each kind": """\
 site_release_hooks:
   before_migrate: ["sh -c 'pg_dump site | gzip > it'"]

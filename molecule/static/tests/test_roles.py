@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -374,6 +375,17 @@ def test_a_unit_has_each_directive_in_a_section_that_knows_it(loader: DataLoader
 
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_unit_may_write_to_the_folders_that_were_chosen_and_to_no_other(
+    loader: DataLoader, tmp_path: Path, name: str
+) -> None:
+    def writable(**choices: Any) -> list[str]:
+        return re.findall(r"^ReadWritePaths=(.*)$", unit_text(loader, tmp_path, name, **choices), re.MULTILINE)
+
+    assert writable() == []
+    assert writable(site_data_folders=["media", "keys"]) == ["/srv/site/data/media", "/srv/site/data/keys"]
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
 def test_a_unit_does_not_go_down_with_its_broker(loader: DataLoader, tmp_path: Path, name: str) -> None:
     text = unit_text(loader, tmp_path, name)
     tied = re.findall(r"^(?:Requires|BindsTo|Requisite)=.*$", text, re.MULTILINE)
@@ -498,6 +510,32 @@ def test_workers_are_asked_where_they_consume(
     given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", celery_worker_queues=queues)
 
     assert given["CELERIAC_PING_QUEUE"] == asked
+
+
+# ── Settings ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("choices", "settings"),
+    [
+        ({}, {}),
+        ({"site_media_url": "/files/"}, {"MEDIA_ROOT": "/srv/site/data/media", "MEDIA_URL": "/files/"}),
+        (
+            {"site_media_url": "/files/", "site_settings": {"MEDIA_ROOT": "/mnt", "WORDS": ["é", True, None, "$x"]}},
+            {"MEDIA_ROOT": "/mnt", "MEDIA_URL": "/files/", "WORDS": ["é", True, None, "$x"]},
+        ),
+    ],
+)
+def test_settings_reach_the_processes_as_they_were_chosen(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
+
+    assert (given["DJANGO_SETTINGS_MODULE"], given["CELERIAC_SETTINGS_MODULE"]) == (
+        "celeriac.settings",
+        "TimeOut.settings",
+    )
+    assert json.loads(given["CELERIAC_SETTINGS"]) == settings
 
 
 # ── PostgreSQL ───────────────────────────────────────────────────────────────────────────────────
@@ -638,6 +676,32 @@ def test_nginx_is_never_started_with_the_welcome_page() -> None:
     assert ["'nginx'" in text for text in tasks if "debian_packages" in text] == [False, True]
     assert "'nginx-common'" in "".join(tasks[:welcome])
     assert "'nginx'" not in "".join(tasks[:welcome])
+
+
+def locations(text: str) -> dict[str, str]:
+    """Return what nginx does below each path."""
+    return dict(re.findall(r"^    location (\S+) \{\n(.*?)^    \}", text, re.MULTILINE | re.DOTALL))
+
+
+def test_files_that_outlive_a_release_are_served_where_it_was_chosen(loader: DataLoader, tmp_path: Path) -> None:
+    """And nowhere else; those that are private only to who is sent there by a view."""
+    before = locations(site_conf(loader, tmp_path))
+    chosen = {"site_media_url": "/files/", "site_private_folders": ["invoices"]}
+    after = locations(site_conf(loader, tmp_path, **chosen))
+
+    assert after.keys() - before.keys() == {"/files/", "/-/private/invoices/"}
+    assert "alias /srv/site/data/media/;" in after["/files/"]
+    assert "alias /srv/site/data/invoices/;" in after["/-/private/invoices/"]
+    assert ["internal;" in after[path] for path in ("/files/", "/-/private/invoices/")] == [False, True]
+
+
+def test_static_files_are_served_at_the_address_of_the_project(loader: DataLoader, tmp_path: Path) -> None:
+    default = locations(site_conf(loader, tmp_path))["/static/"]
+    other = locations(site_conf(loader, tmp_path, site_static_url="/a.b/"))
+
+    assert "/static/" not in other
+    assert other["/a.b/"].replace("        rewrite ^/a\\.b/(.*)$ /static/$1 break;\n", "") == default
+    assert other["/a.b/"] != default
 
 
 def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:

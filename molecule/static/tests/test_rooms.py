@@ -26,6 +26,7 @@ FLOORS = (
         "probe",
         "project",
         "registry",
+        "settings",
         "systemd",
         "versions",
     ),

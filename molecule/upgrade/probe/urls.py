@@ -8,4 +8,6 @@ urlpatterns = [
     path("send/", views.send),
     path("broadcast/", views.broadcast),
     path("page/", views.page),
+    path("private/", views.private),
+    path("upload/", views.upload),
 ]

@@ -6,6 +6,7 @@ import json
 import time
 
 from celery import current_app
+from django.core.files.storage import default_storage
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -30,6 +31,18 @@ def broadcast(request: HttpRequest) -> JsonResponse:
     asked = json.loads(request.body)
     current_app.control.broadcast(asked["command"], arguments=asked["arguments"], destination=asked["destination"])
     return JsonResponse({}, status=202)
+
+
+@csrf_exempt
+def upload(request: HttpRequest) -> HttpResponse:
+    """Keep a file as an upload, and answer with its address."""
+    file = request.FILES["file"]
+    return HttpResponse(default_storage.url(default_storage.save(file.name, file)))
+
+
+def private(request: HttpRequest) -> HttpResponse:
+    """Let nginx send a file that it sends to nobody else."""
+    return HttpResponse(headers={"X-Accel-Redirect": f"/-/private/{request.GET['file']}", "Content-Type": "text/html"})
 
 
 def page(request: HttpRequest) -> HttpResponse:

@@ -57,6 +57,7 @@ class Series:
 def series(site: Site, folder: Path, full: bool) -> Iterator[Series]:
     """Three deploys under full load, or ten."""
     first = site.healthy()
+    site.machine.root.check_output("runuser -u site -- sh -c 'echo uploaded > /srv/site/data/media/it'")
     shipped = []
     with Load(site.plan(), folder / "series.txt") as load:
         began = time.time()
@@ -91,6 +92,10 @@ def test_after_a_deploy_only_the_new_release_answers(series: Series) -> None:
         # A request that was begun before the old process was told to stop may be answered a moment later.
         answered = {answer.release for answer in series.load.answers(shipped.ended + 1, end) if answer.release}
         assert answered == {shipped.release.name}
+
+
+def test_what_was_uploaded_outlives_every_release(series: Series, site: Site) -> None:
+    assert site.web.get("/media/it").text == "uploaded\n"
 
 
 def test_no_task_is_lost(series: Series, site: Site) -> None:

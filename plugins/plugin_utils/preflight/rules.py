@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import os
 import re
 import zoneinfo
@@ -48,6 +49,18 @@ _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _MODULE = re.compile(rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*$")
+
+# Settings and variables that the release sets by itself, and the choice that decides.
+_OF_A_RELEASE = {
+    "DJANGO_SETTINGS_MODULE": "site_settings_module: config.settings",
+    "STATIC_ROOT": "site_static_url: /static/        (its files are collected into the release)",
+}
+
+# A folder, as it may be part of an address and of an argument; and an address that nginx serves.
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
+# What answers there already.
+_TAKEN_PATHS = ("/flower/", "/-/")
 
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
@@ -434,6 +447,88 @@ def guarantees_are_known(site: Site) -> Iterator[Problem]:
                 )
 
 
+def settings_are_settings(site: Site) -> Iterator[Problem]:
+    """What is laid over the settings of the project has the names of settings, and values that JSON can carry."""
+    for host in site.hosts:
+        settings = site.value(host, "site_settings")
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            if fault := _fault_of_setting(str(name), value):
+                yield Problem(
+                    f"`site_settings` has `{name}`, {fault}.",
+                    site.place(host, "site_settings"),
+                    "site_settings: { LANGUAGE_CODE: de, DATA_UPLOAD_MAX_NUMBER_FIELDS: 5000 }",
+                )
+        # It is one variable of each process.
+        if len(f"CELERIAC_SETTINGS={json.dumps(settings, default=str)}") > LONGEST_VARIABLE:
+            yield Problem(
+                f"`site_settings` is too long: as JSON it has at most {LONGEST_VARIABLE} bytes.",
+                site.place(host, "site_settings"),
+                "site_settings: { LANGUAGE_CODE: de }        (what is larger belongs into the project)",
+            )
+
+
+def release_decides_for_itself(site: Site) -> Iterator[Problem]:
+    """What a release sets for its own folders is set nowhere else: it would win, and the release be without it."""
+    for host in site.hosts:
+        for choice in ("site_environment", "site_settings"):
+            given = site.value(host, choice)
+            for name, example in _OF_A_RELEASE.items():
+                if isinstance(given, dict) and name in given:
+                    yield Problem(
+                        f"`{choice}` has `{name}`, which each release sets to its own.",
+                        site.place(host, choice),
+                        example,
+                    )
+
+
+def data_folders_are_names(site: Site) -> Iterator[Problem]:
+    """What outlives a release is in folders of its own, and what nginx serves is among them."""
+    for host in site.hosts:
+        folders = site.value(host, "site_data_folders")
+        if not isinstance(folders, list):
+            continue
+        place, example = site.place(host, "site_data_folders"), "site_data_folders: [media, keys]"
+        for folder in folders:
+            if isinstance(folder, str) and not _FOLDER.fullmatch(folder):
+                yield Problem(
+                    f"`site_data_folders` holds `{folder}`; it must be the name of a folder below "
+                    f"{site.value(host, 'site_data')}: letters, digits, and `_`, `-` or `.` behind the first.",
+                    place,
+                    example,
+                )
+        private = site.value(host, "site_private_folders")
+        served = {"site_private_folders": private if isinstance(private, list) else []}
+        if _text(site, host, "site_media_url"):
+            served["site_media_url"] = ["media"]
+        for name, wanted in served.items():
+            for folder in wanted:
+                if folder not in folders:
+                    yield Problem(
+                        f"`{name}` is for the folder `{folder}`, and `site_data_folders` has none of this name.",
+                        site.place(host, name),
+                        f"site_data_folders: [{', '.join([*map(str, folders), str(folder)])}]",
+                    )
+
+
+def addresses_of_files_are_paths(site: Site) -> Iterator[Problem]:
+    """What nginx serves by itself is below a path of its own."""
+    examples = {"site_static_url": "site_static_url: /static/", "site_media_url": "site_media_url: /media/"}
+    for host in site.hosts:
+        taken = list(_TAKEN_PATHS)
+        for name in examples:
+            path = _text(site, host, name)
+            if not path:
+                continue
+            if not _URL_PATH.fullmatch(path):
+                fault = "which is no path with a slash at both ends, of letters, digits, `_`, `-`, `.` and `~`"
+            elif near := [other for other in taken if path.startswith(other) or other.startswith(path)]:
+                fault = f"and {near[0]} is another's: neither may be below the other"
+            else:
+                taken.append(path)
+                continue
+            yield Problem(f"`{name}` is `{path}`, {fault}.", site.place(host, name), examples[name])
+
+
 def hooks_are_commands(site: Site) -> Iterator[Problem]:
     """Each hook is a command at a point that a release has."""
     for host in site.hosts:
@@ -647,6 +742,10 @@ RULES: tuple[Rule, ...] = (
     numbers_are_in_range,
     environment_can_be_passed_on,
     guarantees_are_known,
+    settings_are_settings,
+    release_decides_for_itself,
+    data_folders_are_names,
+    addresses_of_files_are_paths,
     hooks_are_commands,
     commands_are_words,
     findings_have_ids,
@@ -707,6 +806,17 @@ def _fault_of_words(words: Any, *, of_manage: bool) -> str:
 def _is_inside(path: str) -> bool:
     """Whether a path leads to something inside of the folder that it begins in."""
     return not os.path.normpath(path).startswith(("/", ".."))
+
+
+def _fault_of_setting(name: str, value: Any) -> str:
+    """Why a setting cannot be laid over those of the project, empty where it can."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+        return "which is no name of a setting: those are of capital letters, digits and underscores"
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return "whose value has a date or a number that JSON does not know: put it in quotes"
+    return ""
 
 
 def _is_loopback(site: Site, host: str) -> bool:

@@ -2,7 +2,8 @@
 
 ======================  ===========================================================================
 `~.__main__`            the command, and the table of its steps
-`~.steps`               checks, imports, static files, the first superuser
+`~.steps`               checks, imports, the first superuser
+`~.static`              static files, where nginx finds them
 `~.migrations`          the schema of the database
 `~.variables`           what the settings ask for and the environment does not have
 `~.caches`              a check of the project: the Redis of the queue is none of its caches

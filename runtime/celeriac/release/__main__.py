@@ -29,7 +29,7 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac.release import migrations, steps, variables
+from celeriac.release import migrations, static, steps, variables
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
@@ -37,7 +37,7 @@ STEPS: dict[str, Callable[[], str]] = {
     "migrate": migrations.migrate,
     "note": migrations.note,
     "schema": migrations.known,
-    "static": steps.static,
+    "static": static.collect,
     "admin": steps.admin,
 }
 

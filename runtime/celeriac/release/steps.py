@@ -1,4 +1,4 @@
-"""The steps of `celeriac.release`, but for those of the schema (`celeriac.release.migrations`).
+"""The steps of `celeriac.release` that have no module of their own.
 
 Each returns its outcome in a few words, or raises.
 """
@@ -18,12 +18,13 @@ from django.urls import get_resolver
 
 from celeriac.configure import RETRIES_IN_WEB, configure
 from celeriac.project import celery_app, views, wsgi_application
-from celeriac.release import caches
+from celeriac.release import caches, static
 
 
 def check() -> str:
-    """Run Django's checks, with those for deployment, of the databases, and of the caches."""
+    """Run Django's checks, with those for deployment, of the databases, the caches and the static files."""
     caches.register(celery_app())
+    static.register()
     level = os.environ.get("CELERIAC_CHECK_FAIL_LEVEL", "WARNING")
     output = io.StringIO()
     silenced = settings.SILENCED_SYSTEM_CHECKS
@@ -47,15 +48,6 @@ def import_everything() -> str:
     app.finalize()
     _check_beat_schedule(app.conf.beat_schedule, app.tasks)
     return f"{found} views, {len(app.tasks)} tasks"
-
-
-def static() -> str:
-    """Collect the static files into STATIC_ROOT."""
-    if not apps.is_installed("django.contrib.staticfiles"):
-        return "the project does not use django.contrib.staticfiles"
-    output = io.StringIO()
-    call_command("collectstatic", interactive=False, stdout=output)
-    return output.getvalue().strip().rpartition("\n")[2].rstrip(".")
 
 
 def admin() -> str:
