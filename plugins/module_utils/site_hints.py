@@ -19,7 +19,7 @@ HINTS = (
     (
         # But for a module that the inventory names.
         r"(?s)\A(?!.*CELERIAC_\w+=).*?No module named '([\w.-]+)'",
-        "No {} is in the release: the lock file that `site_lock` names has to have it.",
+        "No {} is in the release: what the project says of its packages has to have it, or `site_requirements`.",
     ),
     (
         r'(?s)check: failed .*(?:relation "\S+" does not exist|no such table: )',
