@@ -33,6 +33,13 @@ def test_it_reads_results_where_the_processes_keep_them(environment: dict[str, s
     assert done.stdout.split()[-1:] == ["6390"], done.stderr
 
 
+def test_a_project_need_not_have_one(environment: dict[str, str], project: Path) -> None:
+    (project / "manage.py").unlink()
+    done = manage(environment, project, "diffsettings", "--default", "celeriac")
+    assert done.returncode == 0, done.stderr
+    assert "ROOT_URLCONF" in done.stdout
+
+
 def test_it_works_without_the_tasks(environment: dict[str, str], project: Path) -> None:
     done = manage({**environment, "CELERIAC_CELERY_APP": "nowhere"}, project, "help", "migrate")
     assert done.stdout.startswith("usage: manage.py migrate")

@@ -767,6 +767,22 @@ def test_what_is_right_passes(inventory: Any, case: str) -> None:
     assert [str(problem) for problem in inventory.problems()] == []
 
 
+@pytest.mark.parametrize("missing", ["", "shop/settings.py", "shop/wsgi.py"])
+def test_a_project_needs_no_manage_py(inventory: Any, tmp_path: Path, missing: str) -> None:
+    """Where its settings are, it is."""
+    for name in {"requirements.txt", "shop/settings.py", "shop/celery.py", "shop/wsgi.py"} - {missing}:
+        file = tmp_path / "shop" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    inventory.choose(
+        f"site_source: {tmp_path}/shop\nsite_settings_module: shop.settings\nsite_celery_app: shop.celery\n"
+        "site_wsgi_application: shop.wsgi:application\n"
+    )
+    problems = [str(problem) for problem in inventory.problems()]
+    assert bool(problems) == bool(missing), problems
+    assert all(missing[:-3].replace("/", ".") in problem for problem in problems)
+
+
 def test_an_encrypted_value_is_read_with_its_password(inventory: Any, ansible_playbook: Any, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("open sesame\n")

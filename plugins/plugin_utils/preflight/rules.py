@@ -227,7 +227,7 @@ def domains_are_names(site: Site) -> Iterator[Problem]:
 
 
 def source_is_a_project(site: Site) -> Iterator[Problem]:
-    """The project is there, and manage.py in it."""
+    """The project is there, with manage.py or its settings in it."""
     for host in site.hosts:
         source = _text(site, host, "site_source")
         if source is None:
@@ -249,10 +249,11 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_source_folder"),
                 "site_source_folder: src        (where manage.py is, below site_source)",
             )
-        elif not (Path(source) / folder / "manage.py").is_file():
+        elif not _has_project(site, host, Path(source) / folder):
             below = [path.parent.name for path in sorted(Path(source).glob("*/manage.py"))]
+            module = _text(site, host, "site_settings_module")
             yield Problem(
-                f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}.",
+                f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}, nor the module `{module}`.",
                 site.place(host, "site_source_folder") if folder else place,
                 f"site_source_folder: {below[0]}        (where it is)" if below and not folder else example,
             )
@@ -263,7 +264,7 @@ def packages_are_said(site: Site) -> Iterator[Problem]:
     for host in site.hosts:
         project = site.value(host, "site_project")
         wanted = Wanted.from_fact(project) if isinstance(project, dict) else None
-        if not wanted or not (wanted.source / wanted.folder / "manage.py").is_file():
+        if not wanted or not _has_project(site, host, wanted.source / wanted.folder):
             continue
         try:
             read_project(wanted)
@@ -336,7 +337,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
                 fault = f"`{name}` is `{value}`, which is not how Python names a module."
-            elif (source / "manage.py").is_file() and not _has_module(source, module):
+            elif _has_project(site, host, source) and not _has_module(source, module):
                 fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
             else:
                 continue
@@ -825,6 +826,12 @@ def _is_loopback(site: Site, host: str) -> bool:
 
 def _is_local_database(site: Site, host: str) -> bool:
     return (_text(site, host, "site_database_url") or "").startswith("postgresql:///")
+
+
+def _has_project(site: Site, host: str, folder: Path) -> bool:
+    """Whether a project is in a folder: one that is published as a package may have no manage.py."""
+    module = _text(site, host, "site_settings_module")
+    return (folder / "manage.py").is_file() or (module is not None and _has_module(folder, module))
 
 
 def _has_module(source: Path, module: str) -> bool:
