@@ -122,7 +122,7 @@ FAULTS = [
     ),
     Fault(
         "missing-dependency",
-        r"(?s)No module named 'rest_framework'.*No rest_framework is in the release: the lock file",
+        r"(?s)No module named 'rest_framework'.*No rest_framework is in the release: ",
         appended("TimeOut/settings.py", 'INSTALLED_APPS += ["rest_framework"]'),
     ),
     Fault("failing-migration", "division by zero", migration("SELECT 1 / 0")),
