@@ -1,8 +1,11 @@
 """Our parts, added to the Celery app of the project."""
 
+import logging
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import after_setup_logger
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from kombu.utils.url import url_to_parts
@@ -76,6 +79,19 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
         retry_on_redis()
         app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
+
+
+def _let_out(**_: Any) -> None:
+    """Have what Celery logs come out.
+
+    A project's LOGGING may give its logger a handler, and let it pass nothing on. Celery takes the handler away
+    (``worker_hijack_root_logger``), and a worker that cannot start ends without a word.
+    """
+    own = logging.getLogger("celery")
+    own.propagate = own.propagate or not own.handlers
+
+
+after_setup_logger.connect(_let_out)
 
 
 def _choose_results(app: Celery, choice: str) -> None:

@@ -216,11 +216,18 @@ def once(self):
 '''
 
 
+# Packages that a project may be without: nothing of ours may import them then.
+WITHOUT = """
+import sys
+sys.modules["django_celery_results"] = sys.modules["django_celery_beat"] = None
+"""
+
+
 @pytest.mark.parametrize("results", [True, False], ids=["own results", "no results"])
 def test_what_is_a_projects_own_keeps_working(
     bare_environment: dict[str, str], project: Path, redis: Redis, results: bool
 ) -> None:
-    (project / "own.py").write_text(OWN)
+    (project / "own.py").write_text(OWN if results else WITHOUT + OWN)
     kept = Path(bare_environment["SCRATCH"]) / "results"
     kept.mkdir()
     environment = {
@@ -229,6 +236,10 @@ def test_what_is_a_projects_own_keeps_working(
         "CELERIAC_CELERY_APP": "own",
         "OWN_BACKEND": f"own.Results+file://{kept}" if results else "",
     }
+    if not results:
+        environment["DJANGO_SETTINGS_MODULE"] = "celeriac.settings"
+        environment["CELERIAC_SETTINGS_MODULE"] = bare_environment["DJANGO_SETTINGS_MODULE"]
+        environment["CELERIAC_SETTINGS"] = '{"INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"]}'
     with worker(environment) as running:
         running.told("READY=1")
         code = "from celeriac.app import app; import own; print(own.once.delay().id)"

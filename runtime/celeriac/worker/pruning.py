@@ -29,12 +29,13 @@ class Pruning(WorkerExtension):
 
 
 def _jobs(app: Celery) -> list[Job]:
-    # Only here there are models.
-    from celeriac import results
-
     jobs = []
-    if isinstance(app.backend, results.DatabaseBackend):
-        jobs.append(Job("the results", app.backend.TaskModel, app.backend.cleanup))
+    if apps.is_installed("django_celery_results"):
+        # It has models, which are there only now, and in a package that a project may be without.
+        from celeriac import results
+
+        if isinstance(app.backend, results.DatabaseBackend):
+            jobs.append(Job("the results", app.backend.TaskModel, app.backend.cleanup))
     if apps.is_installed("django.contrib.admin"):
         jobs.append(Job("the admin's log", admin_log.model(), admin_log.prune))
     return jobs
