@@ -46,10 +46,11 @@ class Plan:
         address: where that name would point.
         certificate: what the browsers trust, PEM.
         token: bearer token of the address that takes tasks.
-        requests: per second; every other one is the home page, the others are assets of pages that came before.
+        requests: per second; every other one is the page, the others are assets of pages that came before.
         tasks: per second; each is sent by a request to the site.
         seconds: after this time the load ends by itself.
         task_path: the address that takes tasks: it answers 202 with ``{"id": …}``.
+        page_path: the address of the page.
         connections: open at the same time, for requests; half as many for tasks.
         releases: how many of them, the youngest, have assets that are still asked for: `site_releases_kept`.
     """
@@ -62,6 +63,7 @@ class Plan:
     tasks: float = 20
     seconds: float = 900
     task_path: str = "/-/celeriac/ping"
+    page_path: str = "/"
     connections: int = 24
     releases: int = 5
 
@@ -256,7 +258,7 @@ class Generator:
             elif number % 2 and (known := self._known_assets()):
                 answer = self._answer(browser, "asset", after, known[number // 2 % len(known)])
             else:
-                answer = self._answer(browser, "page", after, "/")
+                answer = self._answer(browser, "page", after, self._plan.page_path)
             self._print(answer)
 
     def _know_assets(self, release: str, page: str) -> None:
