@@ -12,7 +12,7 @@ from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import defaults, guarantees, ids, transport
-from celeriac.internals import log_success, retry_on_redis
+from celeriac.internals import log_success, retry_on_redis, set_over
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -67,7 +67,8 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:
         # Not only the setting, which CELERY_RESULT_BACKEND in the environment outranks.
         app.backend_cls = BACKEND
-        app.conf.update(
+        set_over(
+            app,
             result_backend=BACKEND,
             result_backend_always_retry=True,
             result_backend_max_retries=result_retries,
@@ -77,7 +78,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
         # Celery's backend tries writes again, and the read before a task only if it is told to: a
         # task would be acknowledged that was never executed.
         retry_on_redis()
-        app.conf.update(result_backend_always_retry=True, result_backend_max_retries=result_retries)
+        set_over(app, result_backend_always_retry=True, result_backend_max_retries=result_retries)
     return app
 
 
@@ -105,7 +106,8 @@ def _choose_results(app: Celery, choice: str) -> None:
     if scheme in defaults.REDIS:
         # Not as a URL: `celery report` and Flower's page of a worker show that, and mask these.
         _, host, port, user, password, database, _ = url_to_parts(choice)
-        app.conf.update(
+        set_over(
+            app,
             redis_host=host,
             redis_port=port,
             redis_username=user,
@@ -115,4 +117,4 @@ def _choose_results(app: Celery, choice: str) -> None:
         )
     if choice:
         app.backend_cls = scheme
-        app.conf.update(result_backend=scheme)
+        set_over(app, result_backend=scheme)

@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery
 
 from celeriac import priorities
-from celeriac.internals import is_set, soft_shutdown_seconds
+from celeriac.internals import is_set, set_over, soft_shutdown_seconds
 
 REDIS = frozenset({"redis", "rediss", "sentinel"})
 
@@ -94,7 +94,7 @@ def lay(app: Celery, *, retries: int) -> None:
     """
     app.conf.update(_unset(app, _promised(app, retries)))
     options = _transport_options(app.conf, app.conf.broker_url)
-    app.conf.update(broker_transport_options={**options, **app.conf.broker_transport_options})
+    set_over(app, broker_transport_options={**options, **app.conf.broker_transport_options})
 
 
 def add(app: Celery) -> None:

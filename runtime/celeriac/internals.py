@@ -114,6 +114,20 @@ def is_set(app: Celery, name: str) -> bool:
     return any(each in settings for settings in conf.maps[:-1] for each in names)
 
 
+def set_over(app: Celery, **settings: Any) -> None:
+    """Have settings as they are given, whatever the project says.
+
+    Before Celery 5.7 what a project has under its namespace (``CELERY_…``) outranks what is set without.
+
+    Args:
+        app: of the project.
+        settings: by their names in lower case.
+    """
+    app.conf.get("broker_url")  # lets the settings be read, if they were not yet
+    conf: Any = app.conf
+    conf.update({each: value for name, value in settings.items() for each in conf._to_keys(name)})
+
+
 def soft_shutdown_seconds(conf: Any) -> float:
     """Return what a project's settings say of the soft shutdown; 0 with a Celery that has none (before 5.5)."""
     seconds: float = conf.get("worker_soft_shutdown_timeout", 0)

@@ -127,10 +127,10 @@ DURABLE = ("task_acks_late", "task_reject_on_worker_lost")
 def test_tasks_are_acknowledged_when_they_have_ended() -> None:
     app = configure(Celery(set_as_current=False), result_retries=7)
 
-    @app.task
+    @app.task(shared=False)
     def task() -> None: ...
 
-    @app.task(acks_late=False)
+    @app.task(shared=False, acks_late=False)
     def early() -> None: ...
 
     assert task.acks_late is True
