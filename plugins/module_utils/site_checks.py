@@ -181,7 +181,9 @@ class Checks:
         self._systemd, self._web, self._monitor = systemd, web, monitor
         self._release, self._site, self._units = release, site, units
         self._bearer = bearer(site)
-        self._pings: list[str] = []
+        self._pings: list[str] = []  # that have no answer yet,
+        self._sent = 0  # of so many,
+        self._answered_by: dict[str, str] = {}  # and which release each node is of that answered others
         self._pinged = 0.0  # time.monotonic()
 
     def page(self) -> str:
@@ -238,9 +240,9 @@ class Checks:
         worker that is busy, or was, is proof as well. One with queues of its own gets no ping.
         """
         self._ping()
-        states, working = self._pongs()
+        working = self._pongs()
         silent = self._units_without(working)
-        if (silent or not working) and len(self._pings) > PATIENT_PINGS:
+        if (silent or not working) and self._sent > PATIENT_PINGS:
             workers = self._workers()
             working |= {
                 name: f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
@@ -249,8 +251,11 @@ class Checks:
             }
             silent = self._units_without(workers)
         if not working:
-            found = ", ".join(sorted(states))
-            raise UnhealthyError(f"celeriac.ping was enqueued, but no worker of {self._release} executed it: {found}")
+            others = ", ".join(sorted({*self._answered_by.values()})) or "nobody"
+            raise UnhealthyError(
+                f"celeriac.ping was enqueued {self._sent} times, but no worker of {self._release} executed one: "
+                f"of {self._sent - len(self._pings)} answers all are from {others}"
+            )
         if silent:
             raise UnhealthyError(f"{', '.join(silent)} executed no celeriac.ping, and did not answer")
         return "; ".join(working.values())
@@ -260,20 +265,22 @@ class Checks:
             for _ in range(PINGS_AT_ONCE):
                 reply = self._web.expect(202, "POST", "/-/celeriac/ping", self._bearer)
                 self._pings.append(json.loads(reply.body)["id"])
+                self._sent += 1
             self._pinged = time.monotonic()
 
-    def _pongs(self) -> tuple[set[str], dict[str, str]]:
-        """Return the states of the pings, and of the workers of the release that have executed one what to say."""
-        states, working = set(), {}
-        for ping in self._pings:
+    def _pongs(self) -> dict[str, str]:
+        """Return of the workers of the release that have executed a ping what to say."""
+        for ping in [*self._pings]:
             answer = json.loads(self._web.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
-            states.add(answer["state"])
-            if answer["state"] == "SUCCESS" and answer["result"]["release"] == self._release:
-                name = answer["result"]["hostname"]
-                working[name] = f"celeriac.ping was executed by {name}"
-                if not self._units_without(working):
-                    break
-        return states, working
+            if answer["state"] == "SUCCESS":
+                # Asked once more, each of the many that another release has executed would delay the next ping.
+                self._pings.remove(ping)
+                self._answered_by[answer["result"]["hostname"]] = answer["result"]["release"]
+        return {
+            name: f"celeriac.ping was executed by {name}"
+            for name, release in self._answered_by.items()
+            if release == self._release
+        }
 
     def _workers(self) -> dict[str, Any]:
         """Return what the workers of the release say of themselves."""
