@@ -25,7 +25,7 @@ SECONDS = 60
 # What a run reads, or a person.
 PARTS = [
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "requirements.txt"),
-    *("docs", "meta", "playbooks", "plugins", "roles", "runtime", "site", "templates"),
+    *("docs", "examples", "meta", "playbooks", "plugins", "roles", "runtime", "site", "templates"),
 ]
 # What may lie about in a folder where somebody has worked.
 LEFT = (
