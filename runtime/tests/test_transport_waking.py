@@ -4,6 +4,7 @@ import itertools
 import random
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -211,23 +212,22 @@ def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: d
     assert 100 <= asked <= 1.5 * 100 + 3 * seconds
 
 
-def test_in_a_team_everybody_works_at_times(environment: dict[str, str], redis: Redis) -> None:
+@pytest.mark.parametrize("members", [2, 3])
+def test_in_a_team_everybody_works_at_times(environment: dict[str, str], redis: Redis, members: int) -> None:
     """A new worker gets some of what comes: a deploy waits for that, and the old one is there.
 
     Who watches has room for more all the time: it calls nobody for want of it.
     """
-    with (
-        worker(environment, ONE) as one,
-        worker(environment, ONE) as other,
-        worker(environment, ONE) as third,
-    ):
-        everybody = one, other, third
+    roomy = "--concurrency=4"
+    with ExitStack() as stack:
+        everybody = [stack.enter_context(worker(environment, roomy)) for _ in range(members)]
+        one = everybody[0]
         for each in everybody:
             each.told("READY=1")
 
         def settles() -> bool:
             does(one, environment, redis)
-            return sleepers(redis) == 2
+            return sleepers(redis) == members - 1
 
         def executed() -> list[int]:
             return [each.log.read_text().count("succeeded in") for each in everybody]

@@ -93,6 +93,7 @@ class Waking:
         self._called = False  # it slept, and is to watch
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
+        self._is_alone = True  # in its team
         self._membership_at = 0.0
         self._full_since: float | None = None
         self._call_at = 0.0
@@ -230,6 +231,7 @@ class Waking:
         client, name = channel.holder.client, channel.holder.name
         members, asleep = TEAM(client, team, sleepers, name, TEAM_SECONDS)
         self._may_sleep = asleep - self._sleeps + 1 < members
+        self._is_alone = members == 1
         if self._sleeps and asleep == members:
             self.was_called()  # by nobody, for nobody watches
 
@@ -274,7 +276,7 @@ class Waking:
         """
         has_found, self._has_found = self._has_found, False
         now = monotonic()
-        if has_found and self._may_sleep and now > self._watch_until:
+        if has_found and not self._is_alone and now > self._watch_until:
             self._watch_until = now + WATCH_SECONDS
             self._yields = self._call_another(queues)
 
