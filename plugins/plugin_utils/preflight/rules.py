@@ -424,42 +424,28 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
 
 def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
     """The environment is names and texts that arrive in a process as they are written."""
-    for host in site.hosts:
-        environment = site.value(host, "site_environment")
-        for name, value in environment.items() if isinstance(environment, dict) else ():
-            if fault := _fault_of_variable(str(name), value):
-                yield Problem(
-                    f"`site_environment` has `{name}`, {fault}.",
-                    site.place(host, "site_environment"),
-                    'site_environment: { SENTRY_DSN: "https://key@sentry.mysite.org/1" }',
-                )
+    example = 'site_environment: { SENTRY_DSN: "https://key@sentry.mysite.org/1" }'
+    yield from _faulty_entries(site, "site_environment", _fault_of_variable, example)
 
 
 def guarantees_are_known(site: Site) -> Iterator[Problem]:
     """Each task that the inventory gives a guarantee gets one that there is."""
-    for host in site.hosts:
-        chosen = site.value(host, "site_task_guarantees")
-        for name, value in chosen.items() if isinstance(chosen, dict) else ():
-            if value not in GUARANTEES:
-                yield Problem(
-                    f"`site_task_guarantees` gives `{value}` to `{name}`; there are {', '.join(GUARANTEES)}.",
-                    site.place(host, "site_task_guarantees"),
-                    'site_task_guarantees: { "mail.tasks.*": at_most_once }',
-                )
+    for host, name, value in _entries(site, "site_task_guarantees"):
+        if value not in GUARANTEES:
+            yield Problem(
+                f"`site_task_guarantees` gives `{value}` to `{name}`; there are {', '.join(GUARANTEES)}.",
+                site.place(host, "site_task_guarantees"),
+                'site_task_guarantees: { "mail.tasks.*": at_most_once }',
+            )
 
 
 def settings_are_settings(site: Site) -> Iterator[Problem]:
     """What is laid over the settings of the project has the names of settings, and values that JSON can carry."""
+    example = "site_settings: { LANGUAGE_CODE: de, DATA_UPLOAD_MAX_NUMBER_FIELDS: 5000 }"
+    yield from _faulty_entries(site, "site_settings", _fault_of_setting, example)
     for host in site.hosts:
-        settings = site.value(host, "site_settings")
-        for name, value in settings.items() if isinstance(settings, dict) else ():
-            if fault := _fault_of_setting(str(name), value):
-                yield Problem(
-                    f"`site_settings` has `{name}`, {fault}.",
-                    site.place(host, "site_settings"),
-                    "site_settings: { LANGUAGE_CODE: de, DATA_UPLOAD_MAX_NUMBER_FIELDS: 5000 }",
-                )
         # It is one variable of each process.
+        settings = site.value(host, "site_settings")
         if len(f"CELERIAC_SETTINGS={json.dumps(settings, default=str)}") > LONGEST_VARIABLE:
             yield Problem(
                 f"`site_settings` is too long: as JSON it has at most {LONGEST_VARIABLE} bytes.",
@@ -768,6 +754,21 @@ def is_example(name: str) -> bool:
     except ValueError:
         return bool(_EXAMPLE_NAME.search(name))
     return any(address in network for network in _EXAMPLE_NETWORKS)
+
+
+def _entries(site: Site, choice: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield host, name and value of each entry of a choice that is a mapping."""
+    for host in site.hosts:
+        chosen = site.value(host, choice)
+        for name, value in chosen.items() if isinstance(chosen, dict) else ():
+            yield host, name, value
+
+
+def _faulty_entries(site: Site, choice: str, fault_of: Callable[[str, Any], str], example: str) -> Iterator[Problem]:
+    """Refuse the entries of a choice of which something says why they cannot be."""
+    for host, name, value in _entries(site, choice):
+        if fault := fault_of(str(name), value):
+            yield Problem(f"`{choice}` has `{name}`, {fault}.", site.place(host, choice), example)
 
 
 def _fault_of_variable(name: str, value: Any) -> str:
