@@ -92,7 +92,7 @@ def lay(app: Celery, *, retries: int) -> None:
         app: of the project; it is changed in place.
         retries: how often a publication is tried again.
     """
-    app.conf.update(_unset(app, _promised(app, retries)))
+    app.conf.update(unset(app, _promised(app, retries)))
     options = _transport_options(app.conf, app.conf.broker_url)
     set_over(app, broker_transport_options={**options, **app.conf.broker_transport_options})
 
@@ -108,7 +108,7 @@ def add(app: Celery) -> None:
 
 def _missing(app: Celery) -> dict[str, Any]:
     """Return the settings of Celery to add. It would prefer them to the project's own: these are left out."""
-    missing = _unset(app, {**DURABLE, **_promised(app, PATIENT_RETRIES), **_OF_TASTE})
+    missing = unset(app, {**DURABLE, **_promised(app, PATIENT_RETRIES), **_OF_TASTE})
     if not is_set(app, "broker_transport_options"):
         options = _transport_options(ChainMap(missing, app.conf), app.conf["broker_url"])
         # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
@@ -128,8 +128,13 @@ def _promised(app: Celery, retries: int) -> dict[str, Any]:
     return {**_PROMISED, "task_publish_retry_policy": policy, **_seconds(_SOFT_SHUTDOWN), **limits}
 
 
-def _unset(app: Celery, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some settings that the project has not."""
+def unset(app: Celery, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some settings that the project has not.
+
+    Args:
+        app: of the project.
+        settings: by their names in lower case.
+    """
     return {name: value for name, value in settings.items() if not is_set(app, name)}
 
 

@@ -30,7 +30,7 @@ from celery import Celery
 from celery.app.annotations import resolve_all
 
 from celeriac import internals
-from celeriac.defaults import DURABLE
+from celeriac.defaults import DURABLE, unset
 
 AT_LEAST_ONCE, AT_MOST_ONCE, PROJECT = "at_least_once", "at_most_once", "project"
 
@@ -111,7 +111,7 @@ def lay(app: Celery) -> None:
         {each: app.conf[name] for each, name in _SETTINGS.items() if internals.is_set(app, name)},
     )
     if choices.everywhere == AT_LEAST_ONCE:
-        app.conf.update({name: value for name, value in DURABLE.items() if not internals.is_set(app, name)})
+        app.conf.update(unset(app, DURABLE))
     for task in [each for each in _own if getattr(each, "app", None) is app]:
         _lay_on(app, task, choices)
 

@@ -101,6 +101,13 @@ def bare_environment(scratch: Path, project: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def on_host(bare_environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a process of the project as a host has it: something may be laid over its settings."""
+    overlay = {"DJANGO_SETTINGS_MODULE": "celeriac.settings", "CELERIAC_SETTINGS_MODULE": "demo.settings"}
+    return {**bare_environment, **overlay}
+
+
+@pytest.fixture
 def environment(bare_environment: dict[str, str], migrated: Path, redis: Redis) -> dict[str, str]:
     """The environment of a process of the project, with a migrated SQLite database and Redis."""
     shutil.copy(migrated, bare_environment["SQLITE"])

@@ -241,19 +241,16 @@ def test_a_result_survives_a_restart_of_the_database(
         running.waits(lambda: states() == ["SUCCESS", "SUCCESS"], "results")
 
 
-def test_what_celery_logs_comes_out_whatever_a_project_has_for_it(bare_environment: dict[str, str]) -> None:
+def test_what_celery_logs_comes_out_whatever_a_project_has_for_it(on_host: dict[str, str]) -> None:
     own = {"handlers": ["out"], "propagate": False}
     logging = {"version": 1, "handlers": {"out": {"class": "logging.StreamHandler"}}, "loggers": {"celery": own}}
-    environment = {
-        **bare_environment,
-        "DJANGO_SETTINGS_MODULE": "celeriac.settings",
-        "CELERIAC_SETTINGS_MODULE": bare_environment["DJANGO_SETTINGS_MODULE"],
-        "CELERIAC_SETTINGS": json.dumps({"LOGGING": {**logging, "disable_existing_loggers": False}}),
-    }
+    laid = {"CELERIAC_SETTINGS": json.dumps({"LOGGING": {**logging, "disable_existing_loggers": False}})}
     # As a worker begins, and as it says why it ends.
     code = (
         "import django, logging; django.setup(); from celeriac.app import app; app.log.setup(loglevel='INFO');"
         "logging.getLogger('celery.worker').critical('this is why')"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**on_host, **laid}, capture_output=True, text=True, check=True
+    )
     assert "this is why" in done.stderr

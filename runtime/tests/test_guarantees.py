@@ -225,20 +225,18 @@ sys.modules["django_celery_results"] = sys.modules["django_celery_beat"] = None
 
 @pytest.mark.parametrize("results", [True, False], ids=["own results", "no results"])
 def test_what_is_a_projects_own_keeps_working(
-    bare_environment: dict[str, str], project: Path, redis: Redis, results: bool
+    on_host: dict[str, str], project: Path, redis: Redis, results: bool
 ) -> None:
     (project / "own.py").write_text(OWN if results else WITHOUT + OWN)
-    kept = Path(bare_environment["SCRATCH"]) / "results"
+    kept = Path(on_host["SCRATCH"]) / "results"
     kept.mkdir()
     environment = {
-        **bare_environment,
+        **on_host,
         "BROKER_URL": redis.url,
         "CELERIAC_CELERY_APP": "own",
         "OWN_BACKEND": f"own.Results+file://{kept}" if results else "",
     }
     if not results:
-        environment["DJANGO_SETTINGS_MODULE"] = "celeriac.settings"
-        environment["CELERIAC_SETTINGS_MODULE"] = bare_environment["DJANGO_SETTINGS_MODULE"]
         environment["CELERIAC_SETTINGS"] = '{"INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"]}'
     with worker(environment) as running:
         running.told("READY=1")

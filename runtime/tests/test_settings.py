@@ -18,13 +18,6 @@ STORAGES = {
 """
 
 
-@pytest.fixture
-def on_host(bare_environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a process on a host."""
-    overlay = {"DJANGO_SETTINGS_MODULE": "celeriac.settings", "CELERIAC_SETTINGS_MODULE": "demo.settings"}
-    return {**bare_environment, **overlay}
-
-
 def add(project: Path, text: str, file: str = "settings.py") -> None:
     """Add lines to a module of the project."""
     with (project / "demo" / file).open("a") as module:
