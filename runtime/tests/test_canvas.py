@@ -33,7 +33,8 @@ def test_a_chord_waits_for_all_though_one_of_them_ended_twice(
     twice = "failed twice" if "failure" in kind else "ended twice"
     killed(environment, redis, kind)
     with worker(environment) as only:
-        only.waits(lambda: record(environment).count(twice) == 2, "two ends of one task")
+        # A sender that was not acknowledged before the worker died sends a second chord, which ends once.
+        only.waits(lambda: record(environment).count(twice) >= 2, "two ends of one task")
         if kind == "chord":
             assert f"heard {kind}" not in record(environment)
         let_end(environment, "gate")
