@@ -111,6 +111,12 @@ class Stack:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
 
+    def freeze_pool(self) -> None:
+        """Stop the worker's own processes: what they execute does not end, and all else of the worker goes on."""
+        worker = self._processes["worker"].pid
+        for child in Path(f"/proc/{worker}/task/{worker}/children").read_text().split():
+            os.kill(int(child), signal.SIGSTOP)
+
     def end(self, name: str) -> None:
         """Ask a process to end, and wait until it has."""
         process = self._processes.pop(name)
