@@ -176,10 +176,11 @@ def sleepers(redis: Redis) -> int:
 def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: dict[str, str], redis: Redis) -> None:
     """Who takes the last message learns with it that there is no more, and the others sleep.
 
-    A sleeper that has watched other queues before is told of each once: that is no call.
+    A sleeper that has watched other queues before is told of each once: that is no call. Each has room for one more
+    than it is sent, or it would call another while its task waits for a processor.
     """
     queues = [f"queue{number}" for number in range(count)]
-    consumes = ONE, f"--queues={','.join(queues)}"
+    consumes = "--concurrency=2", f"--queues={','.join(queues)}"
     with (
         worker(environment, *consumes) as one,
         worker(environment, *consumes) as other,
