@@ -327,13 +327,17 @@ def caller(name: str) -> str:
     )
 
 
-def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
-    """The unit of a process by choices, from the call of its role."""
+def passed_for(loader: DataLoader, name: str) -> dict[str, Any]:
+    """What the role of a process passes for its unit."""
     file = next(file for file in task_files(caller(name)) if name in file.read_text())
     trusted = loader.load_from_file(str(file), trusted_as_template=True)
-    passed = next(task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
+    return next(dict(task["vars"]) for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
+
+
+def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
+    """The unit of a process by choices, from the call of its role."""
     variables = variables_for(loader, caller(name), folder)
-    variables |= variables_for(loader, "systemd_service", folder) | dict(passed) | choices
+    variables |= variables_for(loader, "systemd_service", folder) | passed_for(loader, name) | choices
     return render(loader, ROOT / "templates" / "systemd" / "service.j2", variables)
 
 
@@ -475,6 +479,27 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
     assert given["REDIS_PORT"] == "7000"
     assert not {"TIME_ZONE", "NOBODYS"} & given.keys()
     assert "SECRET_KEY" in given
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_process_has_its_own_environment_over_the_site_s(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """Its settings are loaded by `celeriac.settings`, which must stay what Django is given."""
+    role = name.replace("-", "_")
+    passed = passed_for(loader, name)["systemd_service_own_environment"]
+    chosen = {"A": "$b", "C": None, "DJANGO_SETTINGS_MODULE": "config.own", "FLOWER_MAX_TASKS": "5"}
+    given = value_of(loader, tmp_path, role, "passed", passed=passed, **{f"{role}_environment": chosen})
+    text = unit_text(loader, tmp_path, name, systemd_service_own_environment=given)
+    own = value_of(
+        loader, tmp_path, "systemd_service", "__systemd_service_environment", systemd_service_own_environment=given
+    )
+
+    files = ["/etc/site/environment", f"/etc/site/{name}.environment"]
+    assert re.findall(r"(?m)^EnvironmentFile=(.*)$", text) == files
+    assert "\nUnsetEnvironment=C\n" in text
+    assert {"A": "$b", "CELERIAC_SETTINGS_MODULE": "config.own", "FLOWER_MAX_TASKS": "5"}.items() <= own.items()
+    assert not {"C", "DJANGO_SETTINGS_MODULE"} & own.keys()
+    assert ("CELERIAC_FLOWER_LOGIN" in own) == (name == "flower")
+    assert "UnsetEnvironment" not in unit_text(loader, tmp_path, name)
 
 
 def test_nothing_in_the_environment_has_a_meaning_for_celery(loader: DataLoader, tmp_path: Path) -> None:
