@@ -400,6 +400,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`celery_beat_environment.DJANGO_SETTINGS_MODULE` is `config.beat`, and",
         "celery_beat_environment: { DJANGO_SETTINGS_MODULE: TimeOut.settings }",
     ),
+    "password of a database that asks for none": (
+        choose("site_environment: { DB_PASSWORD: '{{ site_database_password }}' }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_environment` cannot be worked out: the database has a password with `site_database_login: password`",
+        "site_environment: {}",
+    ),
+    "password that PostgreSQL would change": (
+        choose("vault_database_password: élan\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_database_password` has a character that is not on every keyboard",
+        'vault_database_password: "',
+    ),
     "guarantee that is none": (
         choose("site_task_guarantees: { mail.send: exactly_once }\n"),
         f"{CHOICES_FILE}:3",
@@ -737,6 +749,9 @@ RIGHT = {
     "an environment of one process": (
         "celery_worker_environment: { A: b, B: , DJANGO_SETTINGS_MODULE: TimeOut.settings }\n"
         "flower_environment: { A: }\n"
+    ),
+    "a password for the database": (
+        "site_database_login: password\nsite_environment: { DB_PASSWORD: '{{ site_database_password }}' }\n"
     ),
     "guarantees of some tasks": 'site_task_guarantees: { "mail.*": at_most_once, a.b: project, c: at_least_once }\n',
     "settings of each type": (

@@ -411,9 +411,10 @@ def test_a_unit_has_a_limit_of_memory_where_one_is_chosen(loader: DataLoader, tm
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
     """Unit files are world-readable, and a command line is in everyone's `ps`."""
-    text = unit_text(loader, tmp_path, name)
+    with_all = {"site_database_login": "password"}
+    text = unit_text(loader, tmp_path, name, **with_all)
     secrets = [file.read_text().strip() for file in tmp_path.rglob("*") if file.is_file()]
-    variables = variables_for(loader, "systemd_service", tmp_path)
+    variables = variables_for(loader, "systemd_service", tmp_path) | with_all
     templar = Templar(loader=loader, variables=variables)
     names = [key for key in variables if re.search(r"(password|secret|secret_key|token)$", key)]
     secrets += [str(templar.template(variables[key])) for key in names]
@@ -525,6 +526,33 @@ def test_a_ready_value_is_that_of_the_account_that_reads_it(loader: DataLoader, 
     assert "CELERIAC_ADMIN_PASSWORD" in of_steps
     broker = urlsplit(of_processes["BROKER"])
     assert (unquote(broker.password or ""), broker.username, broker.port) == ("a b:/?#@%é", "site", 6379)
+
+
+def test_a_user_of_the_database_is_that_of_an_account_and_of_a_password(loader: DataLoader, tmp_path: Path) -> None:
+    """The database knows those that the environment names, and a changed password is another user's."""
+    environment = trust_as_template("{{ {'DB_USER': site_database_user, 'DB_PASSWORD': site_database_password} }}")
+
+    def given(password: str) -> list[dict[str, str]]:
+        choices = {
+            "site_environment": environment,
+            "site_database_login": "password",
+            "vault_database_password": password,
+            "vault_database_owner_password": "owner's",
+            "site_secret_key": "a key",
+        }
+        names = ("__site_host_process_environment", "__site_host_deploy_environment")
+        found = [value_of(loader, tmp_path, "site_host", name, **choices) for name in names]
+        known = value_of(loader, tmp_path, "postgresql", "__postgresql_users", **choices)
+        assert known == {each["DB_USER"]: each["DB_PASSWORD"] for each in found}
+        return found
+
+    (process, owner), (changed, same) = given("a"), given("b")
+    assert (process["DB_PASSWORD"], owner["DB_PASSWORD"], changed["DB_PASSWORD"]) == ("a", "owner's", "b")
+    assert re.fullmatch("site_[0-9a-f]{8}", process["DB_USER"])
+    assert re.fullmatch("site_deploy_[0-9a-f]{8}", owner["DB_USER"])
+    assert changed["DB_USER"] != process["DB_USER"]
+    assert same["DB_USER"] == owner["DB_USER"]
+    assert value_of(loader, tmp_path, "postgresql", "__postgresql_users") == {}
 
 
 @pytest.mark.parametrize(("queues", "asked"), [([], ""), (["mail", "letters"], "mail")])

@@ -84,10 +84,13 @@ RANGES = {
 LEAST = {"gunicorn_timeout_seconds": 1, "site_release_hook_timeout_seconds": 1, "preflight_host_memory_mb": 0}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
-# two texts to `hmac.compare_digest`), and the token goes through a header.
+# two texts to `hmac.compare_digest`), PostgreSQL changes other signs before it compares, and the token goes through a
+# header.
 SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_secret_key": None,
     "vault_redis_password": None,
+    "vault_database_password": re.compile(r"[ -~]+"),
+    "vault_database_owner_password": re.compile(r"[ -~]+"),
     "vault_flower_password": re.compile(r"[ -~]+"),
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
