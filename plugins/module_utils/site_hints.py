@@ -34,8 +34,20 @@ HINTS = (
         "The settings may refuse the site's own name: ALLOWED_HOSTS of the environment has `site_domain` and "
         "`site_domain_aliases`; where the project reads another variable, it belongs into `site_environment`.",
     ),
-    (r"CELERIAC_CELERY_APP=", "CELERIAC_CELERY_APP is `site_celery_app` in the inventory."),
-    (r"CELERIAC_WSGI_APPLICATION=", "CELERIAC_WSGI_APPLICATION is `site_wsgi_application` in the inventory."),
+    (
+        r"CELERIAC_CELERY_APP=",
+        "CELERIAC_CELERY_APP is `site_celery_app` in the inventory, for `celery -A`: `site_celery_app: config`, say.",
+    ),
+    (
+        r"CELERIAC_WSGI_APPLICATION=",
+        "CELERIAC_WSGI_APPLICATION is `site_wsgi_application` in the inventory: "
+        "`site_wsgi_application: config.wsgi:application`, say.",
+    ),
+    (
+        r"Model class (django_celery_beat)\S* doesn't declare an explicit app_label",
+        "Beat keeps its schedule with {}, which belongs into INSTALLED_APPS. Where nothing is scheduled, the group "
+        "`beat` has no host: `beat: {{}}`.",
+    ),
     (r"start operation timed out", "What takes longer to start has `site_start_timeout_seconds`."),
 )
 

@@ -306,3 +306,8 @@ def forgotten(systemd: Systemd, names: Iterable[str]) -> list[Process]:
     """Return the processes that this host once ran, and that are not among these names."""
     wanted = set(names)
     return [Process(systemd, path.stem) for path in sorted(DESCRIPTIONS.glob("*.service")) if path.stem not in wanted]
+
+
+def environments(systemd: Systemd) -> list[bytes]:
+    """Return what all units of the host that run, or may run again, read as their environment."""
+    return [content for process in forgotten(systemd, []) for content in process.environments()]

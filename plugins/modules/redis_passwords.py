@@ -8,7 +8,7 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import forgotten
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        files = [file for process in forgotten(Systemd(module.run_command), []) for file in process.environments()]
+        files = environments(Systemd(module.run_command))
     except SystemdError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, hashes=sorted({found for file in files for found in hashes_in(file)}))

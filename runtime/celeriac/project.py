@@ -9,6 +9,7 @@
 """
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -60,6 +61,8 @@ def wsgi_application() -> "WSGIApplication":
     )
     if not callable(found):
         raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is not a WSGI application")
+    if any(inspect.iscoroutinefunction(each) for each in (found, type(found).__call__)):
+        raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is an ASGI application, not a WSGI application")
     application: WSGIApplication = found
     return application
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from stack.machine import Machine
@@ -72,8 +75,43 @@ def test_processes_come_as_the_role_without_rights(host: Host, site: Website) ->
         "postgres",
         "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = 'site' AND pid <> pg_backend_pid()",
     )
-    assert "site" in roles.stdout.split()
-    assert "site_deploy" not in roles.stdout.split()
+    names = roles.stdout.split()
+    assert "site" in names
+    # Beat, who has a password for it.
+    assert [name for name in names if re.fullmatch(r"site_[0-9a-f]{8}", name)]
+    assert not [name for name in names if name.startswith("site_deploy")]
+
+
+def with_password(machine: Machine, user: str, password: str, statement: str) -> str:
+    """Return what a statement says to who logs in over TCP, in a transaction that is rolled back."""
+    psql = f"psql --no-psqlrc --tuples-only --no-align --set=ON_ERROR_STOP=1 --host=127.0.0.1 --username={user} site"
+    return machine.feed(
+        f"PGPASSWORD={shlex.quote(password)} {psql} -c BEGIN -c {shlex.quote(statement)} -c ROLLBACK 2>&1 || true"
+    )
+
+
+def test_who_logs_in_with_a_password_is_the_role_of_its_account(
+    machine: Machine, host: Host, secrets: dict[str, str]
+) -> None:
+    """What a process must not it still must not, and what the owner makes is for the processes."""
+    made = "CREATE TABLE probe (); SELECT tableowner FROM pg_tables WHERE tablename = 'probe'"
+    beat = urlsplit(machine.environment("celery-beat")["DATABASE_URL"])
+    process, password = beat.username or "", beat.password or ""
+    owners = query(host, "postgres", "SELECT rolname FROM pg_roles WHERE rolname ~ '^site_deploy_'").stdout.split()
+    (owner,) = [name for name in owners if name.startswith("site")]
+
+    assert "permission denied" in with_password(machine, process, password, made)
+    assert "site_deploy" in with_password(machine, owner, secrets["database_owner_password"], made).split()
+    assert "password authentication failed" in with_password(machine, process, "another", "SELECT 1")
+
+
+def test_nobody_else_has_a_password(host: Host) -> None:
+    names = query(host, "postgres", "SELECT rolname FROM pg_authid WHERE rolpassword IS NOT NULL").stdout.split()
+
+    assert {re.sub("_[0-9a-f]{8}$", " with one", name) for name in names} == {
+        *("BEGIN", "ROLLBACK"),
+        *("site with one", "site_deploy with one"),
+    }
 
 
 def test_a_setting_is_as_it_was_chosen(host: Host, choices: dict[str, Any]) -> None:

@@ -112,22 +112,29 @@ def test_admin_has_the_password_that_the_inventory_gives(
 @pytest.mark.once
 @pytest.mark.last
 @pytest.mark.debian(12)
-def test_password_of_redis_changes_while_everything_goes_on(
-    machine: Machine, host: Host, ansible: partial[Run], choices: dict[str, object]
+def test_passwords_change_while_everything_goes_on(
+    machine: Machine, host: Host, ansible: partial[Run], choices: dict[str, object], secrets: dict[str, str]
 ) -> None:
-    """Old and new hold until nothing has the old one any more; the run after that takes it away."""
+    """Of Redis and of the database: the old one holds until nothing has it; the run after that takes it away."""
 
     def lets_in(password: object) -> bool:
         script = f"REDISCLI_AUTH={shlex.quote(str(password))} redis-cli --user site PING 2>&1"
         return machine.feed(script) == "PONG\n"
 
+    def users() -> set[str]:
+        roles = "SELECT rolname FROM pg_roles WHERE rolname ~ '^site_[0-9a-f]{8}$'"
+        return set(host.check_output("cd / && runuser -u postgres -- psql -tAc %s", roles).split())
+
     name = "vault_redis_password"
-    new = reversed_in(name, choices)
+    new = {**reversed_in(name, choices), "vault_database_password": secrets["database_password"][::-1]}
+    old_user = users()
     began = host.check_output("date +%s")
     try:
         run = ansible("--extra-vars", json.dumps(new))
         assert run.status == 0, run.output
         assert lets_in(new[name])
+        assert len(users()) == 2
+        assert old_user < users()
 
         eventually(
             lambda: not host.check_output("systemctl list-units --state=deactivating --no-legend 'celery-*'"), 120
@@ -136,12 +143,12 @@ def test_password_of_redis_changes_while_everything_goes_on(
         assert run.status == 0, run.output
         assert lets_in(new[name])
         assert not lets_in(choices[name])
+        assert len(users()) == 1
+        assert not old_user & users()
     finally:
         run = ansible()
     assert lets_in(choices[name]), run.output
     # No process was ever refused, also none that was on its way out.
     names = " ".join(f"--identifier={process}" for process in PROCESSES)
-    refused = (
-        f"journalctl --since=@{began} {names} | grep --extended-regexp 'invalid username-password|WRONGPASS|NOAUTH'"
-    )
-    assert host.run(refused).stdout == ""
+    words = "invalid username-password|WRONGPASS|NOAUTH|password authentication failed"
+    assert host.run(f"journalctl --since=@{began} {names} | grep --extended-regexp '{words}'").stdout == ""

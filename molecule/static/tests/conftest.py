@@ -21,6 +21,7 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle imp
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import problems_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
+from stack.index import Index
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -96,13 +97,16 @@ class Written:
         with (self.folder / "group_vars" / "all" / "main.yml").open("a") as file:
             file.write(text)
 
-    def problems(self, *more_sources: Path) -> list[Problem]:
-        """What preflight says about it, without a run of Ansible."""
+    def read(self, *more_sources: Path) -> Inventory:
+        """As preflight has it, without a run of Ansible."""
         loader = DataLoader()
         loader.set_basedir(str(ROOT / "playbooks"))
         sources = [str(self.folder), *map(str, more_sources)]
-        inventory = Inventory(self.bundle, loader, sources, self.extra)
-        return list(dict.fromkeys(problems_of(inventory)))
+        return Inventory(self.bundle, loader, sources, self.extra)
+
+    def problems(self, *more_sources: Path) -> list[Problem]:
+        """What preflight says about it."""
+        return list(dict.fromkeys(problems_of(self.read(*more_sources))))
 
 
 @pytest.fixture
@@ -114,6 +118,17 @@ def inventory(tmp_path: Path, bundle: Bundle) -> Written:
     written.hosts(HOSTS)
     written.choose(CHOICES)
     return written
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """An index of its own; what uv has in its cache does not count."""
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    (tmp_path / "index").mkdir()
+    index = Index(tmp_path / "index")
+    yield index
+    index.shutdown()
+    index.server_close()
 
 
 class Watch:

@@ -382,6 +382,36 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`CELERIAC_HEALTH_TOKEN`, which is taken away, and the processes need it",
         "site_environment: { SENTRY_DSN:",
     ),
+    "environment of one process that is not flat": (
+        choose("celery_worker_environment: { HOSTS: [a, b] }\n"),
+        f"{CHOICES_FILE}:3",
+        "`celery_worker_environment` has `HOSTS`, whose value is no text",
+        "celery_worker_environment: { SENTRY_DSN:",
+    ),
+    "folder of static files of one process": (
+        choose("gunicorn_environment: { STATIC_ROOT: /var/www/static }\n"),
+        f"{CHOICES_FILE}:3",
+        "`gunicorn_environment` has `STATIC_ROOT`",
+        "site_static_url: /static/",
+    ),
+    "settings of one process that are not in the project": (
+        choose("celery_beat_environment: { DJANGO_SETTINGS_MODULE: config.beat }\n"),
+        f"{CHOICES_FILE}:3",
+        "`celery_beat_environment.DJANGO_SETTINGS_MODULE` is `config.beat`, and",
+        "celery_beat_environment: { DJANGO_SETTINGS_MODULE: TimeOut.settings }",
+    ),
+    "password of a database that asks for none": (
+        choose("site_environment: { DB_PASSWORD: '{{ site_database_password }}' }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_environment` cannot be worked out: the database has a password with `site_database_login: password`",
+        "site_environment: {}",
+    ),
+    "password that PostgreSQL would change": (
+        choose("vault_database_password: élan\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_database_password` has a character that is not on every keyboard",
+        'vault_database_password: "',
+    ),
     "guarantee that is none": (
         choose("site_task_guarantees: { mail.send: exactly_once }\n"),
         f"{CHOICES_FILE}:3",
@@ -716,6 +746,13 @@ RIGHT = {
     "an environment with ready values, and less of it": (
         "site_environment: { BROKER: '{{ site_broker_url }}', DB_USER: '{{ site_database_user }}', TIME_ZONE: }\n"
     ),
+    "an environment of one process": (
+        "celery_worker_environment: { A: b, B: , DJANGO_SETTINGS_MODULE: TimeOut.settings }\n"
+        "flower_environment: { A: }\n"
+    ),
+    "a password for the database": (
+        "site_database_login: password\nsite_environment: { DB_PASSWORD: '{{ site_database_password }}' }\n"
+    ),
     "guarantees of some tasks": 'site_task_guarantees: { "mail.*": at_most_once, a.b: project, c: at_least_once }\n',
     "settings of each type": (
         "site_settings: { A: [1, 2.5, null, {b: yes}], LANGUAGE_CODE: de, MEDIA_ROOT: '{{ site_data }}/media' }\n"
@@ -809,9 +846,10 @@ def test_an_encrypted_value_is_read_with_its_password(inventory: Any, ansible_pl
 
 
 def test_a_secret_is_not_repeated(inventory: Any) -> None:
-    inventory.choose("site_environment: hunter2\n")
-    (problem,) = inventory.problems()
-    assert "hunter2" not in str(problem)
+    inventory.choose("site_environment: hunter2\ncelery_worker_environment: { KEY: [hunter2] }\n")
+    problems = inventory.problems()
+    assert len(problems) == 2
+    assert not [problem for problem in problems if "hunter2" in str(problem)]
 
 
 # ── Where things come from ───────────────────────────────────────────────────────────────────────

@@ -327,13 +327,17 @@ def caller(name: str) -> str:
     )
 
 
-def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
-    """The unit of a process by choices, from the call of its role."""
+def passed_for(loader: DataLoader, name: str) -> dict[str, Any]:
+    """What the role of a process passes for its unit."""
     file = next(file for file in task_files(caller(name)) if name in file.read_text())
     trusted = loader.load_from_file(str(file), trusted_as_template=True)
-    passed = next(task["vars"] for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
+    return next(dict(task["vars"]) for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
+
+
+def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
+    """The unit of a process by choices, from the call of its role."""
     variables = variables_for(loader, caller(name), folder)
-    variables |= variables_for(loader, "systemd_service", folder) | dict(passed) | choices
+    variables |= variables_for(loader, "systemd_service", folder) | passed_for(loader, name) | choices
     return render(loader, ROOT / "templates" / "systemd" / "service.j2", variables)
 
 
@@ -407,9 +411,10 @@ def test_a_unit_has_a_limit_of_memory_where_one_is_chosen(loader: DataLoader, tm
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_no_secret_is_in_a_unit(loader: DataLoader, tmp_path: Path, name: str) -> None:
     """Unit files are world-readable, and a command line is in everyone's `ps`."""
-    text = unit_text(loader, tmp_path, name)
+    with_all = {"site_database_login": "password"}
+    text = unit_text(loader, tmp_path, name, **with_all)
     secrets = [file.read_text().strip() for file in tmp_path.rglob("*") if file.is_file()]
-    variables = variables_for(loader, "systemd_service", tmp_path)
+    variables = variables_for(loader, "systemd_service", tmp_path) | with_all
     templar = Templar(loader=loader, variables=variables)
     names = [key for key in variables if re.search(r"(password|secret|secret_key|token)$", key)]
     secrets += [str(templar.template(variables[key])) for key in names]
@@ -477,6 +482,27 @@ def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_
     assert "SECRET_KEY" in given
 
 
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_a_process_has_its_own_environment_over_the_site_s(loader: DataLoader, tmp_path: Path, name: str) -> None:
+    """Its settings are loaded by `celeriac.settings`, which must stay what Django is given."""
+    role = name.replace("-", "_")
+    passed = passed_for(loader, name)["systemd_service_own_environment"]
+    chosen = {"A": "$b", "C": None, "DJANGO_SETTINGS_MODULE": "config.own", "FLOWER_MAX_TASKS": "5"}
+    given = value_of(loader, tmp_path, role, "passed", passed=passed, **{f"{role}_environment": chosen})
+    text = unit_text(loader, tmp_path, name, systemd_service_own_environment=given)
+    own = value_of(
+        loader, tmp_path, "systemd_service", "__systemd_service_environment", systemd_service_own_environment=given
+    )
+
+    files = ["/etc/site/environment", f"/etc/site/{name}.environment"]
+    assert re.findall(r"(?m)^EnvironmentFile=(.*)$", text) == files
+    assert "\nUnsetEnvironment=C\n" in text
+    assert {"A": "$b", "CELERIAC_SETTINGS_MODULE": "config.own", "FLOWER_MAX_TASKS": "5"}.items() <= own.items()
+    assert not {"C", "DJANGO_SETTINGS_MODULE"} & own.keys()
+    assert ("CELERIAC_FLOWER_LOGIN" in own) == (name == "flower")
+    assert "UnsetEnvironment" not in unit_text(loader, tmp_path, name)
+
+
 def test_nothing_in_the_environment_has_a_meaning_for_celery(loader: DataLoader, tmp_path: Path) -> None:
     """It lets some of its own variables outrank a project's settings, and projects read the others."""
     given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment")
@@ -500,6 +526,33 @@ def test_a_ready_value_is_that_of_the_account_that_reads_it(loader: DataLoader, 
     assert "CELERIAC_ADMIN_PASSWORD" in of_steps
     broker = urlsplit(of_processes["BROKER"])
     assert (unquote(broker.password or ""), broker.username, broker.port) == ("a b:/?#@%é", "site", 6379)
+
+
+def test_a_user_of_the_database_is_that_of_an_account_and_of_a_password(loader: DataLoader, tmp_path: Path) -> None:
+    """The database knows those that the environment names, and a changed password is another user's."""
+    environment = trust_as_template("{{ {'DB_USER': site_database_user, 'DB_PASSWORD': site_database_password} }}")
+
+    def given(password: str) -> list[dict[str, str]]:
+        choices = {
+            "site_environment": environment,
+            "site_database_login": "password",
+            "vault_database_password": password,
+            "vault_database_owner_password": "owner's",
+            "site_secret_key": "a key",
+        }
+        names = ("__site_host_process_environment", "__site_host_deploy_environment")
+        found = [value_of(loader, tmp_path, "site_host", name, **choices) for name in names]
+        known = value_of(loader, tmp_path, "postgresql", "__postgresql_users", **choices)
+        assert known == {each["DB_USER"]: each["DB_PASSWORD"] for each in found}
+        return found
+
+    (process, owner), (changed, same) = given("a"), given("b")
+    assert (process["DB_PASSWORD"], owner["DB_PASSWORD"], changed["DB_PASSWORD"]) == ("a", "owner's", "b")
+    assert re.fullmatch("site_[0-9a-f]{8}", process["DB_USER"])
+    assert re.fullmatch("site_deploy_[0-9a-f]{8}", owner["DB_USER"])
+    assert changed["DB_USER"] != process["DB_USER"]
+    assert same["DB_USER"] == owner["DB_USER"]
+    assert value_of(loader, tmp_path, "postgresql", "__postgresql_users") == {}
 
 
 @pytest.mark.parametrize(("queues", "asked"), [([], ""), (["mail", "letters"], "mail")])

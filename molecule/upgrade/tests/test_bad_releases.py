@@ -203,7 +203,11 @@ def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, f
 def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, serving: Release) -> None:
     """What serves is started again with what it was checked with, and the operator's commands see the same."""
     bad = site.make(appended("TimeOut/wsgi.py", 'raise SystemExit("This release is bad")'))
-    chosen = ("--extra-vars", json.dumps({"site_environment": {"CHOSEN_WITH": bad.name}}))
+    environments = {
+        "site_environment": {"CHOSEN_WITH": bad.name},
+        "celery_worker_environment": {"CHOSEN_FOR_THE_WORKER": bad.name},
+    }
+    chosen = ("--extra-vars", json.dumps(environments))
     assert site.deploy(bad, *chosen).status != 0, "the run is green"
     site.wait_until_gone(bad.name, 20)
     assert site.files(bad.name) == []
@@ -214,7 +218,7 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
 
     for variables in (*map(site.machine.environment, UNITS), site.machine.environment_of_a_command()):
         assert "CELERIAC_RELEASE" in variables
-        assert "CHOSEN_WITH" not in variables
+        assert not {"CHOSEN_WITH", "CHOSEN_FOR_THE_WORKER"} & variables.keys()
 
     # With what serves, nothing else has changed.
     assert site.deploy(serving, *chosen).status == 0

@@ -84,10 +84,13 @@ RANGES = {
 LEAST = {"gunicorn_timeout_seconds": 1, "site_release_hook_timeout_seconds": 1, "preflight_host_memory_mb": 0}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
-# two texts to `hmac.compare_digest`), and the token goes through a header.
+# two texts to `hmac.compare_digest`), PostgreSQL changes other signs before it compares, and the token goes through a
+# header.
 SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_secret_key": None,
     "vault_redis_password": None,
+    "vault_database_password": re.compile(r"[ -~]+"),
+    "vault_database_owner_password": re.compile(r"[ -~]+"),
     "vault_flower_password": re.compile(r"[ -~]+"),
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
@@ -330,9 +333,14 @@ def modules_exist(site: Site) -> Iterator[Problem]:
     }
     for host in site.hosts:
         source = Path(_text(site, host, "site_source") or "") / (_text(site, host, "site_source_folder") or "")
-        for name, example in examples.items():
-            value = _text(site, host, name)
-            if value is None:
+        given = [(name, name, _text(site, host, name), f"{name}: {example}") for name, example in examples.items()]
+        for choice in _own_environments(site):
+            environment = site.value(host, choice)
+            value = environment.get("DJANGO_SETTINGS_MODULE") if isinstance(environment, dict) else None
+            example = f"{choice}: {{ DJANGO_SETTINGS_MODULE: TimeOut.settings }}"
+            given.append((choice, f"{choice}.DJANGO_SETTINGS_MODULE", value, example))
+        for choice, name, value, example in given:
+            if not isinstance(value, str):
                 continue
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
@@ -341,7 +349,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
                 fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
             else:
                 continue
-            yield Problem(fault, site.place(host, name), f"{name}: {example}")
+            yield Problem(fault, site.place(host, choice), example)
 
 
 def user_is_a_name(site: Site) -> Iterator[Problem]:
@@ -424,8 +432,9 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
 
 def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
     """The environment is names and texts that arrive in a process as they are written."""
-    example = 'site_environment: { SENTRY_DSN: "https://key@sentry.mysite.org/1" }'
-    yield from _faulty_entries(site, "site_environment", _fault_of_variable, example)
+    for choice in ("site_environment", *_own_environments(site)):
+        example = f'{choice}: {{ SENTRY_DSN: "https://key@sentry.mysite.org/1" }}'
+        yield from _faulty_entries(site, choice, _fault_of_variable, example)
 
 
 def guarantees_are_known(site: Site) -> Iterator[Problem]:
@@ -457,10 +466,12 @@ def settings_are_settings(site: Site) -> Iterator[Problem]:
 def release_decides_for_itself(site: Site) -> Iterator[Problem]:
     """What a release sets for its own folders is set nowhere else: it would win, and the release be without it."""
     for host in site.hosts:
-        for choice in ("site_environment", "site_settings"):
+        own = _own_environments(site)
+        for choice in ("site_environment", "site_settings", *own):
             given = site.value(host, choice)
             for name, example in _OF_A_RELEASE.items():
-                if isinstance(given, dict) and name in given:
+                allowed = name == "DJANGO_SETTINGS_MODULE" and choice in own
+                if isinstance(given, dict) and name in given and not allowed:
                     yield Problem(
                         f"`{choice}` has `{name}`, which each release sets to its own.",
                         site.place(host, choice),
@@ -754,6 +765,11 @@ def is_example(name: str) -> bool:
     except ValueError:
         return bool(_EXAMPLE_NAME.search(name))
     return any(address in network for network in _EXAMPLE_NETWORKS)
+
+
+def _own_environments(site: Site) -> list[str]:
+    """Which choices of the inventory say what is in the environment of one process alone."""
+    return [name for name in site.names if name.endswith("_environment") and name != "site_environment"]
 
 
 def _entries(site: Site, choice: str) -> Iterator[tuple[str, Any, Any]]:

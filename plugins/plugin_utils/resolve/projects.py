@@ -20,6 +20,8 @@ from .requirements import Line, are_locked, included, lines_of
 
 # Where `site_lock` names none: the first of these, in the folder of manage.py or above.
 LOOKED_FOR = ("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml")
+# What no list of requirements ends with, whatever it is called.
+_OTHER_FORMS = (".lock", ".toml", ".json", ".yml", ".yaml", ".cfg", ".py")
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,12 @@ def _lock_of(wanted: Wanted) -> Path | None:
                 f"There is no file {wanted.lock} in {wanted.source}.",
                 "site_lock: requirements/production.txt        (or without it: the first there is of "
                 f"{', '.join(LOOKED_FOR)})",
+            )
+        if named.name not in _READERS and named.suffix in _OTHER_FORMS:
+            raise LockError(
+                f"{wanted.lock} in {wanted.source} has a form that is not read here: there are uv.lock, poetry.lock, "
+                "pyproject.toml, and requirements as pip has them, in a file of any name.",
+                "site_lock: requirements.txt        (`pipenv requirements --hash`, or `pdm export`, makes one)",
             )
         return named
     folders = _upwards(wanted, wanted.source / wanted.folder)

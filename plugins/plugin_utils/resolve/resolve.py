@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from packaging.specifiers import SpecifierSet
 
 from .additions import Addition, lacking, tested
 from .errors import LockError
@@ -19,7 +21,11 @@ from .uv import UvError, uv
 
 # Without these it is no site of ours.
 _NEEDED = ("django", "celery")
+# With which versions one works: docs/versions.md.
+VERSIONS = {"celery": ">=5.4,<5.8", "django": ">=4.2", "django-celery-beat": ">=2.5"}
 _COMPILE = ("pip", "compile", "--no-config", "--universal", "--generate-hashes", "--no-header", "--no-annotate")
+# As uv words an answer 401 or 403.
+_NOT_LET_IN = re.compile(r"\b40[13] (Unauthorized|Forbidden)|authentication credentials")
 _EXPORT = ("export", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
 
 
@@ -53,6 +59,7 @@ def resolve(wanted: Wanted, kept: Path, *, anew: bool = False, into: Path | None
     """
     project = read_project(wanted)
     if project.lock and _is_complete(project, wanted):
+        _refuse_versions(project, project.lines)
         return Locked(project.lock)
     origin, before = made_from(project, wanted), read_kept(kept)
     if before and before.made_from == origin and not anew:
@@ -98,6 +105,13 @@ def _resolved(project: Project, wanted: Wanted, folder: Path, before: Kept | Non
     try:
         uv(wanted, folder, *_COMPILE, *target, *inputs, additions)
     except UvError as error:
+        if _NOT_LET_IN.search(str(error)):
+            raise LockError(
+                f"An index does not let uv in, which asks it for the packages of {project.name}. It says: {error}",
+                'site_index_url: "https://NAME:{{ vault_index_password }}@pypi.mysite.org/simple"        '
+                "(site_extra_index_urls likewise)",
+                "site_extra_index_urls" if wanted.extra_index_urls else "site_index_url",
+            ) from None
         raise LockError(
             f"uv finds no versions for {project.name} with {', '.join(texts) or 'nothing more'}. It says: {error}",
             "site_requirements: [flower~=2.0.0]        (a version that the project can live with; or a new lock)",
@@ -176,8 +190,22 @@ def _inputs(project: Project, wanted: Wanted, folder: Path, pins: Sequence[Line]
     return [roots, "--constraint", locked]
 
 
+def _refuse_versions(project: Project, lines: Iterable[Line]) -> None:
+    """Refuse libraries that the processes do not work with."""
+    for line in lines:
+        allowed = VERSIONS.get(line.name)
+        if allowed and line.version and not SpecifierSet(allowed).contains(line.version, prereleases=True):
+            raise LockError(
+                f"{project.name} has {line.name} {line.version}, and a site works with {line.name} {allowed} "
+                "(docs/versions.md).",
+                f'site_requirements: ["{line.name}{allowed}"]        (if the project allows it; else another lock)',
+                "site_requirements",
+            )
+
+
 def _check(project: Project, after: Kept) -> None:
     refuse_without_hash(project.name, (line for line in after.lines if not line.is_locked and not line.is_option))
+    _refuse_versions(project, after.lines)
     if lost := [name for name in _NEEDED if name not in after.versions]:
         raise LockError(
             f"{project.name} has no {' and no '.join(lost)}, and neither has what comes with it.",

@@ -1,0 +1,145 @@
+#!/usr/bin/python
+"""Keep the users of the site's database that log in with a password."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
+
+DOCUMENTATION = r"""
+module: database_users
+short_description: Users of the site's database log in with a password
+description:
+  - PostgreSQL knows one password of a user, and a unit logs in with the one that it was started with until it has
+    ended; on and on where the release that should replace it is undone. So each password has a user of its own, who
+    acts as the role of its account, and stays until nothing on the host has its name in its environment.
+  - The server is given what it keeps of a password, and not the password.
+options:
+  accounts:
+    description: The roles that users act as. A name behind which there are 8 hexadecimal digits is one of theirs.
+    type: list
+    elements: str
+    required: true
+  users:
+    description: The users that there should be, with their passwords.
+    type: dict
+    required: true
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The processes log in with their password
+  celeriac.site.database_users:
+    accounts: [site, site_deploy]
+    users: { site_0123abcd: "{{ vault_database_password }}" }
+"""
+
+RETURN = r"""
+added:
+  description: The users that are new.
+  returned: always
+  type: list
+removed:
+  description: The users that nothing logs in as any more.
+  returned: always
+  type: list
+"""
+
+PSQL = [
+    "psql",
+    "--no-psqlrc",
+    "--quiet",
+    "--tuples-only",
+    "--no-align",
+    "--set=ON_ERROR_STOP=1",
+    "--single-transaction",
+]
+# What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
+CHOSEN = Path("/etc/site")
+# As PostgreSQL makes them by itself (scram_iterations).
+ITERATIONS = 4096
+SALT_BYTES = 16
+
+
+def verifier(password: str, salt: bytes) -> str:
+    """Return what PostgreSQL keeps of a password (RFC 5803). Of ASCII: for other signs RFC 4013 would have a say."""
+
+    def encoded(value: bytes) -> str:
+        return base64.b64encode(value).decode()
+
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
+    client, server = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    stored = hashlib.sha256(client).digest()
+    return f"SCRAM-SHA-256${ITERATIONS}:{encoded(salt)}${encoded(stored)}:{encoded(server)}"
+
+
+def account_of(user: str) -> str:
+    """Return the role that a user acts as."""
+    return user.rpartition("_")[0]
+
+
+def added(user: str, password: str) -> str:
+    """Return the statements that make a user. What a session of it makes belongs to the role that it acts as."""
+    account = account_of(user)
+    return (
+        f"CREATE ROLE {user} LOGIN IN ROLE {account} PASSWORD '{verifier(password, os.urandom(SALT_BYTES))}';"
+        f"ALTER ROLE {user} SET role = '{account}';"
+    )
+
+
+def not_used(users: Collection[str], systemd: Systemd) -> list[str]:
+    """Return the users that nothing on the host has in its environment, or may have soon.
+
+    Raises:
+        SystemdError: it is not known which units run.
+    """
+    if not users:
+        return []
+    contents = [*environments(systemd), *(file.read_bytes() for file in CHOSEN.glob("*environment"))]
+    return [user for user in users if not any(user.encode() in content for content in contents)]
+
+
+def ask(module: AnsibleModule, statements: str) -> str:
+    """Return what PostgreSQL answers; it fails the module where that is an error."""
+    command = ["runuser", "--user=postgres", "--", *PSQL, "--file=-", "postgres"]
+    code, output, error = module.run_command(command, data=statements, cwd="/")
+    if code != 0:
+        # The lines behind the first one repeat the statement.
+        module.fail_json(msg=f"PostgreSQL refuses: {error.partition(chr(10))[0]}")
+    return str(output)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "accounts": {"type": "list", "elements": "str", "required": True},
+            "users": {"type": "dict", "required": True, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    wanted: Mapping[str, str] = module.params["users"]
+    pattern = f"^({'|'.join(module.params['accounts'])})_[0-9a-f]{{8}}$"
+    there = ask(module, f"SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';").split()
+    try:
+        old = not_used([user for user in there if user not in wanted], Systemd(module.run_command))
+    except SystemdError as error:
+        module.fail_json(msg=str(error))
+    new = [user for user in wanted if user not in there]
+    statements = [added(user, wanted[user]) for user in new] + [f"DROP ROLE {user};" for user in old]
+    if statements and not module.check_mode:
+        ask(module, "\n".join(statements))
+    module.exit_json(changed=bool(statements), added=new, removed=old)
+
+
+if __name__ == "__main__":
+    main()
