@@ -7,10 +7,10 @@ import re
 # What was printed, and what is said of it: `{}` stands for what the group of the pattern found, each once.
 HINTS = (
     (
-        r"No such file or directory: '\S*(?:cc|\+\+|clang)'|fatal error: \S+: No such file"
-        r"|(?:pg|mysql|mariadb)_config\b.* not found",
+        r"No such file or directory: '\S*(?:cc|\+\+|clang|pkg-config)'|fatal error: \S+: No such file"
+        r"|(?:(?:pg|mysql|mariadb)_config|pkg-config)\b.* not found",
         "A compiler, or what it needs, is missing on the host: "
-        "`site_host_packages: [python3-venv, gcc, g++, python3-dev, libpq-dev]`, say.",
+        "`site_host_packages: [python3-venv, gcc, g++, pkgconf, python3-dev, libpq-dev]`, say.",
     ),
     (
         r"env: .([\w.-]+).: No such file or directory",
@@ -24,6 +24,12 @@ HINTS = (
     (
         r'(?s)check: failed .*(?:relation "\S+" does not exist|no such table: )',
         "A check asks for a table that the migrations make: `site_check: after_migrate`.",
+    ),
+    (
+        r"HELLO must be called with the client already authenticated"
+        r"|(?:Authentication|Operational)Error\W+Authentication required",
+        "Redis on a host asks for a password, which the address that the project has lacks: `site_settings` can set "
+        "that of the broker to `{{{{ site_broker_url }}}}`, and that of a cache as docs/projects.md has it.",
     ),
     (
         r"(?m)^\S+: \((\w+\.[A-Z]\d+)\) ",

@@ -65,6 +65,11 @@ def test_dangerous_command_is_refused(machine: Machine, secrets: dict[str, str],
     assert redis(machine, secrets, command).startswith("NOPERM")
 
 
+def test_it_may_be_asked_which_redis_it_is(machine: Machine, secrets: dict[str, str]) -> None:
+    """As the one of the queue: a project that has its cache there asks."""
+    assert "redis_version" in redis(machine, secrets, "INFO server")
+
+
 def test_result_is_there_and_not_beside_the_queue(machine: Machine, secrets: dict[str, str], ended: str) -> None:
     assert has_result(machine, secrets, ended)
     assert redis(machine, secrets, "SELECT 1", "DBSIZE", port=BROKERS_PORT) == "OK\n0\n"

@@ -22,6 +22,11 @@ PRINTED = {
         "`site_host_packages: [python3-venv, gcc,",
     ),
     "no library": ("         Error: pg_config executable not found.\n", "libpq-dev]`"),
+    "no pkg-config, said by a shell": ("         /bin/sh: 1: pkg-config: not found\n", "g++, pkgconf,"),
+    "no pkg-config, said by Python": (
+        "         FileNotFoundError: [Errno 2] No such file or directory: 'pkg-config'\n",
+        "g++, pkgconf,",
+    ),
     "a table in SQLite": (
         "set-up: Django 5.2.19 (0.79 s)\ncheck: failed after 0.12 s\nTraceback (most recent call last):\n"
         "django.db.utils.OperationalError: no such table: work_theme",
@@ -51,6 +56,16 @@ PRINTED = {
     "an application that is not there": (
         "celery.exceptions.ImproperlyConfigured: CELERIAC_WSGI_APPLICATION=demo.wsgi:app is not a WSGI application",
         "CELERIAC_WSGI_APPLICATION is `site_wsgi_application`",
+    ),
+    "a Redis without its password": (
+        "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise "
+        "the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP "
+        "protocol version at the same time\n",
+        "`{{ site_broker_url }}`",
+    ),
+    "a broker without its password": (
+        "kombu.exceptions.OperationalError: Authentication required.\n",
+        "`{{ site_broker_url }}`",
     ),
     "a slow start": (
         "gunicorn-0123456789ab.service: start operation timed out. Terminating.",

@@ -171,6 +171,15 @@ def test_a_project_without_a_word_about_packages_has_those_of_the_inventory(proj
     assert "flower" not in project.versions()
 
 
+@pytest.mark.parametrize(("asked", "had"), [("redis", "6.0"), ("redis==7.0", "7.0")])
+def test_a_client_of_redis_in_ranges_is_one_for_its_kombu_where_there_is_one(
+    project: Folder, asked: str, had: str
+) -> None:
+    project.write("requirements.txt", f"django\ncelery\n{asked}\n")
+    project.resolve()
+    assert project.versions()["redis"] == had
+
+
 def test_a_lock_that_has_all_is_taken_as_it_stands(project: Folder) -> None:
     of_hashes(project)
     with (project.top / "requirements.txt").open("a") as file:

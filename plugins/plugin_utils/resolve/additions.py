@@ -35,14 +35,14 @@ class Addition:
 
 _WEB = Addition("gunicorn>=20.1", "runs the web processes")
 # By kombu's own extra: it excludes clients that it does not work with.
-_REDIS = Addition("kombu[redis]", "speaks to Redis", frozenset({"redis"}))
+REDIS = Addition("kombu[redis]", "speaks to Redis", frozenset({"redis"}))
 _DRIVER = Addition("psycopg[binary]", "speaks to PostgreSQL", frozenset({"psycopg", "psycopg2", "psycopg2-binary"}))
 _MONITOR = Addition("flower>=2.0", "is the monitor")
 
 
 def additions_of(wanted: Wanted) -> list[Addition]:
     """Return what the site must have."""
-    return [_WEB, _REDIS, _DRIVER, *([_MONITOR] if wanted.monitored else [])]
+    return [_WEB, REDIS, _DRIVER, *([_MONITOR] if wanted.monitored else [])]
 
 
 def lacking(wanted: Wanted, asked: set[str], locked: set[str]) -> Iterator[Addition]:

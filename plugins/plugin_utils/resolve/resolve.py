@@ -6,13 +6,14 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 from packaging.specifiers import SpecifierSet
 
-from .additions import Addition, lacking, tested
+from .additions import REDIS, Addition, lacking, tested
 from .errors import LockError
 from .kept import Kept, changes, made_from, read_kept, written
 from .projects import Project, Wanted, read_project, refuse_without_hash
@@ -96,14 +97,21 @@ def _resolved(project: Project, wanted: Wanted, folder: Path, before: Kept | Non
     added = list(lacking(wanted, asked, {line.name for line in pins}))
     texts = [*(each.requirement for each in added), *wanted.requirements]
     additions, result = folder / "additions.in", folder / "requirements.txt"
-    additions.write_text("\n".join(texts))
     # What uv finds there it prefers, with the hashes: those of the project, of the last time, that were tested.
     sources = [pins, before.lines if before else (), tested(added)]
     result.write_text("\n".join(map(str, _first_of_each(sources))))
-    inputs = _inputs(project, wanted, folder, pins)
     target = ("--python-version", project.target, "--output-file", result)
+    words = (*_COMPILE, *target, *_inputs(project, wanted, folder, pins), additions)
+    if not pins:
+        # A client of Redis that is asked for in ranges may come with a kombu that refuses it: which one it works with
+        # is said in its extra alone. Where no two fit, the project has what it asks for.
+        additions.write_text("\n".join([*texts, REDIS.requirement]))
+        with suppress(UvError):
+            uv(wanted, folder, *words)
+            return result.read_text(), added
+    additions.write_text("\n".join(texts))
     try:
-        uv(wanted, folder, *_COMPILE, *target, *inputs, additions)
+        uv(wanted, folder, *words)
     except UvError as error:
         if _NOT_LET_IN.search(str(error)):
             raise LockError(
