@@ -42,7 +42,7 @@ PARTS = {
     ),
     "celery.worker.consumer.mingle:Mingle": ("send_hello",),
     "celery.worker.request:Request": ("_apply_result", "_context"),
-    "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_schedule"),
+    "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_last_timestamp", "_schedule"),
     "django_celery_beat.schedulers:ModelEntry": ("_unpack_fields",),
     "django_celery_results.backends.database:DatabaseBackend": ("_store_result",),
     "kombu.asynchronous.semaphore:LaxBoundedSemaphore": ("_waiting",),

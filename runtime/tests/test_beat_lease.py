@@ -121,6 +121,37 @@ def test_the_projects_own_scheduler_lies_under_ours(environment: dict[str, str],
             arrived(sends, new, "ours entry 0", 2)
 
 
+def plan(environment: dict[str, str], name: str) -> None:
+    """Put a plan of every second into the project's own table, as the project would."""
+    with postgresql_session(environment) as session:
+        session.execute(
+            "INSERT INTO plans_plan (name, seconds, kwargs, enabled, total_run_count)"
+            f" VALUES ('{name}', 1, '{{}}', true, 0)"
+        )
+        session.execute(
+            "INSERT INTO plans_planchanges (id, last_update) VALUES (1, now())"
+            " ON CONFLICT (id) DO UPDATE SET last_update = now()"
+        )
+
+
+def test_the_projects_own_table_is_sent_as_it_changes(environment: dict[str, str], redis: Redis) -> None:
+    """The first change of all is seen too: until then nobody has noted one."""
+    environment = {**environment, "MORE_APPS": "plans"}
+    environment = with_schedule(environment, {}, CELERY_BEAT_SCHEDULER="plans.schedulers:PlanScheduler")
+    subprocess.run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "-v0"], env=environment, check=True)
+    with arrivals(redis) as sends, beat(environment) as running:
+        running.told("0 entries; nothing due", times=3)  # it has looked for changes, and found no row
+        plan(environment, "first")
+        arrived(sends, running, "first", 2)
+        plan(environment, "second")
+        arrived(sends, running, "second", 2)
+        running.stop()
+    with postgresql_session(environment) as session:
+        counted = dict(session.execute("SELECT name, total_run_count FROM plans_plan").fetchall())
+    assert counted == {name: len(sends.of(name)) for name in ("first", "second")}
+    assert min(gaps(sends.of("first"))) > 0.5
+
+
 def two_speeds() -> dict[str, Any]:
     """Return a beat_schedule with one entry every second, and one every five."""
     return {**schedule(1), "slow": {"task": "celeriac.ping", "schedule": 5}}

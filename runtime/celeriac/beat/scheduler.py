@@ -37,6 +37,7 @@ from celery.utils.log import get_logger
 from django.core.exceptions import ValidationError
 from django.db import Error, connections, router
 from django_celery_beat import schedulers
+from django_celery_beat.models import PeriodicTask
 
 from celeriac import entries
 from celeriac.beat.lease import Lease
@@ -101,6 +102,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._faults, self._logged = {}, set()
         super().__init__(*args, **kwargs)
+        self.Producer = self._producer
         if not self.app.conf.beat_sync_every:
             self.sync_every_tasks = 1
         self._alias = router.db_for_write(self.Model)
@@ -140,7 +142,17 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
     def enabled_models(self) -> list[Any]:
         """Return the rows, though the schedule of one of them cannot be read."""
         together = getattr(super(), "enabled_models", self.Model.objects.enabled)  # django-celery-beat 2.8
-        return entries.enabled(together)
+        return entries.enabled(together, self.Model)
+
+    def schedule_changed(self) -> bool:
+        """Say whether the schedule was changed since it was read.
+
+        The stock scheduler takes the first time of a change that it finds for what it has read: a
+        change just behind the reading, or the first one of all, was not seen for five minutes.
+        """
+        first = self._last_timestamp is None
+        changed: bool = super().schedule_changed()
+        return changed or (first and self._last_timestamp is not None)
 
     def all_as_schedule(self) -> dict[str, Any]:
         """Return the entries of the rows that can be sent; the others are named.
@@ -155,7 +167,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
                 entries.validate(row)
                 entry = self.Entry(row, app=self.app)
                 entry.is_due()
-                found[row.name] = entry
+                found[entry.name] = entry  # by which it is noted, and that may differ from the row's
             except Error:
                 raise
             except Exception as error:
@@ -205,7 +217,7 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
         """
         following = super().reserve(entry)
         self._schedule[following.name] = following
-        self._sending = following.name
+        self._sending, self._send_failed = following.name, False
         return following
 
     def sync(self) -> None:
@@ -283,7 +295,12 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             _log.info("beat: leads, with %d entries", len(self._schedule))
 
     def _never_run(self) -> dict[tuple[Any, ...], Any]:
-        """Return since when entries wait for their first run; the keys are entry and schedule."""
+        """Return since when entries wait for their first run; the keys are entry and schedule.
+
+        None of a model of the project's own, to which the settings are not written.
+        """
+        if not issubclass(self.Model, PeriodicTask):
+            return {}
         rows = self.Model.objects.enabled().filter(last_run_at=None)
         schedule = ("pk", "interval_id", "crontab_id", "solar_id", "clocked_id")
         return {row[:-1]: row[-1] for row in rows.values_list(*schedule, "date_changed")}
@@ -321,19 +338,22 @@ class DatabaseScheduler(schedulers.DatabaseScheduler):
             callback=self._between_attempts,  # every second
         )
 
-    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send an entry, and have ourselves called between the attempts."""
-        options = entry.options
-        entry.options = {**options, "retry_policy": self._retry_policy(options.get("retry_policy"))}
-        self._send_failed = False
-        try:
-            return super().apply_async(entry, *args, **kwargs)
-        finally:
-            entry.options = options
+    def _producer(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a producer of the project's that has us called between the attempts to send.
 
-    def _retry_policy(self, of_entry: dict[str, Any] | None) -> dict[str, Any]:
+        Not by the options of an entry: a scheduler of the project's own may keep those as JSON.
+        """
+        made = self.app.amqp.Producer(*args, **kwargs)
+        publish = made.publish
+
+        def patiently(*args: Any, retry_policy: dict[str, Any] | None = None, **options: Any) -> Any:
+            return publish(*args, retry_policy=self._retry_policy(retry_policy or {}), **options)
+
+        made.publish = patiently
+        return made
+
+    def _retry_policy(self, policy: dict[str, Any]) -> dict[str, Any]:
         """Return how to try again: whatever ``Connection.ensure`` of kombu takes."""
-        policy = {**self.app.conf.task_publish_retry_policy, **(of_entry or {})}
         of_project = policy.get("errback")
 
         def failed(error: Exception, interval: float) -> None:
