@@ -28,6 +28,7 @@ PARTS = {
     "celery.app.amqp:AMQP": ("_create_task_sender",),
     "celery.app.task:Task": ("bind",),
     "celery.app.trace": ("LOG_SUCCESS",),
+    "celery.beat:PersistentScheduler": ("_open_schedule", "_store"),
     "celery.beat:Scheduler": ("_ensure_connected", "_heap", "_when"),
     "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
     "celery.concurrency.prefork:TaskPool": ("_pool",),
