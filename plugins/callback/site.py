@@ -1,4 +1,4 @@
-"""What a run prints: Ansible's own default, and a status as people or machines want it.
+"""What a run prints: Ansible's own default, a status as people or machines want it, and what a deploy has to say.
 
 With `-e format=json` the statuses of all hosts are one JSON document, and standard output holds nothing else.
 """
@@ -21,8 +21,12 @@ extends_documentation_fragment: [default_callback]
 """
 
 
-# The tasks that run hooks.
-RELEASES = ("celeriac.site.site_release", "celeriac.site.site_rollback")
+# What is shown of the results of some tasks: the name of a list, and what stands before each of its lines.
+SHOWN = {
+    "celeriac.site.site_release": ("hooks", "hook "),
+    "celeriac.site.site_rollback": ("hooks", "hook "),
+    "celeriac.site.site_health": ("tasks", ""),
+}
 
 
 class CallbackModule(Default):
@@ -45,13 +49,13 @@ class CallbackModule(Default):
         super().v2_playbook_on_play_start(play)
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Show a status instead of its bare result, and the hooks of a release."""
+        """Show a status instead of its bare result, the hooks of a release, and the guarantees of its tasks."""
         status = result.result.get("status")
         if result.task.action != "celeriac.site.site_status" or not isinstance(status, dict):
             super().v2_runner_on_ok(result)
-            if result.task.action in RELEASES:
-                for line in result.result.get("hooks", ()):
-                    self._display.display(f"  hook {line}")
+            name, before = SHOWN.get(result.task.action, ("", ""))
+            for line in result.result.get(name, ()):
+                self._display.display(f"  {before}{line}")
             return
         self._statuses[result.host.get_name()] = status
         self._display.display(f"{result.host.get_name()}:")

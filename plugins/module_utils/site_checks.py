@@ -243,7 +243,7 @@ class Checks:
         working = self._pongs()
         silent = self._units_without(working)
         if (silent or not working) and self._sent > PATIENT_PINGS:
-            workers = self._workers()
+            workers = self.workers()
             working |= {
                 name: f"{name} has executed {tasks['executed']} tasks and runs {tasks['active']}"
                 for name, tasks in workers.items()
@@ -282,7 +282,7 @@ class Checks:
             if release == self._release
         }
 
-    def _workers(self) -> dict[str, Any]:
+    def workers(self) -> dict[str, Any]:
         """Return what the workers of the release say of themselves."""
         said = json.loads(self._web.expect(200, "GET", "/-/celeriac/workers", self._bearer).body)["workers"]
         return {name: tasks for name, tasks in said.items() if f"-{self._release}" in name}

@@ -170,7 +170,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"a switch has not ended: {', '.join(report['candidates'])}; run the deploy again")
     for name, tasks in (report["workers"] or {}).items():
         lines.append(f"worker {name}: {tasks['active']} tasks run, {tasks['executed']} executed")
-    lines += _of_the_tasks(report["workers"] or {})
+    lines += of_the_tasks(report["workers"] or {})
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
     lines += _of_the_broker(report["broker"] or {})
@@ -197,10 +197,13 @@ def _of_the_certificate(end: str | None) -> list[str]:
     return lines
 
 
-def _of_the_tasks(workers: dict[str, Any]) -> list[str]:
+def of_the_tasks(workers: dict[str, Any]) -> list[str]:
     """Return which guarantee how many tasks have, and who says so of those that are not like most.
 
     The workers of a release have the same tasks; an older one says nothing of it.
+
+    Args:
+        workers: what each says of itself, by its name.
     """
     lines = []
     for found in (tasks.get("guarantees") for tasks in workers.values()):

@@ -7,9 +7,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Nginx
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError, UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
-from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import Kind, outside
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB, Kind, outside
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import described
+from ansible_collections.celeriac.site.plugins.module_utils.site_report import of_the_tasks
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -49,6 +50,10 @@ report:
   description: What was asked and what the answer was.
   returned: always
   type: dict
+tasks:
+  description: How many tasks have which guarantee, in the words of the status.
+  returned: success
+  type: list
 """
 
 
@@ -58,6 +63,14 @@ def units_of(systemd: Systemd, site: Site) -> dict[Kind, list[str]]:
     for process in described(systemd, site.processes):
         units.setdefault(process.kind, []).append(process.recorded())
     return units
+
+
+def guarantees(checks: Checks) -> list[str]:
+    """Return which guarantee how many tasks of the release have; nothing where its workers are too busy to say."""
+    try:
+        return of_the_tasks(checks.workers())
+    except UnhealthyError:
+        return []
 
 
 def main() -> None:
@@ -92,7 +105,7 @@ def main() -> None:
             failed.append(str(error))
     if failed:
         module.fail_json(msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report)
-    module.exit_json(changed=False, report=report)
+    module.exit_json(changed=False, report=report, tasks=guarantees(checks) if WEB in units else [])
 
 
 if __name__ == "__main__":

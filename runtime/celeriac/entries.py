@@ -23,25 +23,24 @@ _TIMES = ("start_time", "expires", "last_run_at", "date_changed")
 _SHAPES = {"args": list, "kwargs": dict, "headers": dict}
 
 
-def enabled(together: Callable[[], Iterable[Any]]) -> list[Any]:
+def enabled(together: Callable[[], Iterable[Any]], model: Any) -> list[Any]:
     """Return the enabled rows, with their schedules unless one of these cannot be read.
 
     A time zone that this host does not know is an error to whoever asks for all crontabs at once.
 
     Args:
         together: a function that returns the rows with their schedules.
+        model: of the rows.
 
     Raises:
         django.db.Error: the database does not answer.
     """
-    from django_celery_beat.models import PeriodicTask
-
     try:
         return list(together())
     except Error:
         raise
     except Exception:
-        return list(PeriodicTask.objects.filter(enabled=True))
+        return list(model.objects.filter(enabled=True))
 
 
 def schedule(row: Any) -> Any:
@@ -66,12 +65,12 @@ class Zoned:
     options: dict[str, Any]
 
     def __init__(self, model: Any, app: Any = None) -> None:
-        for field in _TIMES:
+        for field in _times(model):
             setattr(model, field, clock.aware(getattr(model, field)))
         super().__init__(model, app=app)  # type: ignore[call-arg]
         # So a run knows its entry: a header since django-celery-beat 2.8, only a property before.
         self.options.setdefault("headers", {}).setdefault("periodic_task_name", model.name)
-        if model.clocked is not None:
+        if getattr(model, "clocked", None) is not None:
             self.schedule = schedule(model)
         if not settings.USE_TZ:
             pre_save.connect(_without_zone, sender=type(model), dispatch_uid="celeriac.entries")
@@ -79,22 +78,32 @@ class Zoned:
 
 def _without_zone(instance: Any, **_: Any) -> None:
     """Let a row be written as the database has its times."""
-    for field in _TIMES:
+    for field in _times(instance):
         setattr(instance, field, clock.stored(getattr(instance, field)))
 
 
+def _times(row: Any) -> list[str]:
+    """Return which times a row has: a model of a project's own may have fewer."""
+    return [field for field in _TIMES if hasattr(row, field)]
+
+
 def validate(row: Any) -> None:
-    """Refuse a row of `PeriodicTask` that beat cannot read, or not write again after a run.
+    """Refuse a row that beat cannot read, or not write again after a run.
+
+    What the fields of a model of the project's own hold only the project knows.
 
     Raises:
         django.db.Error: the database does not answer.
         Exception: what is wrong, in words; of whatever kind the libraries have for it.
     """
-    for field, shape in _SHAPES.items():
-        text = getattr(row, field)
-        if not isinstance(json.loads(text) if text else shape(), shape):
-            raise ValueError(f"{field} is no JSON {'list' if shape is list else 'object'}: {text}")
-    row.validate_unique(exclude={"name"})  # one schedule, and a clocked one once; no query
+    from django_celery_beat.models import PeriodicTask
+
+    if isinstance(row, PeriodicTask):
+        for field, shape in _SHAPES.items():
+            text = getattr(row, field)
+            if not isinstance(json.loads(text) if text else shape(), shape):
+                raise ValueError(f"{field} is no JSON {'list' if shape is list else 'object'}: {text}")
+        row.validate_unique(exclude={"name"})  # one schedule, and a clocked one once; no query
     every: timedelta | None = getattr(row.schedule, "run_every", None)
     if every is not None and every <= timedelta(0):
         raise ValueError("its interval is not above 0: it would be sent without a pause")

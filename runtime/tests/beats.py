@@ -28,9 +28,9 @@ _PATTERN = re.compile(
 @contextmanager
 def beat(environment: dict[str, str]) -> Iterator[Supervised]:
     """Run beat with our scheduler."""
-    scheduler = "--scheduler=celeriac.beat.scheduler:DatabaseScheduler"
+    scheduler = "--scheduler=celeriac.beat.scheduler:scheduler"
     command = ["-A", "celeriac.app", "beat", scheduler]
-    arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1"]
+    arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1", f"--schedule={environment['SCRATCH']}/runs"]
     with supervised("celery", *command, *arguments, environment=environment) as running:
         yield running
 

@@ -94,6 +94,16 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "db.sqlite3"
 
 
+@pytest.fixture(scope="session")
+def migrated_on_postgresql(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a PostgreSQL database with the project's schema, to be copied."""
+    postgresql_of_the_run.start()
+    environment = process_environment(tmp_path_factory.mktemp("migrated-pg"), PROJECT)
+    environment |= empty_database(postgresql_of_the_run, "migrated")
+    subprocess.run([sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True)
+    return environment["PGDATABASE"]
+
+
 @pytest.fixture
 def bare_environment(scratch: Path, project: Path) -> dict[str, str]:
     """The environment of a process of the project, with an empty SQLite database and no broker."""

@@ -49,7 +49,7 @@ def sends() -> Any:
 
 
 def test_an_entry_is_sent_once_though_the_heap_is_rebuilt(sends: Any) -> None:
-    from celeriac.beat.scheduler import DatabaseScheduler
+    from celeriac.beat.database import DatabaseScheduler
 
     assert sends(DatabaseScheduler) == 1
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, overdue, schedule, with_schedule
-from environment import PROJECT, empty_database, postgresql_session, process_environment
+from environment import postgresql_session
 from supervised import Supervised
 from testkit.ports import free_port
 from testkit.postgresql import PostgreSQL, postgresql_server
@@ -22,27 +22,17 @@ STANDBY = "standby, another beat holds the lease"
 NO_DATABASE = "standby, the database does not answer"
 
 
-@pytest.fixture(scope="session")
-def template(postgresql_of_the_run: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a PostgreSQL database with the project's schema, to be copied."""
-    postgresql_of_the_run.start()
-    environment = process_environment(tmp_path_factory.mktemp("template"), PROJECT)
-    environment |= empty_database(postgresql_of_the_run, "beat_template")
-    subprocess.run([sys.executable, "-m", "celeriac.release", "migrate"], env=environment, check=True)
-    return environment["PGDATABASE"]
-
-
 @pytest.fixture
 def environment(
     bare_environment: dict[str, str],
-    template: str,
+    migrated_on_postgresql: str,
     postgresql: PostgreSQL,
     redis: Redis,
     scratch: Path,
 ) -> dict[str, str]:
     """The environment of a process of the project, with its schema on PostgreSQL, and Redis."""
     with postgresql_session(postgresql.environment) as session:
-        session.execute(f'CREATE DATABASE "{scratch.name}" TEMPLATE "{template}"')
+        session.execute(f'CREATE DATABASE "{scratch.name}" TEMPLATE "{migrated_on_postgresql}"')
     database = {**postgresql.environment, "PGDATABASE": scratch.name}
     return {**bare_environment, **database, "BROKER_URL": redis.url}
 
@@ -119,6 +109,37 @@ def test_the_projects_own_scheduler_lies_under_ours(environment: dict[str, str],
             assert list(runs(environment)) == ["entry 0"]
             old.stop()
             arrived(sends, new, "ours entry 0", 2)
+
+
+def plan(environment: dict[str, str], name: str) -> None:
+    """Put a plan of every second into the project's own table, as the project would."""
+    with postgresql_session(environment) as session:
+        session.execute(
+            "INSERT INTO plans_plan (name, seconds, kwargs, enabled, total_run_count)"
+            f" VALUES ('{name}', 1, '{{}}', true, 0)"
+        )
+        session.execute(
+            "INSERT INTO plans_planchanges (id, last_update) VALUES (1, now())"
+            " ON CONFLICT (id) DO UPDATE SET last_update = now()"
+        )
+
+
+def test_the_projects_own_table_is_sent_as_it_changes(environment: dict[str, str], redis: Redis) -> None:
+    """The first change of all is seen too: until then nobody has noted one."""
+    environment = {**environment, "MORE_APPS": "plans"}
+    environment = with_schedule(environment, {}, CELERY_BEAT_SCHEDULER="plans.schedulers:PlanScheduler")
+    subprocess.run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "-v0"], env=environment, check=True)
+    with arrivals(redis) as sends, beat(environment) as running:
+        running.told("0 entries; nothing due", times=3)  # it has looked for changes, and found no row
+        plan(environment, "first")
+        arrived(sends, running, "first", 2)
+        plan(environment, "second")
+        arrived(sends, running, "second", 2)
+        running.stop()
+    with postgresql_session(environment) as session:
+        counted = dict(session.execute("SELECT name, total_run_count FROM plans_plan").fetchall())
+    assert counted == {name: len(sends.of(name)) for name in ("first", "second")}
+    assert min(gaps(sends.of("first"))) > 0.5
 
 
 def two_speeds() -> dict[str, Any]:
@@ -268,6 +289,7 @@ def test_a_stop_leaves_what_waits_for_the_broker_to_the_next_beat(environment: d
     with arrivals(redis) as sends, beat(environment) as old:
         make_due(environment, old)
         arrived(sends, old, "entry 0", 1)
+        noted(environment, old)
         redis.stop()
         make_due(environment, old)
         old.waits(lambda: "is not sent yet" in old.log.read_text(), "attempt to send")
@@ -291,6 +313,7 @@ def test_a_send_without_the_lease_is_given_up(environment: dict[str, str], redis
     with arrivals(redis) as sends, beat(environment) as old:
         make_due(environment, old)
         arrived(sends, old, "entry 0", 1)
+        noted(environment, old)
         with beat(environment) as new:
             new.told(STANDBY)
             redis.stop()
@@ -303,6 +326,11 @@ def test_a_send_without_the_lease_is_given_up(environment: dict[str, str], redis
             arrived(sends, new, "entry 0", 2)
             old.told(STANDBY, times=4)
             assert len(sends.sends) == 2
+
+
+def noted(environment: dict[str, str], leads: Supervised) -> None:
+    """Wait until the first run is in the table: it would be written over the edit of an operator."""
+    leads.waits(lambda: runs(environment) == {"entry 0": 1}, "note of the run")
 
 
 def make_due(environment: dict[str, str], leads: Supervised) -> None:

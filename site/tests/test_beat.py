@@ -116,7 +116,7 @@ def start_on_host(stack: Stack, name: str, process: str, release: str) -> Told:
     told = Told(stack.folder / f"{process}.sock")
     stack.spawn(
         process,
-        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat.scheduler:DatabaseScheduler"),
+        *("celery", "-A", "celeriac.app", "beat", "--scheduler=celeriac.beat.scheduler:scheduler"),
         *("--pidfile=", "--max-interval=1", "--loglevel=info"),
         **{"PYTHONPATH": release, "CELERIAC_CELERY_APP": name, "NOTIFY_SOCKET": str(told.path)},
     )

@@ -79,7 +79,7 @@ def zoneless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     scheduler = "celeriac.schedule.scheduler:DatabaseScheduler"
     if request.param == "postgresql":
         variables["DATABASE_URL"] = request.getfixturevalue("postgresql_server").create(f"zoneless_{uuid4().hex}")
-        scheduler = "celeriac.beat.scheduler:DatabaseScheduler"
+        scheduler = "celeriac.beat.scheduler:scheduler"
     with site_of(Stack(folder, redis, variables=variables)) as stack:
         assert stack.ask("from django.conf import settings; print(int(settings.USE_TZ))") == 0
         stack.ask(SCHEDULE)

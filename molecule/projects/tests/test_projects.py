@@ -168,6 +168,7 @@ def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> N
         run = play.wait()
         assert run.status == 0, run.output
         answers = load.settled(play.began, play.ended)
+    assert re.search(r"tasks: \d+ at least once", run.output), run.output
 
     assert failures(answers) == []
     assert {answer.release for answer in answers} - {""} == {before, site.current()}

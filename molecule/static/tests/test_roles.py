@@ -389,6 +389,14 @@ def test_a_unit_may_write_to_the_folders_that_were_chosen_and_to_no_other(
     assert writable(site_data_folders=["media", "keys"]) == ["/srv/site/data/media", "/srv/site/data/keys"]
 
 
+def test_beat_keeps_its_runs_in_a_folder_of_its_own_that_all_releases_share(loader: DataLoader, tmp_path: Path) -> None:
+    text = unit_text(loader, tmp_path, "celery-beat")
+    (folder,) = re.findall(r"^StateDirectory=(.*)$", text, re.MULTILINE)
+    (file,) = re.findall(r"--schedule=(\S+)", text)
+    assert "@" not in folder
+    assert Path(file).parent == Path("/var/lib", folder)
+
+
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_a_unit_does_not_go_down_with_its_broker(loader: DataLoader, tmp_path: Path, name: str) -> None:
     text = unit_text(loader, tmp_path, name)

@@ -1,408 +1,68 @@
-"""The DatabaseScheduler, mended, alone in the site, and telling systemd that it ticks.
+"""Which scheduler a project has, with ours before it: what `celery beat --scheduler` is given.
 
-**The lease.** On PostgreSQL a beat sends only while it holds the lease (`celeriac.beat.lease`); the
-others stand by, and one of them takes over as soon as it is free. So a deploy may start the new
-release's beat beside the old one. Who takes over installs the schedule of its own settings and
-reads all of it again, with the runs that the one before wrote down; a beat on standby writes
-nothing. The lease is looked after before every send, and between the attempts of one that is tried
-again. Two ends are left open, as in every lock of this kind: who is killed between a send and its
-note in the database has it sent again, and who is frozen there for longer than its lease lives, and
-then thawed, may send it as the second one.
+======================================================  =====================================
+the project's ``beat_scheduler``                        before it
+======================================================  =====================================
+django-celery-beat's, or one made from it               `celeriac.beat.database`
+Celery's `PersistentScheduler`, or one made from it     `celeriac.beat.file`
+not set, and django-celery-beat is in INSTALLED_APPS    as if it were django-celery-beat's
+not set otherwise                                       as Celery has it: `PersistentScheduler`
+======================================================  =====================================
 
-On other databases (SQLite on a developer's computer) there is no lease: beat works alone, and a
-second one sends everything twice.
-
-**READY** goes out with the first completed tick of the one that sends, and with the first look of
-one that stands by and has found the schedule readable. ``STATUS=`` follows, in the format of
-`celeriac.beat.status`.
-
-**The watchdog** is fed by ticks, those of a standby too, and by attempts to reach the broker, each
-of which ends by its own timeouts. A database that is away makes a standby, which ticks.
-
-**A faulty entry** (`celeriac.entries`) is named in the log and in the status; all others go on. It
-is looked at again when the schedule is read again, every five minutes and after each change.
-
-**SIGTERM** lets a send be finished, and what waits for the broker be left to the successor; then
-the schedule is written, and the lease released.
+Any other is refused: nobody knows how it bears a second one beside it.
 """
 
-import signal
-import time
-from heapq import heapreplace
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
+from celery.beat import PersistentScheduler
 from celery.utils.imports import load_extension_class_names, symbol_by_name
-from celery.utils.log import get_logger
-from django.core.exceptions import ValidationError
-from django.db import Error, connections, router
-from django_celery_beat import schedulers
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 
-from celeriac import entries
-from celeriac.beat.lease import Lease
-from celeriac.beat.status import NAMED, BeatStatus, Standby, format_status
-from celeriac.systemd import Watchdog, notify
-
-# A schedule with many due entries ticks hundreds of times a second.
-STATUS_INTERVAL_SECONDS = 1.0
-
-# How soon a free lease is found, and how soon a database that is back.
-STANDBY_SECONDS = 0.1
-NO_DATABASE_SECONDS = 1.0
+from celeriac.beat.leading import Leading
+from celeriac.internals import is_set
 
 # Where Celery itself looks up short names of schedulers, such as `django`.
 _ALIASES = "celery.beat_schedulers"
 
-_log = get_logger(__name__)
 
+def scheduler(app: Celery, **options: Any) -> Leading:
+    """Return the scheduler of a project, made from its own.
 
-class Abandoned(BaseException):
-    """A send is given up, and its run left to whoever leads next.
+    Args:
+        app: of the project.
+        options: what Celery gives to a scheduler.
 
-    No `Exception`, because Celery logs those and takes the run for done.
+    Raises:
+        ImproperlyConfigured: it is of no kind that can be.
     """
+    name = app.conf.beat_scheduler
+    in_database = apps.is_installed("django_celery_beat")
+    if in_database and not is_set(app, "beat_scheduler"):
+        name = "django_celery_beat.schedulers:DatabaseScheduler"
+    own = symbol_by_name(name, dict(load_extension_class_names(_ALIASES)))
+    ours = _ours(own, in_database)
+    made = ours if issubclass(ours, own) else type(ours.__name__, (ours, own), {})
+    found: Leading = made(app, **options)
+    return found
 
 
-class DatabaseScheduler(schedulers.DatabaseScheduler):
-    """django-celery-beat's scheduler with a lease, some amendments, and reports to systemd.
+def _ours(own: type, in_database: bool) -> Any:
+    """Return what goes before a scheduler."""
+    if issubclass(own, PersistentScheduler):
+        from celeriac.beat.file import FileScheduler
 
-    Each run is written to the database at once: Celery's default is every three minutes, and
-    after a crash beat would send again what it had sent since.
-    """
+        return FileScheduler
+    if in_database:
+        from django_celery_beat import schedulers
 
-    _schedule: Any = None  # entries by their names, once it was read
-    _faults: dict[str, str]  # why entries cannot be sent, by their names
-    _logged: set[tuple[str, str]]  # of these, what is in the log
-    _not_due: tuple[Any, float] | None = None  # what the heap has on top, and in how many seconds it is due
-    _leads = False
-    _busy = False  # in a tick, which a signal must not cut in two
-    _stopping = False
-    _sending: str | None = None  # the entry that is being sent
-    _send_failed = False  # at least once, of that one
-    _ready = False
-    _reported: Standby | type[BeatStatus] | None = None
-    _reported_at = 0.0  # time.monotonic()
+        from celeriac.beat.database import DatabaseScheduler
 
-    def __new__(cls, app: Celery, **_: Any) -> "DatabaseScheduler":
-        """Put the project's own scheduler under this one, if it is made from django-celery-beat's.
-
-        Its ``setup_schedule`` runs when this beat takes over, and not when it only stands by.
-        """
-        own = symbol_by_name(app.conf.beat_scheduler, dict(load_extension_class_names(_ALIASES)))
-        of_its_kind = isinstance(own, type) and issubclass(own, schedulers.DatabaseScheduler)
-        if of_its_kind and not issubclass(cls, own):
-            cls = type(cls.__name__, (cls, own), {})
-        made: Any = super().__new__(cls)
-        if not issubclass(made.Entry, entries.Zoned):
-            made.Entry = type(made.Entry.__name__, (entries.Zoned, made.Entry), {})
-        scheduler: DatabaseScheduler = made
-        return scheduler
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._faults, self._logged = {}, set()
-        super().__init__(*args, **kwargs)
-        if not self.app.conf.beat_sync_every:
-            self.sync_every_tasks = 1
-        self._alias = router.db_for_write(self.Model)
-        self._watchdog = Watchdog()
-        self._lease = Lease(self._alias) if self._vendor() == "postgresql" else None
-
-    def begin(self) -> None:
-        """Take over the signals of the process, and watch its sends."""
-        if self._lease is None:
-            _log.warning("beat: no lease on %s; a second beat would send twice", self._vendor())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-
-    def setup_schedule(self) -> None:
-        """Do nothing yet: a beat that only stands by must leave the schedule as it is."""
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send one due entry, or look for the lease; report.
-
-        Returns:
-            The seconds to sleep until the next tick.
-
-        Raises:
-            SystemExit: a signal came meanwhile.
-        """
-        self._busy = True
-        try:
-            delay, status = self._tick(*args, **kwargs)
-        finally:
-            self._busy = False
-        if self._stopping:
-            raise SystemExit
-        self._report(status)
-        self._watchdog.feed()
-        return self._longest_pause(delay)
-
-    def enabled_models(self) -> list[Any]:
-        """Return the rows, though the schedule of one of them cannot be read."""
-        together = getattr(super(), "enabled_models", self.Model.objects.enabled)  # django-celery-beat 2.8
-        return entries.enabled(together)
-
-    def all_as_schedule(self) -> dict[str, Any]:
-        """Return the entries of the rows that can be sent; the others are named.
-
-        The stock scheduler ends at one whose schedule cannot be made, and disables one whose
-        arguments are no JSON.
-        """
-        self._faults = {}
-        found = {}
-        for row in self.enabled_models():
-            try:
-                entries.validate(row)
-                entry = self.Entry(row, app=self.app)
-                entry.is_due()
-                found[row.name] = entry
-            except Error:
-                raise
-            except Exception as error:
-                self._mark_faulty(row.name, error)
-        return found
-
-    def is_due(self, entry: schedulers.ModelEntry) -> Any:
-        """Name an entry of which nobody knows any more when it is due."""
-        try:
-            due, seconds = super().is_due(entry)
-        except Error:
-            raise
-        except Exception as error:
-            self._mark_faulty(entry.name, error)
-            due, seconds = False, schedulers.SCHEDULE_SYNC_MAX_INTERVAL
-        self._not_due = None if due or not self._heap else (self._heap[0], seconds)
-        return due, seconds
-
-    def _sort_again(self) -> bool:
-        """Move an entry that is not due yet from the top, where it holds up all others.
-
-        Celery does it since 5.7 (https://github.com/celery/celery/issues/7649).
-
-        Returns:
-            Whether it was there.
-        """
-        event, seconds = self._not_due or (None, 0.0)
-        self._not_due = None
-        if event is None or not self._heap or self._heap[0] is not event:
-            return False
-        _, priority, entry = event
-        heapreplace(self._heap, type(event)(self._when(entry, seconds), priority, entry))
-        return True
-
-    def _mark_faulty(self, name: str, error: BaseException) -> None:
-        """Keep why an entry cannot be sent; once is enough for the log."""
-        self._faults[name] = why = entries.describe(error)
-        if (name, why) not in self._logged:
-            _log.error("beat: %r cannot be sent, the others go on: %s", name, why)
-            self._logged.add((name, why))
-
-    def reserve(self, entry: schedulers.ModelEntry) -> schedulers.ModelEntry:
-        """Note that an entry is being sent, in the schedule too.
-
-        The stock scheduler (2.9.0) leaves the old entry, with the old ``last_run_at``, in its
-        schedule. When the heap is built again from that, the entry is due a second time.
-        """
-        following = super().reserve(entry)
-        self._schedule[following.name] = following
-        self._sending = following.name
-        return following
-
-    def sync(self) -> None:
-        """Write the runs of the entries sent. Without the lease that is not ours to do.
-
-        The stock scheduler forgets the run that it could not write; here it stays to be written.
-        """
-        if not self._leads:
-            return
-        for name in list(self._dirty):
-            try:
-                self._schedule[name].save()
-            except Error as error:
-                _log.error("beat: the run of %s is not written yet: %r", name, error)
-                return
-            except (KeyError, self.Model.DoesNotExist):
-                _log.info("beat: %s was deleted meanwhile", name)
-            except ValidationError as error:  # it was changed meanwhile, to what cannot be
-                self._mark_faulty(name, error)
-            self._dirty.discard(name)
-
-    def close(self) -> None:
-        """Report that beat stops, write the schedule, release the lease."""
-        notify("STOPPING=1")
-        self.sync()
-        if self._lease is not None:
-            self._leads = False
-            self._lease.release()
-        super().close()
-
-    def _vendor(self) -> str:
-        vendor: str = connections[self._alias].vendor
-        return vendor
-
-    def _tick(self, *args: Any, **kwargs: Any) -> tuple[float, BeatStatus | Standby]:
-        """Return the seconds until the next tick, and how beat is."""
-        try:
-            if self._lease is not None and not self._lease.acquire():
-                if not self._ready:
-                    self.enabled_models()  # the release can read the schedule
-                return STANDBY_SECONDS, Standby.ANOTHER_LEADS
-            if not self._leads:
-                self._take_over()
-            delay: float = super().tick(*args, **kwargs)
-            return 0.0 if self._sort_again() else delay, self._status()
-        except Error as error:
-            if self._reported is not Standby.NO_DATABASE:  # once is enough
-                _log.error("beat: the database does not answer: %r", error)
-            self._step_down()
-            return NO_DATABASE_SECONDS, Standby.NO_DATABASE
-        except Abandoned:
-            if not self._stopping:
-                self._step_down()
-            return 0, Standby.NO_DATABASE
-
-    def _take_over(self) -> None:
-        """Begin to send: with the schedule of our settings, and the runs that others wrote."""
-        connections[self._alias].close()  # it may be half dead since the database was away
-        unwritten = {name: self._schedule[name] for name in self._dirty & set(self._schedule or ())}
-        self._dirty.clear()
-        waiting = self._never_run()
-        self._initial_read, self._heap = True, None
-        super().setup_schedule()
-        self._restore(waiting)
-        # Again, for what the settings brought was not looked through.
-        self._schedule = self.all_as_schedule()
-        for name, ours in unwritten.items():
-            theirs = self._schedule.get(name)
-            if theirs is not None and theirs.last_run_at < ours.last_run_at:
-                theirs.last_run_at = theirs.model.last_run_at = ours.last_run_at
-                theirs.model.total_run_count = ours.model.total_run_count
-                self._dirty.add(name)
-        self._leads = True
-        if self._lease is not None:
-            _log.info("beat: leads, with %d entries", len(self._schedule))
-
-    def _never_run(self) -> dict[tuple[Any, ...], Any]:
-        """Return since when entries wait for their first run; the keys are entry and schedule."""
-        rows = self.Model.objects.enabled().filter(last_run_at=None)
-        schedule = ("pk", "interval_id", "crontab_id", "solar_id", "clocked_id")
-        return {row[:-1]: row[-1] for row in rows.values_list(*schedule, "date_changed")}
-
-    def _restore(self, waiting: dict[tuple[Any, ...], Any]) -> None:
-        """Let entries wait from when they did.
-
-        The stock scheduler counts from the last change of the row, and writes the rows of the
-        settings at each start: what is due once a week would never be with a deploy every day.
-        """
-        now = self._never_run()
-        for key in waiting.keys() & now.keys():
-            if now[key] != waiting[key]:
-                self.Model.objects.filter(pk=key[0]).update(date_changed=waiting[key])
-
-    def _step_down(self) -> None:
-        """Send nothing until the lease is ours again."""
-        if self._leads and self._lease is not None:
-            _log.error("beat: leads no more")
-        self._leads = False
-        if self._lease is not None:
-            self._lease.release()
-        connections[self._alias].close()
-
-    def _ensure_connected(self) -> Any:
-        """Connect to the broker, however long it is away."""
-
-        def failed(error: Exception, interval: float) -> None:
-            _log.error("beat: Connection error: %s. Trying again in %s seconds", error, interval)
-
-        return self.connection.ensure_connection(
-            failed,
-            self.app.conf.broker_connection_max_retries,
-            interval_max=self._longest_pause(5),
-            callback=self._between_attempts,  # every second
-        )
-
-    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send an entry, and have ourselves called between the attempts."""
-        options = entry.options
-        entry.options = {**options, "retry_policy": self._retry_policy(options.get("retry_policy"))}
-        self._send_failed = False
-        try:
-            return super().apply_async(entry, *args, **kwargs)
-        finally:
-            entry.options = options
-
-    def _retry_policy(self, of_entry: dict[str, Any] | None) -> dict[str, Any]:
-        """Return how to try again: whatever ``Connection.ensure`` of kombu takes."""
-        policy = {**self.app.conf.task_publish_retry_policy, **(of_entry or {})}
-        of_project = policy.get("errback")
-
-        def failed(error: Exception, interval: float) -> None:
-            if not self._send_failed:  # once is enough: the next attempts are a second apart
-                _log.warning("beat: %s is not sent yet, trying again: %s", self._sending, error)
-            self._send_failed = True
-            if of_project is not None:
-                of_project(error, interval)
-            self._between_attempts()
-
-        # Before kombu 5.7 the first pause may be longer than the longest, and this is over and above the first.
-        pauses = {name: self._longest_pause(policy.get(name, 1)) for name in ("interval_start", "interval_max")}
-        return {**policy, **pauses, "errback": failed}
-
-    def _longest_pause(self, seconds: float) -> float:
-        """Return for how many of these seconds one may sleep under the watchdog."""
-        limit = self._watchdog.seconds
-        return seconds if limit is None else min(seconds, limit / 3)
-
-    def _between_attempts(self) -> None:
-        """Go on trying only while the lease is ours and nobody waits for our end.
-
-        Raises:
-            Abandoned: the entry is due again, for whoever leads next.
-        """
-        self._watchdog.feed()
-        try:
-            ours = self._lease is None or self._lease.acquire()
-        except Error as error:
-            _log.error("beat: the lease is lost: %r", error)
-            ours = self._leads = False
-        if self._stopping or not ours:
-            _log.warning("beat: %s is left to the next beat", self._sending)
-            self._dirty.discard(self._sending)
-            raise Abandoned
-
-    def _stop(self, *_: object) -> None:
-        """Handle SIGTERM. Celery's own handler would end beat in the middle of a send."""
-        again, self._stopping = self._stopping, True
-        if not (self._busy or again):
-            raise SystemExit
-
-    def _report(self, status: BeatStatus | Standby) -> None:
-        """Tell systemd: at once what is new, else once a second."""
-        kind = type(status) if isinstance(status, BeatStatus) else status
-        now = time.monotonic()
-        if kind == self._reported and now - self._reported_at < STATUS_INTERVAL_SECONDS:
-            return
-        line = f"STATUS={format_status(status)}"
-        if self._ready or status is Standby.NO_DATABASE:
-            notify(line)
-        else:
-            self._ready = True
-            notify(f"READY=1\n{line}")
-        self._reported, self._reported_at = kind, now
-
-    def _status(self) -> BeatStatus:
-        now = time.time()
-        next_due = round(max(0.0, self._heap[0].time - now)) if self._heap else None
-        return BeatStatus(
-            last_tick=int(now),
-            entries=len(self._schedule.keys() - self._faults.keys()),
-            next_due=next_due,
-            faulty=len(self._faults),
-            named=tuple(sorted(self._faults)[:NAMED]),
-        )
-
-
-@signals.beat_init.connect
-def _begin(sender: Any, **_: Any) -> None:
-    """Set the scheduler up as that of this process, now that Celery has set its signals."""
-    sender.scheduler.begin()
+        if issubclass(own, schedulers.DatabaseScheduler):
+            return DatabaseScheduler
+    raise ImproperlyConfigured(
+        f"CELERY_BEAT_SCHEDULER is {own.__module__}:{own.__qualname__}, and on a site it is django-celery-beat's (with "
+        '"django_celery_beat" in INSTALLED_APPS), Celery\'s own, or one made from these: '
+        'CELERY_BEAT_SCHEDULER = "celery.beat:PersistentScheduler"'
+    )

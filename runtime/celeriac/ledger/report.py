@@ -60,7 +60,7 @@ def beat_is_late(now: datetime | None = None) -> list[str]:
 
     now = now or clock.now()
     late = []
-    for entry in enabled(PeriodicTask.objects.enabled):
+    for entry in enabled(PeriodicTask.objects.enabled, PeriodicTask):
         if fault(entry, lambda row: _due(row, now)):
             continue  # beat names it, and never sends it
         # One that has never run counts from when it was last changed.

@@ -28,7 +28,7 @@ def upcoming(count: int = 5) -> list[Due]:
     """Return the periodic tasks that are due next, the first one first."""
     due = []
     rows = PeriodicTask.objects.filter(enabled=True).select_related("interval", "crontab", "solar", "clocked")
-    for entry in enabled(lambda: rows):
+    for entry in enabled(lambda: rows, PeriodicTask):
         if fault(entry):
             continue  # beat names it, and the admin
         at = next_due(entry)
