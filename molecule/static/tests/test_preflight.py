@@ -264,6 +264,36 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_source` is /nonexistent/mysite, and there is no such folder",
         "site_source: /home/me/mysite",
     ),
+    "package without its version": (
+        choose("site_source: my-shop\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is `my-shop`: a package has its one version with it",
+        "site_source: my-shop==1.2",
+    ),
+    "package of many versions": (
+        choose("site_source: my-shop>=1.2\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is `my-shop>=1.2`: a package has its one version",
+        "site_source: my-shop==1.2",
+    ),
+    "repository that anybody may answer for": (
+        choose("site_source: http://me:secret@git.mysite.test/site.git\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is http://********@git.mysite.test/site.git: on its way",
+        "site_source: https://git.mysite.org/me/site.git",
+    ),
+    "version of a folder": (
+        choose("site_source_version: v1.2\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source_version` is `v1.2`, and `site_source` is",
+        "site_source: https://git.mysite.org/me/site.git",
+    ),
+    "version that would be an option": (
+        choose("site_source: git@git.mysite.test:me/site.git\nsite_source_version: --upload-pack=x\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_source_version` is `--upload-pack=x`, which is no name",
+        "site_source_version: v1.2",
+    ),
     "source that is no project": (
         choose("site_source: /usr\n"),
         f"{CHOICES_FILE}:3",

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import faults_of as faults_of_hooks
 
+from ..origin.origin import Origin, fault_of
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
@@ -151,6 +152,9 @@ class Site(Protocol):
     def value(self, host: str, name: str) -> Any:
         """The value of a variable on a host; None where it is unknown."""
 
+    def source(self, host: str) -> Path | None:
+        """The folder of the project on this computer; None where it is not known yet."""
+
     def is_empty(self, host: str, name: str) -> bool:
         """Whether the inventory sets a variable to nothing."""
 
@@ -229,15 +233,18 @@ def domains_are_names(site: Site) -> Iterator[Problem]:
 def source_is_a_project(site: Site) -> Iterator[Problem]:
     """The project is there, with manage.py or its settings in it."""
     for host in site.hosts:
-        source = _text(site, host, "site_source")
-        if source is None:
+        project, source = site.value(host, "site_project"), site.source(host)
+        if not isinstance(project, dict) or not project["source"]:
             continue
         place = site.place(host, "site_source")
         folder = _text(site, host, "site_source_folder") or ""
         example = "site_source: /home/me/mysite        (on this computer)"
-        if not Path(source).is_absolute():
-            yield Problem(f"`site_source` is `{source}`; it must be an absolute path.", place, example)
-        elif not Path(source).is_dir():
+        fault, choice, right = fault_of(Origin.from_fact(project))
+        if fault:
+            yield Problem(fault, site.place(host, choice), right)
+        elif source is None:
+            continue  # it comes from elsewhere, and is fetched when all else is right
+        elif not source.is_dir():
             yield Problem(
                 f"`site_source` is {source}, and there is no such folder on this computer.",
                 place,
@@ -249,8 +256,8 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_source_folder"),
                 "site_source_folder: src        (where manage.py is, below site_source)",
             )
-        elif not _has_project(site, host, Path(source) / folder):
-            below = [path.parent.name for path in sorted(Path(source).glob("*/manage.py"))]
+        elif not _has_project(site, host, source / folder):
+            below = [path.parent.name for path in sorted(source.glob("*/manage.py"))]
             module = _text(site, host, "site_settings_module")
             yield Problem(
                 f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}, nor the module `{module}`.",
@@ -262,8 +269,8 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
 def packages_are_said(site: Site) -> Iterator[Problem]:
     """It is known which packages the project needs; whether they go together is asked when all else is right."""
     for host in site.hosts:
-        project = site.value(host, "site_project")
-        wanted = Wanted.from_fact(project) if isinstance(project, dict) else None
+        project, source = site.value(host, "site_project"), site.source(host)
+        wanted = Wanted.from_fact(project, source) if isinstance(project, dict) and source else None
         if not wanted or not _has_project(site, host, wanted.source / wanted.folder):
             continue
         try:
@@ -288,8 +295,8 @@ def project_is_one(site: Site) -> Iterator[Problem]:
 def source_can_be_shipped(site: Site) -> Iterator[Problem]:
     """It is known what belongs to the project, and what every project needs is part of it."""
     for host in site.hosts:
-        source = Path(_text(site, host, "site_source") or "")
-        if not (source.is_absolute() and source.is_dir()):
+        source = site.source(host)
+        if not (source and source.is_absolute() and source.is_dir()):
             continue
         include, place = site.value(host, "site_source_include") or [], site.place(host, "site_source")
         if problem := _not_included(source, include, site.place(host, "site_source_include")):
@@ -329,7 +336,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
         "site_wsgi_application": "TimeOut.wsgi:application",
     }
     for host in site.hosts:
-        source = Path(_text(site, host, "site_source") or "") / (_text(site, host, "site_source_folder") or "")
+        source = (site.source(host) or Path()) / (_text(site, host, "site_source_folder") or "")
         for name, example in examples.items():
             value = _text(site, host, name)
             if value is None:
@@ -337,7 +344,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
                 fault = f"`{name}` is `{value}`, which is not how Python names a module."
-            elif _has_project(site, host, source) and not _has_module(source, module):
+            elif site.source(host) and _has_project(site, host, source) and not _has_module(source, module):
                 fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
             else:
                 continue

@@ -8,10 +8,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, PYTHONS
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -20,6 +23,10 @@ from .requirements import Line, are_locked, included, lines_of
 
 # Where `site_lock` names none: the first of these, in the folder of manage.py or above.
 LOOKED_FOR = ("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml")
+# And what a package that was fetched says of itself: a source distribution, a wheel.
+METADATA = ("PKG-INFO", "*.dist-info/METADATA")
+# What asks for packages in words of its own, which are lines of requirements only when they are read.
+STATED = frozenset({"pyproject.toml", "PKG-INFO", "METADATA"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Wanted:
         monitored: whether a host runs Flower.
         index_url: the index in place of PyPI; empty for PyPI.
         extra_index_urls: indexes that are asked first.
+        foreign: whether the project is somebody's that was fetched: then nothing of it is run here.
     """
 
     source: Path
@@ -47,14 +55,20 @@ class Wanted:
     monitored: bool = True
     index_url: str = field(default="", repr=False)
     extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    foreign: bool = False
 
     @classmethod
-    def from_fact(cls, fact: Mapping[str, Any]) -> Wanted:
-        """Return what the fact says; what is of a wrong type is refused by another check than those here."""
+    def from_fact(cls, fact: Mapping[str, Any], source: Path) -> Wanted:
+        """Return what the fact says; what is of a wrong type is refused by another check than those here.
+
+        Args:
+            fact: the choices.
+            source: where the project is, of which the fact says only where it comes from.
+        """
         texts = {name: str(value or "") for name, value in fact.items()}
         lists = {name: tuple(map(str, value)) if isinstance(value, list) else () for name, value in fact.items()}
         return cls(
-            source=Path(texts["source"]),
+            source=source,
             folder=texts["folder"],
             lock=texts["lock"],
             extras=lists["extras"],
@@ -63,6 +77,7 @@ class Wanted:
             monitored=bool(fact["monitored"]),
             index_url=texts["index_url"],
             extra_index_urls=lists["extra_index_urls"],
+            foreign=source != Path(texts["source"]),
         )
 
 
@@ -149,7 +164,7 @@ def _lock_of(wanted: Wanted) -> Path | None:
             )
         return named
     folders = _upwards(wanted, wanted.source / wanted.folder)
-    found = (folder / name for folder in folders for name in LOOKED_FOR)
+    found = (path for folder in folders for name in (*LOOKED_FOR, *METADATA) for path in sorted(folder.glob(name)))
     return next((path for path in found if path.is_file() and _says_something(path)), None)
 
 
@@ -160,10 +175,19 @@ def _upwards(wanted: Wanted, folder: Path) -> list[Path]:
 
 def _says_something(path: Path) -> bool:
     """Say whether a file speaks of packages: many a pyproject.toml is there for linters alone."""
+    if path.name in ("PKG-INFO", "METADATA"):
+        return "Requires-Dist" in _metadata(path)
     if path.name != "pyproject.toml":
         return True
-    content = _toml(path)
+    content, metadata = _toml(path), path.with_name("PKG-INFO")
+    if not _is_static(content) and metadata.is_file() and _says_something(metadata):
+        return False  # what its program has said when it was packed, it need not say again
     return "project" in content or "poetry" in content.get("tool", {})
+
+
+def _is_static(content: Mapping[str, Any]) -> bool:
+    """Say whether a pyproject.toml has its dependencies itself, and no program is to be asked for them."""
+    return "project" in content and "dependencies" not in content["project"].get("dynamic", [])
 
 
 def _read_requirements(lock: Path, wanted: Wanted) -> Project:
@@ -179,7 +203,14 @@ def _read_uv(lock: Path, wanted: Wanted) -> Project:
 
 
 def _read_pyproject(lock: Path, wanted: Wanted) -> Project:
-    stated = list(_stated(_toml(lock), wanted))
+    content = _toml(lock)
+    if wanted.foreign and not _is_static(content):
+        raise LockError(
+            f"{lock.name} of the project leaves it to a program of its own to say which packages it needs, and of what "
+            "was fetched nothing is run on this computer.",
+            "site_lock: requirements.txt        (a file of it that says so; or site_source: a folder of yours)",
+        )
+    stated = list(_stated(content, wanted))
     refuse_without_hash(lock, _loose(stated))
     return Project(lock, _named(wanted, [lock]), _python_of(lock, wanted), tuple(stated))
 
@@ -205,7 +236,34 @@ def _read_poetry(lock: Path, wanted: Wanted) -> Project:
     return Project(lock, _named(wanted, [lock, beside]), _python_of(lock, wanted), tuple(pins), tuple(roots))
 
 
-_READERS = {"uv.lock": _read_uv, "poetry.lock": _read_poetry, "pyproject.toml": _read_pyproject}
+def _read_metadata(lock: Path, wanted: Wanted) -> Project:
+    """Read what a package says of itself (https://packaging.python.org/en/latest/specifications/core-metadata/)."""
+    metadata = _metadata(lock)
+    stated = [line for text in metadata.get_all("Requires-Dist", []) for line in _of_extras(Requirement(text), wanted)]
+    refuse_without_hash(lock, _loose(stated))
+    return Project(lock, _named(wanted, [lock]), str(metadata.get("Requires-Python", "")), tuple(stated))
+
+
+def _metadata(path: Path) -> Message:
+    return Parser().parsestr(path.read_text(errors="replace"), headersonly=True)
+
+
+def _of_extras(asked: Requirement, wanted: Wanted) -> Iterator[Line]:
+    """Yield what is asked for, unless it is for an extra that nobody wants."""
+    if asked.marker and "extra" in str(asked.marker):
+        if not any(asked.marker.evaluate({"extra": extra}) for extra in wanted.extras):
+            return
+        asked.marker = None
+    yield Line(str(asked))
+
+
+_READERS = {
+    "uv.lock": _read_uv,
+    "poetry.lock": _read_poetry,
+    "pyproject.toml": _read_pyproject,
+    "PKG-INFO": _read_metadata,
+    "METADATA": _read_metadata,
+}
 
 
 def _stated(content: Mapping[str, Any], wanted: Wanted) -> Iterator[Line]:
