@@ -16,6 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import OF_OWNER
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import Fetched, fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.origin import Origin
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import (
@@ -47,9 +48,12 @@ class ActionModule(ActionBase):
             origin = fetched(project, ask=self._task.check_mode)
             folder = origin.folder
             source = read_source(folder, arguments.pop("include", []))
+            added = written(
+                {"app": arguments.pop("files"), OF_OWNER: arguments.pop("files_of_owner")}, scratch / "files"
+            )
             into = scratch / "requirements.txt" if self._task.check_mode else None
             lock = resolve(Wanted.from_fact(project, folder), Path(kept), into=into)
-            files = release_files(source, read_source(Path(runtime)), lock.file)
+            files = release_files(source, read_source(Path(runtime)), lock.file) | added
         except (SourceError, LockError) as error:
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
@@ -79,6 +83,16 @@ def release_files(project: Source, runtime: Source, lock: Path) -> dict[str, Pat
     """Return the files of a release by their path in it."""
     files = {"requirements.txt": lock} | {f"app/{name}": path for name, path in project.files.items()}
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
+
+
+def written(contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Path]:
+    """Write files, by their folders in a release, into a folder of nobody else's; return them by their paths in it."""
+    files = {f"{top}/{name}": text for top, texts in contents.items() for name, text in texts.items()}
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return {name: folder / name for name in files}
 
 
 def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = ()) -> str:

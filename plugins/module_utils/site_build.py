@@ -24,6 +24,8 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Ho
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
+# Where a release has files of the inventory that are another for the account that owns it than for the processes.
+OF_OWNER = "owner"
 # A fixed name: a build left behind by a run that was killed is found by it, and ended before the
 # next one begins.
 STEP_UNIT = "site-release.service"
@@ -261,6 +263,7 @@ class Releases:
             # What serves is more urgent than what is being built.
             "Nice=10",
             "IOSchedulingClass=idle",
+            *self._own_files(release),
             *properties,
         ]
         code, output, error = self._run(
@@ -271,6 +274,12 @@ class Releases:
             + ["--", *(word.replace("$", "$$") for word in command)]
         )
         return code, self.choices.concealed(shortened(output + error))
+
+    def _own_files(self, release: str) -> list[str]:
+        """Let the owner read its own version of a file in place of that of the processes."""
+        folder = self.path(release) / OF_OWNER
+        files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+        return [f"BindReadOnlyPaths={folder / file}:{self.path(release)}/app/{file}" for file in files]
 
     def publish(self, release: str) -> None:
         """Let nginx serve the release's static files whose names say what is in them.

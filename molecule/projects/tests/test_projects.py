@@ -52,6 +52,9 @@ class Project:
     style: str
 
 
+# A file that the inventory adds to a release.
+TRIED = "tried.ini"
+
 PROJECTS = [
     Project(
         "patchman",
@@ -111,6 +114,10 @@ def described(project: Project, host: str, folder: Path) -> Path:
     (folder / "site.source.txt").write_text(f"{chosen['site_source']} = {project.exact}\n")
     variables = json.loads(subprocess.check_output([MACHINE, "inventory", host]))
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
+    # The build runs as the owner of the releases, and copies what that reads.
+    choices |= {"site_files": {TRIED: ".files/tried.j2"}, "site_build_commands": [["cp", TRIED, f"{TRIED}.seen"]]}
+    (folder / ".files").mkdir()
+    (folder / ".files/tried.j2").write_text("{{ site_database_user }} {{ site_redis_password }}")
     inventory = folder / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": {host: variables}, "vars": choices, "children": children}}))
     return inventory
@@ -122,6 +129,16 @@ def test_its_page_has_its_styles(deployed: Deployed) -> None:
     files = ASSETS.findall(page.text)
     assert any(file.partition("?")[0].endswith(".css") for file in files), page.text
     assert {file: deployed.site.web.get(file).status for file in files} == dict.fromkeys(files, 200)
+
+
+def test_a_file_of_the_inventory_is_there_for_each_account_and_nobody_else(deployed: Deployed) -> None:
+    host, folder = deployed.site.machine.root, f"/srv/site/releases/{deployed.site.current()}/app"
+    of_processes, of_owner = (host.check_output(f"cat {folder}/{name}").split() for name in (TRIED, f"{TRIED}.seen"))
+    assert (of_processes[0], of_owner[0]) == ("site", "site_deploy")
+    assert of_processes[1] == of_owner[1]
+    assert host.check_output(f"stat --format='%a %U %G' {folder}/{TRIED}") == "640 site_deploy site"
+    assert host.check_output(f"runuser -u site -- cat {folder}/{TRIED}").split() == of_processes
+    assert host.run(f"runuser -u nobody -- cat {folder}/{TRIED}").failed
 
 
 def test_a_task_of_its_own_is_executed(deployed: Deployed) -> None:

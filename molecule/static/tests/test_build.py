@@ -96,6 +96,23 @@ def test_a_host_installs_what_has_a_hash_and_asks_the_indexes_of_the_inventory(
     assert "--property=EnvironmentFile=/etc/site/index.environment" in install
 
 
+def test_the_owner_of_a_release_reads_its_own_version_of_a_file(tmp_path: Path, build: Any) -> None:
+    said: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[int, str, str]:
+        said.append(command)
+        return 0, "", ""
+
+    build._releases._run = run
+    release = tmp_path / "releases" / RELEASE
+    (release / "owner/etc").mkdir(parents=True)
+    (release / "owner/etc/site.ini").touch()
+    build._releases.prepare(RELEASE, ["check"])
+    build._releases.run_build_command(RELEASE, ("npm", "ci"))
+    for command in said:
+        assert f"--property=BindReadOnlyPaths={release}/owner/etc/site.ini:{release}/app/etc/site.ini" in command
+
+
 def test_other_packages_are_another_virtualenv(tmp_path: Path, build: Any) -> None:
     release = tmp_path / "releases" / RELEASE
     release.mkdir(parents=True)

@@ -502,11 +502,11 @@ def test_preflight_looks_at_what_it_has_fetched(
 
 
 def test_a_source_that_is_not_to_be_had_is_one_message(inventory: Any, ansible_playbook: Callable[..., Any]) -> None:
-    inventory.choose(f"site_source: shop-1.2.tar.gz\n{MODULES}")
+    inventory.choose(f"site_source: .files/shop-1.2.tar.gz\n{MODULES}")
     run = ansible_playbook("playbooks/preflight.yml", "-i", inventory.folder)
     assert run.returncode != 0
     assert "The inventory has one problem. No host was touched." in run.stdout, run.stdout
-    assert f"{inventory.folder}/shop-1.2.tar.gz, and there is no such file" in run.stdout
+    assert f"{inventory.folder}/.files/shop-1.2.tar.gz, and there is no such file" in run.stdout
     assert "main.yml:3" in run.stdout
 
     # A rollback makes nothing, and asks nobody.

@@ -73,7 +73,7 @@ def _archive(cache: Cache, archive: Path) -> tuple[Path, Exact]:
     if not archive.is_file():
         raise SourceError(
             f"`site_source` is {archive}, and there is no such file on this computer.",
-            "site_source: mysite-1.2.tar.gz        (beside the inventory, or an absolute path)",
+            "site_source: .files/mysite-1.2.tar.gz        (from the inventory, or an absolute path)",
         )
     digest = digest_of(archive).partition(":")[2]
     return cache.folder(f"sha256-{digest}", functools.partial(unpack, archive)), Exact("sha256", digest)

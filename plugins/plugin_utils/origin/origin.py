@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,11 @@ def basic(login: str) -> str:
     return f"Basic {base64.b64encode(unquote(login).encode()).decode()}" if login else ""
 
 
+def is_read_as_inventory(path: str) -> bool:
+    """Say whether Ansible takes what is there for a part of the inventory: all but what has a dot first."""
+    return not Path(path).is_absolute() and not os.path.normpath(path).startswith(".")
+
+
 def _kind_of(text: str) -> str:
     if _REPOSITORY.match(text):
         return REPOSITORY
@@ -106,6 +112,13 @@ def fault_of(origin: Origin) -> tuple[str, str, str]:
         return fault, "site_source", f"site_source: {asked.name}==1.2        (or /home/me/mysite, on this computer)"
     if origin.kind == FOLDER and not origin.path.is_absolute():
         return f"`site_source` is `{shown}`; it must be an absolute path.", "site_source", example
+    if origin.kind == ARCHIVE and is_read_as_inventory(origin.text):
+        fault = f"`site_source` is `{shown}`, which Ansible would read as a part of the inventory."
+        return (
+            fault,
+            "site_source",
+            f"site_source: .files/{shown}        (what has a dot first it leaves alone; or an absolute path)",
+        )
     if origin.version and origin.kind != REPOSITORY:
         fault = f"`site_source_version` is `{origin.version}`, and `site_source` is {shown}, which is no repository."
         return (

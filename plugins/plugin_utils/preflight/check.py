@@ -68,6 +68,14 @@ class View:
             return None
         return None if value is UNRESOLVED else value
 
+    def fault(self, host: str, name: str) -> str:
+        """Why the value of a variable cannot be worked out; empty where it can."""
+        try:
+            self._inventory.value(host, name)
+        except Unreadable as error:
+            return str(error)
+        return ""
+
     def source(self, host: str) -> Path | None:
         """The folder of the project on this computer; None where it is not known yet."""
         project = self.value(host, "site_project")

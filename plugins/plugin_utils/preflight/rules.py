@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import faults_of as faults_of_hooks
 
-from ..origin.origin import Origin, fault_of
+from ..origin.origin import Origin, fault_of, is_read_as_inventory
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
@@ -57,6 +57,8 @@ _OF_A_RELEASE = {
     "STATIC_ROOT": "site_static_url: /static/        (its files are collected into the release)",
 }
 
+# A file, as it may be part of an argument and of a setting of systemd.
+_FILE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 # A folder, as it may be part of an address and of an argument; and an address that nginx serves.
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
@@ -151,6 +153,9 @@ class Site(Protocol):
 
     def value(self, host: str, name: str) -> Any:
         """The value of a variable on a host; None where it is unknown."""
+
+    def fault(self, host: str, name: str) -> str:
+        """Why the value of a variable cannot be worked out; empty where it can."""
 
     def source(self, host: str) -> Path | None:
         """The folder of the project on this computer; None where it is not known yet."""
@@ -326,6 +331,39 @@ def _not_included(source: Path, include: Any, place: Place) -> Problem | None:
                 "site_source_include: [static/dist]        (what a build has made, below site_source)",
             )
     return None
+
+
+def files_can_be_made(site: Site) -> Iterator[Problem]:
+    """What the inventory adds to a release is below the project, has its template, and is the same on all hosts."""
+    example = "site_files: { config.yml: .files/config.yml.j2 }        (by its path in the project: from the inventory)"
+    for host in site.hosts:
+        chosen, project = site.value(host, "site_files"), site.value(host, "site_project")
+        if not chosen or not isinstance(chosen, dict) or not isinstance(project, dict):
+            continue
+        place, beside, source = site.place(host, "site_files"), Path(str(project["beside"])), site.source(host)
+        faults = [fault for each in chosen.items() if (fault := _fault_of_file(*each, beside, source))]
+        if not faults and (fault := site.fault(host, "site_rendered_files")):
+            faults = [f"a template that cannot be filled in: {fault}"]
+        if not faults and site.value(host, "site_rendered_files") != site.value(site.hosts[0], "site_rendered_files"):
+            faults = [f"what is another on {host} than on {site.hosts[0]}, and all hosts have the same release"]
+        for fault in faults:
+            yield Problem(f"`site_files` has {fault.removesuffix('.')}.", place, example)
+
+
+def _fault_of_file(name: Any, template: Any, beside: Path, source: Path | None) -> str:
+    """Why a file cannot be added to a release, empty where it can."""
+    if not isinstance(name, str) or not _FILE.fullmatch(name) or not _is_inside(name) or name != os.path.normpath(name):
+        return f"`{name}`, which is no path of a file inside of the project"
+    if isinstance(template, str) and is_read_as_inventory(template):
+        return f"`{name}` from {template}, which Ansible would read as a part of the inventory: a dot comes first"
+    if not isinstance(template, str) or not (beside / template).is_file():
+        return f"`{name}` from {beside / str(template)}, and there is no such file on this computer"
+    if source is None:
+        return ""
+    for folder in [*Path(name).parents][:-1]:
+        if (source / folder).is_symlink() or (source / folder).is_file():
+            return f"`{name}`, and {folder} of the project is no folder of its own"
+    return f"`{name}`, which is a folder of the project" if (source / name).is_dir() else ""
 
 
 def modules_exist(site: Site) -> Iterator[Problem]:
@@ -728,6 +766,7 @@ RULES: tuple[Rule, ...] = (
     source_can_be_shipped,
     packages_are_said,
     project_is_one,
+    files_can_be_made,
     modules_exist,
     user_is_a_name,
     pairs_are_in_order,
