@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
 def too_old(wanted: Wanted, python: str, place: Place) -> list[Problem]:
     """Refuse a host whose Python the project does not allow, though that of another system is right."""
     project = read_project(wanted)
-    if project.allows(python):
+    if wanted.python or project.allows(python):  # the one that was chosen was asked before
         return []
     what = f"The host has Python {python}, and the project allows {project.python} only (requires-python)."
     return [Problem(what, place, NEWEST)]

@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
-        name = release_name(files, arguments.get("build_commands") or [])
+        name = release_name(files, arguments.get("build_commands") or [], arguments.pop("python"))
         arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser()}
 
         result = self._module(arguments, task_vars)
@@ -95,8 +95,14 @@ def written(contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str
     return {name: folder / name for name in files}
 
 
-def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = ()) -> str:
-    """Return the name of the release that is built of these files: the same always give the same name."""
+def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = (), python: str = "") -> str:
+    """Return the name of the release that is built of these files: the same always give the same name.
+
+    Args:
+        files: by their paths in it.
+        build_commands: what makes more of it.
+        python: the one that was chosen; empty for the host's own.
+    """
     digest = hashlib.sha256()
     for name, path in files.items():
         is_link = path.is_symlink()
@@ -105,6 +111,8 @@ def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]]
         digest.update(f"{content} {kind} {name}\n".encode())
     for command in build_commands:
         digest.update(f"{json.dumps([str(word) for word in command])}\n".encode())
+    if python:
+        digest.update(f"python {python}\n".encode())
     return digest.hexdigest()[:12]
 
 

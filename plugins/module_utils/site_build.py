@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import stat
@@ -97,13 +96,14 @@ class Releases:
         return self.folder / release
 
     def is_made(self, release: str) -> bool:
-        """Say whether the release is complete, for the Python that the host has now.
+        """Say whether the release is complete, for the Python that was chosen for it, or the one that the host has now.
 
         Its note is the last thing that is written. An upgrade of the host to the next Debian leaves its packages
         behind, in the folder of a Python that is gone.
         """
         pythons = (self.path(release) / "venv/lib").glob("python*")
-        return (self.path(release) / "release.json").exists() and all(python.name == OWN for python in pythons)
+        wanted = self.note(release).get("python") or OWN
+        return (self.path(release) / "release.json").exists() and all(python.name == wanted for python in pythons)
 
     def note(self, release: str) -> dict[str, Any]:
         """Return what a release says of itself, nothing where it is not made."""
@@ -210,6 +210,16 @@ class Releases:
             "STATIC_ROOT": f"{self.path(release)}/static",
             "CELERIAC_RELEASE": release,
         }
+
+    @property
+    def python(self) -> str:
+        """Return the interpreter of the releases that are made now."""
+        return str(self._site.python)
+
+    @property
+    def python_version(self) -> str:
+        """Return its version."""
+        return self._run([self.python, "--version"])[1].strip()
 
     def _environment_files(self) -> list[str]:
         return [f"EnvironmentFile={path}" for path in self._site.environment_files]
@@ -407,7 +417,7 @@ class Build:
         indexes = [f"EnvironmentFile={self._shipment.index_environment_file}"]
         run = self._releases.run
         # Relocatable: its programs find their Python beside them, also where it was copied to.
-        run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, venv])
+        run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", self._releases.python, venv])
         run(self._name, [uv, *UV_PIP_SYNC, str(self._lock)], into, indexes)
         run(self._name, [uv, *UV_PIP_INSTALL, str(self._path / "runtime")], into)
         # uv makes it writable for everybody, and needs it no more.
@@ -424,7 +434,7 @@ class Build:
     def _virtualenv_digest(self) -> str:
         """Return a digest of all that the virtualenv is made from."""
         files = [self._lock, *sorted((self._path / "runtime").rglob("*"))]
-        digest = hashlib.sha256(f"{self._uv} {platform.python_version()}".encode())
+        digest = hashlib.sha256(f"{self._uv} {self._releases.python_version}".encode())
         for file in files:
             if file.is_file():
                 digest.update(f"{file.relative_to(self._path)} {file.stat().st_size} ".encode() + file.read_bytes())
@@ -464,6 +474,8 @@ class Build:
                 "release": self._name,
                 "made": f"{datetime.now(UTC):%FT%TZ}",
                 "virtualenv": self._virtualenv_digest(),
+                # The host's own may be another one day, and then the release is made anew.
+                **({"python": Path(self._releases.python).name} if self._releases.python != PYTHON else {}),
                 **self._shipment.origin,
             }
             # What is made is never looked at again. Without this the note could outlive a power cut that leaves

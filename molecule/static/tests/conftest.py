@@ -57,6 +57,7 @@ def known(tmp_path: Path) -> Site:
         owner=pwd.getpwuid(os.getuid()).pw_name,
         group=grp.getgrgid(os.getgid()).gr_name,
         code="app",
+        python=Path("/usr/bin/python3"),
         environment_files=(),
         processes=(),
         socket=tmp_path / "gunicorn.sock",

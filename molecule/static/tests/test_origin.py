@@ -60,7 +60,7 @@ class Site:
     def fact(self, source: str, version: str = "", **more: Any) -> dict[str, Any]:
         """What the derived facts say."""
         lists: dict[str, Any] = {name: [] for name in ("extra_index_urls", "extras", "groups", "requirements")}
-        texts = {"index_url": "", "folder": "", "lock": "", "beside": str(self.beside)}
+        texts = {"index_url": "", "folder": "", "python": "", "lock": "", "beside": str(self.beside)}
         return {"source": source, "source_version": version, "monitored": False, **lists, **texts, **more}
 
     def deploy(self, source: str, version: str = "", *, anew: bool = False, **more: Any) -> Fetched:

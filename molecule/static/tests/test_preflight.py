@@ -143,6 +143,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_user` is `My-Site`",
         "site_user: mysite",
     ),
+    "Python that is too old": (
+        choose('site_python: "3.9"\n'),
+        f"{CHOICES_FILE}:3",
+        '`site_python` is "3.9"; it must be 3.11 or later',
+        'site_python: "3.13"',
+    ),
+    "Python that is a number": (
+        choose("site_python: 3.13\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_python` is 3.13; it must be 3.11 or later, as two numbers in quotes",
+        'site_python: "3.13"',
+    ),
     "account that may do everything": (
         choose("site_user: root\n"),
         f"{CHOICES_FILE}:3",

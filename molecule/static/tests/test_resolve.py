@@ -376,6 +376,24 @@ def test_a_host_with_another_python_is_refused_alone(
     assert read_project(wanted).target == ("3.11" if debian_12 else "3.13")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "asked", "target"),
+    [("3.13", ">=3.13.2", "3.13"), ("3.11", "", "3.11"), ("3.14", ">=3.14", "3.14"), ("3.13", "<3.13", "")],
+)
+def test_versions_are_those_of_the_python_that_was_chosen(
+    project: Folder, chosen: str, asked: str, target: str
+) -> None:
+    project.write("pyproject.toml", f'[tool.poetry.dependencies]\npython = "{asked}"\n')
+    wanted = project.wanted(python=chosen)
+    if not target:
+        with pytest.raises(LockError, match=r"`site_python` is 3\.13") as refused:
+            read_project(wanted)
+        assert refused.value.choice == "site_python"
+        return
+    assert read_project(wanted).target == target
+    assert too_old(wanted, "3.11.2", Place("h1")) == []
+
+
 def test_preflight_makes_it_once_and_says_so(inventory: Any, project: Folder, ansible_playbook: Any) -> None:
     of_ranges(project)
     kept = inventory.folder / "site.lock.txt"

@@ -64,6 +64,7 @@ def test_a_release_that_is_built_otherwise_is_another(checkout: Path) -> None:
     commands: list[list[list[str]]] = [[], [["npm", "ci"]], [["npm ci"]], [["npm"], ["ci"]]]
     assert len({release_name(files, each) for each in commands}) == len(commands)
     assert release_name(files, []) == name(checkout)
+    assert len({release_name(files, [], python) for python in ("", "3.11", "3.13")}) == 3
 
 
 def test_a_file_of_the_inventory_is_part_of_the_release_in_place_of_the_projects(

@@ -65,6 +65,8 @@ _URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
 # What answers there already.
 _TAKEN_PATHS = ("/flower/", "/-/")
 
+_PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
+
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
@@ -399,6 +401,18 @@ def user_is_a_name(site: Site) -> Iterator[Problem]:
                 "underscores, a letter first, and not root.",
                 site.place(host, "site_user"),
                 "site_user: mysite",
+            )
+
+
+def python_is_one(site: Site) -> Iterator[Problem]:
+    """The Python that was chosen is a version that the site runs on, and a text: YAML takes 3.10 for 3.1."""
+    for host in site.hosts:
+        chosen = site.value(host, "site_python")
+        if chosen and not (isinstance(chosen, str) and _PYTHON.fullmatch(chosen)):
+            yield Problem(
+                f"`site_python` is {json.dumps(chosen)}; it must be 3.11 or later, as two numbers in quotes.",
+                site.place(host, "site_python"),
+                'site_python: "3.13"',
             )
 
 
@@ -769,6 +783,7 @@ RULES: tuple[Rule, ...] = (
     files_can_be_made,
     modules_exist,
     user_is_a_name,
+    python_is_one,
     pairs_are_in_order,
     time_zone_exists,
     datastores_are_reachable,

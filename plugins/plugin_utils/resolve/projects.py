@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -40,6 +40,7 @@ class Wanted:
         extras: extras of the project.
         groups: groups of dependencies of the project.
         requirements: what the operator adds.
+        python: the one that hosts run it with, as two numbers; empty for their own.
         monitored: whether a host runs Flower.
         index_url: the index in place of PyPI; empty for PyPI.
         extra_index_urls: indexes that are asked first.
@@ -52,10 +53,20 @@ class Wanted:
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    python: str = ""
     monitored: bool = True
     index_url: str = field(default="", repr=False)
     extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
     foreign: bool = False
+
+    @property
+    def pythons(self) -> list[str]:
+        """Return the versions of Python that hosts may have for it."""
+        known = [*PYTHONS.values()]
+        if not self.python:
+            return known
+        # Of one that no Debian here has, all that is known is where it ends.
+        return [version for version in known if version.startswith(f"{self.python}.")] or [f"{self.python}.99"]
 
     @classmethod
     def from_fact(cls, fact: Mapping[str, Any], source: Path) -> Wanted:
@@ -74,6 +85,7 @@ class Wanted:
             extras=lists["extras"],
             groups=lists["groups"],
             requirements=lists["requirements"],
+            python=texts["python"],
             monitored=bool(fact["monitored"]),
             index_url=texts["index_url"],
             extra_index_urls=lists["extra_index_urls"],
@@ -91,6 +103,7 @@ class Project:
         python: the versions of Python that the project allows, as PEP 440 writes them; empty for any.
         lines: the packages, where the file has them as lines; of exact versions where it is a lock.
         roots: what of them is asked for, where that is not all.
+        pythons: the versions that hosts may have.
     """
 
     lock: Path | None
@@ -98,6 +111,7 @@ class Project:
     python: str = ""
     lines: tuple[Line, ...] = ()
     roots: tuple[Line, ...] = ()
+    pythons: Sequence[str] = (*PYTHONS.values(),)
 
     @property
     def name(self) -> str:
@@ -112,7 +126,7 @@ class Project:
     @property
     def target(self) -> str:
         """Return the oldest Python of a host for which there must be versions: those of others need no more."""
-        allowed = [version for version in PYTHONS.values() if self.allows(version)]
+        allowed = [version for version in self.pythons if self.allows(version)]
         return ".".join(allowed[0].split(".")[:2])
 
     def allows(self, python: str) -> bool:
@@ -137,13 +151,14 @@ def read_project(wanted: Wanted) -> Project:
                 f"{wanted.source} has none of {', '.join(LOOKED_FOR)}, so it is not known which packages it needs.",
                 "site_requirements: [django~=5.2.0, celery~=5.6.0]        (or site_lock: a file that says it)",
             )
-        return Project(None)
-    project = _READERS.get(lock.name, _read_requirements)(lock, wanted)
-    if not any(project.allows(version) for version in PYTHONS.values()):
+        return Project(None, pythons=wanted.pythons)
+    project = replace(_READERS.get(lock.name, _read_requirements)(lock, wanted), pythons=wanted.pythons)
+    if not any(project.allows(version) for version in project.pythons):
+        have = f"`site_python` is {wanted.python}" if wanted.python else f"hosts have {' or '.join(project.pythons)}"
         raise LockError(
-            f"The project's pyproject.toml allows Python {project.python} only, and hosts have "
-            f"{' or '.join(PYTHONS.values())} ({IN_WORDS}).",
+            f"The project's pyproject.toml allows Python {project.python} only, and {have} ({IN_WORDS}).",
             'requires-python = ">=3.11"        (in pyproject.toml, where the project runs on it)',
+            "site_python" if wanted.python else "site_lock",
         )
     return project
 
