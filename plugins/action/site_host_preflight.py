@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import NEWEST
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.access import explain
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
@@ -48,7 +49,9 @@ class ActionModule(ActionBase):
         place = Place(f"host {host}")
         problems = [Problem(fault["what"], place, fault["example"]) for fault in result.pop("problems", [])]
         if project:
-            problems += too_old(Wanted.from_fact(project), result["ansible_facts"]["site_host"]["python"], place)
+            # What preflight of the inventory has fetched, unless nothing may be written beside it.
+            wanted = Wanted.from_fact(project, fetched(project, ask=self._task.check_mode).folder)
+            problems += too_old(wanted, result["ansible_facts"]["site_host"]["python"], place)
         if problems:
             refuse(f"The host {host}", problems, "Nothing was changed.")
         return result
@@ -63,7 +66,7 @@ class ActionModule(ActionBase):
 def too_old(wanted: Wanted, python: str, place: Place) -> list[Problem]:
     """Refuse a host whose Python the project does not allow, though that of another system is right."""
     project = read_project(wanted)
-    if project.allows(python):
+    if wanted.python or project.allows(python):  # the one that was chosen was asked before
         return []
     what = f"The host has Python {python}, and the project allows {project.python} only (requires-python)."
     return [Problem(what, place, NEWEST)]

@@ -8,6 +8,7 @@ versions: that there are any is the last thing to be known here.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import read_bundle
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import View, problems_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
 
 _COLLECTION = Path(__file__).resolve().parents[2]
+_COMFORT = "No host was touched."
 
 
 class ActionModule(ActionBase):
@@ -46,25 +50,42 @@ class ActionModule(ActionBase):
         sources = context.CLIARGS.get("inventory") or ()
         extra = load_extra_vars(self._loader)
         inventory = Inventory(read_bundle(_COLLECTION), self._loader, list(sources), extra)
-        problems = list(dict.fromkeys(problems_of(inventory)))
-        if problems:
-            refuse("The inventory", problems, "No host was touched.")
-        hosts = f"Hosts: {', '.join(inventory.hosts)}."
-        changed = bool(self._task.args["packages"]) and self._lock(View(inventory))
-        return {"changed": changed, "msg": hosts}
+        _refuse_any(problems_of(inventory))
+        changed = bool(self._task.args["packages"]) and self._make_exact(inventory)
+        return {"changed": changed, "msg": f"Hosts: {', '.join(inventory.hosts)}."}
 
-    def _lock(self, site: View) -> bool:
+    def _make_exact(self, inventory: Inventory) -> bool:
+        """Let it be known what exactly is shipped, say what was done for that, and whether anything was."""
+        site = View(inventory)
+        first = site.hosts[0]
+        project, anew = site.value(first, "site_project"), site.value(first, "site_relock") == "true"
+        try:
+            source = fetched(project, ask=True, anew=anew, write=not self._task.check_mode)
+        except SourceError as error:
+            refuse("The inventory", [Problem(str(error), site.place(first, "site_source"), error.remedy)], _COMFORT)
+        if source.exact:
+            _refuse_any(problems_of(inventory, source.folder))
+        if source.remark:
+            Display().display(source.remark)
+        locked = self._lock(site, Wanted.from_fact(project, source.folder), anew=anew)
+        return bool(source.remark or locked)
+
+    def _lock(self, site: View, wanted: Wanted, *, anew: bool) -> bool:
         """Let there be exact versions, say what was done for them, and whether anything was."""
         first = site.hosts[0]
-        wanted, kept = Wanted.from_fact(site.value(first, "site_project")), Path(site.value(first, "site_lock_file"))
-        anew = site.value(first, "site_relock") == "true"
+        kept = Path(site.value(first, "site_lock_file"))
         with tempfile.TemporaryDirectory() as scratch:
             into = Path(scratch) / kept.name if self._task.check_mode else None
             try:
                 locked = resolve(wanted, kept, anew=anew, into=into)
             except LockError as error:
                 problem = Problem(str(error), site.place(first, error.choice), error.remedy)
-                refuse("The inventory", [problem], "No host was touched.")
+                refuse("The inventory", [problem], _COMFORT)
         if locked.remark:
             Display().display(locked.remark)
         return bool(locked.remark)
+
+
+def _refuse_any(problems: Iterable[Problem]) -> None:
+    if found := list(dict.fromkeys(problems)):
+        refuse("The inventory", found, _COMFORT)

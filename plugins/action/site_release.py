@@ -9,13 +9,16 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import OF_OWNER
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import Fetched, fetched
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.origin import Origin
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import (
     Source,
     SourceError,
@@ -38,20 +41,25 @@ class ActionModule(ActionBase):
             return self._release(dict(self._task.args), Path(scratch), task_vars)
 
     def _release(self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        wanted, kept = Wanted.from_fact(arguments.pop("project")), Path(arguments.pop("kept"))
-        folder, runtime = wanted.source, Path(arguments.pop("runtime"))
+        project, kept, runtime = (arguments.pop(name) for name in ("project", "kept", "runtime"))
         try:
+            # Preflight has fetched it, and made the file of exact versions, unless nothing may change: then both are
+            # had for this look alone.
+            origin = fetched(project, ask=self._task.check_mode)
+            folder = origin.folder
             source = read_source(folder, arguments.pop("include", []))
-            # Preflight has made it, unless nothing may change: then it is made for this look alone.
-            lock = resolve(wanted, kept, into=scratch / "requirements.txt" if self._task.check_mode else None)
-            files = release_files(source, read_source(runtime), lock.file)
-            origin = origin_of(folder)
+            added = written(
+                {"app": arguments.pop("files"), OF_OWNER: arguments.pop("files_of_owner")}, scratch / "files"
+            )
+            into = scratch / "requirements.txt" if self._task.check_mode else None
+            lock = resolve(Wanted.from_fact(project, folder), Path(kept), into=into)
+            files = release_files(source, read_source(Path(runtime)), lock.file) | added
         except (SourceError, LockError) as error:
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
-        name = release_name(files, arguments.get("build_commands") or [])
-        arguments |= {"release": name, "origin": origin, "by": getpass.getuser()}
+        name = release_name(files, arguments.get("build_commands") or [], arguments.pop("python"))
+        arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser()}
 
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
@@ -77,8 +85,24 @@ def release_files(project: Source, runtime: Source, lock: Path) -> dict[str, Pat
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
 
 
-def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = ()) -> str:
-    """Return the name of the release that is built of these files: the same always give the same name."""
+def written(contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Path]:
+    """Write files, by their folders in a release, into a folder of nobody else's; return them by their paths in it."""
+    files = {f"{top}/{name}": text for top, texts in contents.items() for name, text in texts.items()}
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return {name: folder / name for name in files}
+
+
+def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]] = (), python: str = "") -> str:
+    """Return the name of the release that is built of these files: the same always give the same name.
+
+    Args:
+        files: by their paths in it.
+        build_commands: what makes more of it.
+        python: the one that was chosen; empty for the host's own.
+    """
     digest = hashlib.sha256()
     for name, path in files.items():
         is_link = path.is_symlink()
@@ -87,6 +111,8 @@ def release_name(files: dict[str, Path], build_commands: Sequence[Sequence[str]]
         digest.update(f"{content} {kind} {name}\n".encode())
     for command in build_commands:
         digest.update(f"{json.dumps([str(word) for word in command])}\n".encode())
+    if python:
+        digest.update(f"python {python}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -111,10 +137,14 @@ def pack(files: dict[str, Path], archive: Path) -> None:
                 tar.addfile(entry, stream)
 
 
-def origin_of(source: Path) -> dict[str, str]:
-    """Return from which commit the release is made, for the note it keeps of itself; empty where there is none."""
+def note_of(origin: Fetched, project: Mapping[str, Any]) -> dict[str, str]:
+    """Return from what the release is made, for the note it keeps of itself: the commit, empty where there is none."""
+    if origin.exact:
+        is_commit = origin.exact.kind != "sha256"
+        name = Origin.from_fact(project).name
+        return {"commit": origin.exact.digest[:12] if is_commit else "", "source": f"{name} = {origin.exact}"}
     commit = ""
-    if in_checkout(source):
+    if in_checkout(origin.folder):
         with contextlib.suppress(SourceError):  # nothing was ever committed
-            commit = git(source, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").strip()
+            commit = git(origin.folder, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").strip()
     return {"commit": commit}

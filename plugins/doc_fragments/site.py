@@ -29,6 +29,10 @@ options:
         description: Where Python finds the project, below the folder of a release.
         type: str
         required: true
+      python:
+        description: The interpreter that runs it.
+        type: path
+        required: true
       environment_files:
         description: The environment of the steps of a release.
         type: list

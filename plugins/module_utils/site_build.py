@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import stat
@@ -24,6 +23,8 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Ho
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
+# Where a release has files of the inventory that are another for the account that owns it than for the processes.
+OF_OWNER = "owner"
 # A fixed name: a build left behind by a run that was killed is found by it, and ended before the
 # next one begins.
 STEP_UNIT = "site-release.service"
@@ -95,13 +96,14 @@ class Releases:
         return self.folder / release
 
     def is_made(self, release: str) -> bool:
-        """Say whether the release is complete, for the Python that the host has now.
+        """Say whether the release is complete, for the Python that was chosen for it, or the one that the host has now.
 
         Its note is the last thing that is written. An upgrade of the host to the next Debian leaves its packages
         behind, in the folder of a Python that is gone.
         """
         pythons = (self.path(release) / "venv/lib").glob("python*")
-        return (self.path(release) / "release.json").exists() and all(python.name == OWN for python in pythons)
+        wanted = self.note(release).get("python") or OWN
+        return (self.path(release) / "release.json").exists() and all(python.name == wanted for python in pythons)
 
     def note(self, release: str) -> dict[str, Any]:
         """Return what a release says of itself, nothing where it is not made."""
@@ -209,6 +211,16 @@ class Releases:
             "CELERIAC_RELEASE": release,
         }
 
+    @property
+    def python(self) -> str:
+        """Return the interpreter of the releases that are made now."""
+        return str(self._site.python)
+
+    @property
+    def python_version(self) -> str:
+        """Return its version."""
+        return self._run([self.python, "--version"])[1].strip()
+
     def _environment_files(self) -> list[str]:
         return [f"EnvironmentFile={path}" for path in self._site.environment_files]
 
@@ -261,6 +273,7 @@ class Releases:
             # What serves is more urgent than what is being built.
             "Nice=10",
             "IOSchedulingClass=idle",
+            *self._own_files(release),
             *properties,
         ]
         code, output, error = self._run(
@@ -271,6 +284,12 @@ class Releases:
             + ["--", *(word.replace("$", "$$") for word in command)]
         )
         return code, self.choices.concealed(shortened(output + error))
+
+    def _own_files(self, release: str) -> list[str]:
+        """Let the owner read its own version of a file in place of that of the processes."""
+        folder = self.path(release) / OF_OWNER
+        files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+        return [f"BindReadOnlyPaths={folder / file}:{self.path(release)}/app/{file}" for file in files]
 
     def publish(self, release: str) -> None:
         """Let nginx serve the release's static files whose names say what is in them.
@@ -398,7 +417,7 @@ class Build:
         indexes = [f"EnvironmentFile={self._shipment.index_environment_file}"]
         run = self._releases.run
         # Relocatable: its programs find their Python beside them, also where it was copied to.
-        run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, venv])
+        run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", self._releases.python, venv])
         run(self._name, [uv, *UV_PIP_SYNC, str(self._lock)], into, indexes)
         run(self._name, [uv, *UV_PIP_INSTALL, str(self._path / "runtime")], into)
         # uv makes it writable for everybody, and needs it no more.
@@ -415,7 +434,7 @@ class Build:
     def _virtualenv_digest(self) -> str:
         """Return a digest of all that the virtualenv is made from."""
         files = [self._lock, *sorted((self._path / "runtime").rglob("*"))]
-        digest = hashlib.sha256(f"{self._uv} {platform.python_version()}".encode())
+        digest = hashlib.sha256(f"{self._uv} {self._releases.python_version}".encode())
         for file in files:
             if file.is_file():
                 digest.update(f"{file.relative_to(self._path)} {file.stat().st_size} ".encode() + file.read_bytes())
@@ -455,6 +474,8 @@ class Build:
                 "release": self._name,
                 "made": f"{datetime.now(UTC):%FT%TZ}",
                 "virtualenv": self._virtualenv_digest(),
+                # The host's own may be another one day, and then the release is made anew.
+                **({"python": Path(self._releases.python).name} if self._releases.python != PYTHON else {}),
                 **self._shipment.origin,
             }
             # What is made is never looked at again. Without this the note could outlive a power cut that leaves

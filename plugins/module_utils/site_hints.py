@@ -10,7 +10,7 @@ HINTS = (
         r"No such file or directory: '\S*(?:cc|\+\+|clang|pkg-config)'|fatal error: \S+: No such file"
         r"|(?:(?:pg|mysql|mariadb)_config|pkg-config)\b.* not found",
         "A compiler, or what it needs, is missing on the host: "
-        "`site_host_packages: [python3-venv, gcc, g++, pkgconf, python3-dev, libpq-dev]`, say.",
+        "`site_build_packages: [gcc, g++, pkgconf, python3-dev, libpq-dev]`, say.",
     ),
     (
         r"env: .([\w.-]+).: No such file or directory",

@@ -23,6 +23,7 @@ class Site:
         owner: the account that owns the releases, builds them and migrates the database.
         group: the group of the accounts that run the processes.
         code: where Python finds the project in a release.
+        python: the interpreter that runs it.
         environment_files: the environment of the steps of a release.
         processes: the processes that the host runs, by name.
         socket: where the web processes accept.
@@ -42,6 +43,7 @@ class Site:
     owner: str
     group: str
     code: str
+    python: Path
     environment_files: tuple[Path, ...]
     processes: tuple[str, ...]
     socket: Path
@@ -60,7 +62,7 @@ class Site:
     def from_params(cls, params: Mapping[str, Any]) -> Site:
         """Return what the option `site` of a module says."""
         site = params["site"]
-        paths = {name: Path(site[name]) for name in ("root", "socket", "monitor_socket")}
+        paths = {name: Path(site[name]) for name in ("root", "python", "socket", "monitor_socket")}
         lists = {
             "environment_files": tuple(map(Path, site["environment_files"])),
             "processes": tuple(site["processes"]),
@@ -152,6 +154,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "code": {"type": "str"},
+        "python": {"type": "path"},
         "environment_files": {"type": "list", "elements": "path"},
         "processes": {"type": "list", "elements": "str"},
         "socket": {"type": "path"},

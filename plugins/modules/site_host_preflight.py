@@ -42,6 +42,10 @@ options:
     description: Whether a relative of Debian will do, on which nothing was tested.
     type: bool
     required: true
+  interpreter:
+    description: A Python that the host has, or its apt; empty for its own.
+    type: str
+    required: true
   accounts:
     description: Accounts that the run makes; who has one of them already must not be somebody else.
     type: list
@@ -82,6 +86,7 @@ EXAMPLES = r"""
     free_disk_mb: 2048
     groups: [web]
     untested: false
+    interpreter: python3.13
     accounts: [site, site_deploy]
     home: /srv/site
     ports:
@@ -199,6 +204,26 @@ def python_fault(version: tuple[int, ...]) -> Fault | None:
         return None
     shown = ".".join(map(str, version)) if version else "missing"
     return Fault(f"{DISTRIBUTION_PYTHON} is {shown}; 3.11 or later is needed.", NEWEST)
+
+
+def interpreter_fault(wanted: str, known: set[str]) -> Fault | None:
+    """Refuse a host that has not the Python that was chosen, and whose apt is known not to have it."""
+    if not wanted or not known or wanted in known:
+        return None
+    numbers = sorted((int(name.rpartition(".")[2]), name) for name in known)
+    has = ", ".join(name for _, name in numbers)
+    example = f'site_python: "3.{numbers[-1][0]}"        (or without it: the one of the host)'
+    return Fault(f"The host has no {wanted}, and neither has its apt: there is {has}.", example)
+
+
+def known_pythons(lists: Path) -> set[str]:
+    """The Pythons that the host has, or its apt; none where nobody has asked its archive yet."""
+    if not [*lists.glob("*_Packages*")]:
+        return set()
+    command = ["apt-cache", "pkgnames", "python3."]
+    names = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60).stdout.split()
+    names += [path.name for path in Path(DISTRIBUTION_PYTHON).parent.glob("python3.*")]
+    return {name for name in names if re.fullmatch(r"python3\.\d+", name)}
 
 
 def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
@@ -387,6 +412,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         distribution_fault(os_release(read(OS_RELEASE)), untested=params["untested"]),
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
+        interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
     ]
     yield from (fault for fault in found if fault)
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
@@ -409,6 +435,7 @@ def main() -> None:
             "free_disk_mb": {"type": "int", "required": True},
             "groups": {"type": "list", "elements": "str", "required": True},
             "untested": {"type": "bool", "required": True},
+            "interpreter": {"type": "str", "required": True},
             "accounts": {"type": "list", "elements": "str", "required": True},
             "home": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},

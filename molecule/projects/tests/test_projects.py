@@ -1,7 +1,7 @@
 """A project that nobody here wrote is deployed by its inventory alone: `examples/`.
 
-Each has a machine of its own; `CELERIAC_DEBIAN` chooses its Debian. Its source is not here: it comes from PyPI, where
-source distributions may be whole projects.
+Each has a machine of its own; `CELERIAC_DEBIAN` chooses its Debian. Its source is not here: a run fetches what the
+inventory names.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.cache import Cache
 from stack.lab import DOMAIN, MACHINE, Site
 from stack.load import ASSETS, Load, failures
 from stack.machine import Machine
@@ -35,9 +34,8 @@ class Project:
     """Somebody's project.
 
     Attributes:
-        name: of its inventory in `examples/`, and of its source distribution.
-        version: of that.
-        digest: SHA-256 of that.
+        name: of its inventory in `examples/`.
+        exact: what `site.source.txt` is to say of its source.
         page: one that everybody may see.
         task: one of its own, which needs no arguments.
         entry: one of its schedule.
@@ -46,8 +44,7 @@ class Project:
     """
 
     name: str
-    version: str
-    digest: str
+    exact: str
     page: str
     task: str
     entry: str
@@ -55,11 +52,13 @@ class Project:
     style: str
 
 
+# A file that the inventory adds to a release.
+TRIED = "tried.ini"
+
 PROJECTS = [
     Project(
         "patchman",
-        "4.0.9",
-        "385e40260606a153d0e9788c08183110021c05c3449b6600d91c799f7c6a7992",
+        "sha256 385e40260606a153d0e9788c08183110021c05c3449b6600d91c799f7c6a7992",
         page="/login/",
         task="util.tasks.clean_database",
         entry="process_all_unprocessed_reports",
@@ -76,7 +75,7 @@ class Deployed:
     Attributes:
         project: which.
         site: where it runs.
-        source: the folder that it was deployed from.
+        source: a folder with what was deployed, to be changed.
     """
 
     project: Project
@@ -95,36 +94,30 @@ def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
     project: Project = request.param
     name = f"projects-{project.name}"
     with TemporaryDirectory(prefix="projects-") as folder:
-        source = unpacked(project, Path(folder))
         try:
             debian = os.environ.get("CELERIAC_DEBIAN", "13")
             subprocess.run([MACHINE, "up", name, "--debian", debian], check=True)
-            inventory = described(project, source, name, Path(folder))
+            inventory = described(project, name, Path(folder))
             site = Site(Machine(name, inventory, Path(folder)), Workshop(Path(folder), probe=False), Path(folder))
             run = site.start("site.yml").wait()
             assert run.status == 0, run.output
-            yield Deployed(project, site, source)
+            source = Cache().root / project.exact.replace(" ", "-")
+            yield Deployed(project, site, shutil.copytree(source, Path(folder) / "next", symlinks=True))
         finally:
             subprocess.run([MACHINE, "down", name], check=True)
 
 
-def unpacked(project: Project, folder: Path) -> Path:
-    """Fetch the source of a project, and return its folder."""
-    subprocess.run([sys.executable, "-m", "venv", folder / "pip"], check=True)
-    words = ["download", "--quiet", "--no-deps", "--no-binary=:all:", f"--dest={folder}"]
-    subprocess.run([folder / "pip/bin/pip", *words, f"{project.name}=={project.version}"], check=True)
-    (archive,) = folder.glob("*.tar.gz")
-    assert sha256(archive.read_bytes()).hexdigest() == project.digest
-    shutil.unpack_archive(archive, folder)
-    return folder / archive.name.removesuffix(".tar.gz")
-
-
-def described(project: Project, source: Path, host: str, folder: Path) -> Path:
-    """Write the inventory of a host: what `examples/` has, with the name and the folder of this one."""
+def described(project: Project, host: str, folder: Path) -> Path:
+    """Write the inventory of a host: what `examples/` has, with the name of this one, and what its source must be."""
     chosen = yaml.safe_load((REPOSITORY / f"examples/{project.name}.yml").read_text())
-    choices = {**chosen, "site_domain": DOMAIN, "site_source": str(source)}
+    choices = {**chosen, "site_domain": DOMAIN}
+    (folder / "site.source.txt").write_text(f"{chosen['site_source']} = {project.exact}\n")
     variables = json.loads(subprocess.check_output([MACHINE, "inventory", host]))
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
+    # The build runs as the owner of the releases, and copies what that reads.
+    choices |= {"site_files": {TRIED: ".files/tried.j2"}, "site_build_commands": [["cp", TRIED, f"{TRIED}.seen"]]}
+    (folder / ".files").mkdir()
+    (folder / ".files/tried.j2").write_text("{{ site_database_user }} {{ site_redis_password }}")
     inventory = folder / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": {host: variables}, "vars": choices, "children": children}}))
     return inventory
@@ -136,6 +129,16 @@ def test_its_page_has_its_styles(deployed: Deployed) -> None:
     files = ASSETS.findall(page.text)
     assert any(file.partition("?")[0].endswith(".css") for file in files), page.text
     assert {file: deployed.site.web.get(file).status for file in files} == dict.fromkeys(files, 200)
+
+
+def test_a_file_of_the_inventory_is_there_for_each_account_and_nobody_else(deployed: Deployed) -> None:
+    host, folder = deployed.site.machine.root, f"/srv/site/releases/{deployed.site.current()}/app"
+    of_processes, of_owner = (host.check_output(f"cat {folder}/{name}").split() for name in (TRIED, f"{TRIED}.seen"))
+    assert (of_processes[0], of_owner[0]) == ("site", "site_deploy")
+    assert of_processes[1] == of_owner[1]
+    assert host.check_output(f"stat --format='%a %U %G' {folder}/{TRIED}") == "640 site_deploy site"
+    assert host.check_output(f"runuser -u site -- cat {folder}/{TRIED}").split() == of_processes
+    assert host.run(f"runuser -u nobody -- cat {folder}/{TRIED}").failed
 
 
 def test_a_task_of_its_own_is_executed(deployed: Deployed) -> None:
@@ -164,7 +167,7 @@ def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> N
     append(deployed.source / deployed.project.style, "/* the next release */")
     plan = replace(site.plan(requests=10, tasks=5), page_path=deployed.project.page)
     with Load(plan, tmp_path / "load.txt") as load:
-        play = site.start("playbooks/deploy.yml")
+        play = site.start("playbooks/deploy.yml", "--extra-vars", f"site_source={deployed.source}")
         run = play.wait()
         assert run.status == 0, run.output
         answers = load.settled(play.began, play.ended)

@@ -21,7 +21,8 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle imp
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import problems_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
-from stack.index import Index
+
+from testkit.index import Index
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -58,6 +59,7 @@ def known(tmp_path: Path) -> Site:
         owner=pwd.getpwuid(os.getuid()).pw_name,
         group=grp.getgrgid(os.getgid()).gr_name,
         code="app",
+        python=Path("/usr/bin/python3"),
         environment_files=(),
         processes=(),
         socket=tmp_path / "gunicorn.sock",
@@ -120,15 +122,32 @@ def inventory(tmp_path: Path, bundle: Bundle) -> Written:
     return written
 
 
+# Of each package the versions that the index has at first, and what they need.
+PACKAGES = {
+    "django": (("5.2.1", "5.2.2"), ()),
+    "celery": (("5.6.0", "5.6.1"), ("kombu",)),
+    "kombu": (("5.6.0",), ('redis<7 ; extra == "redis"',)),
+    "redis": (("6.0", "7.0"), ()),
+    "gunicorn": (("25.0", "26.0"), ()),
+    "flower": (("2.1",), ("celery",)),
+    "psycopg": (("3.2",), ('psycopg-binary==3.2 ; extra == "binary"',)),
+    "psycopg-binary": (("3.2",), ()),
+    "psycopg2": (("2.9",), ()),
+    "idna": (("3.6", "3.7"), ()),
+}
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """An index of its own; what uv has in its cache does not count."""
     monkeypatch.setenv("UV_NO_CACHE", "1")
     (tmp_path / "index").mkdir()
     index = Index(tmp_path / "index")
+    for name, (versions, needs) in PACKAGES.items():
+        for version in versions:
+            index.add(name, version, *needs)
     yield index
-    index.shutdown()
-    index.server_close()
+    index.close()
 
 
 class Watch:

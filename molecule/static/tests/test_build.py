@@ -96,6 +96,49 @@ def test_a_host_installs_what_has_a_hash_and_asks_the_indexes_of_the_inventory(
     assert "--property=EnvironmentFile=/etc/site/index.environment" in install
 
 
+def test_the_owner_of_a_release_reads_its_own_version_of_a_file(tmp_path: Path, build: Any) -> None:
+    said: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[int, str, str]:
+        said.append(command)
+        return 0, "", ""
+
+    build._releases._run = run
+    release = tmp_path / "releases" / RELEASE
+    (release / "owner/etc").mkdir(parents=True)
+    (release / "owner/etc/site.ini").touch()
+    build._releases.prepare(RELEASE, ["check"])
+    build._releases.run_build_command(RELEASE, ("npm", "ci"))
+    for command in said:
+        assert f"--property=BindReadOnlyPaths={release}/owner/etc/site.ini:{release}/app/etc/site.ini" in command
+
+
+def test_a_release_is_made_with_the_python_that_was_chosen(known: Site, tmp_path: Path) -> None:
+    """And says so: a release of the host's own is made anew where that changes."""
+    said: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[int, str, str]:
+        said.append(command)
+        return 0, "Python 3.12.1", ""
+
+    (tmp_path / "tools/uv-1.0/bin").mkdir(parents=True)
+    (tmp_path / "tools/uv-1.0/bin/uv").touch()
+    (tmp_path / "releases" / RELEASE).mkdir(parents=True)
+    (tmp_path / "releases" / RELEASE / "requirements.txt").touch()
+    notes = []
+    for python in ("/usr/bin/python3.12", "/usr/bin/python3"):
+        releases = Releases(run, replace(known, python=Path(python)))
+        build = Build(releases, RELEASE, SHIPMENT)
+        build.build()
+        (made,) = (command for command in said if "venv" in command)
+        assert made[-2] == python
+        build.prepare()
+        notes.append(releases.note(RELEASE).get("python"))
+        (tmp_path / "releases" / RELEASE / "release.json").unlink()
+        said.clear()
+    assert notes == ["python3.12", None]
+
+
 def test_other_packages_are_another_virtualenv(tmp_path: Path, build: Any) -> None:
     release = tmp_path / "releases" / RELEASE
     release.mkdir(parents=True)
@@ -147,6 +190,11 @@ def test_a_release_for_another_python_is_made_anew(tmp_path: Path, build: Any) -
 
     (release / "venv/lib" / OWN).rename(release / "venv/lib/python3.5")
     assert not releases.is_made(release.name)
+
+    # One that was chosen for it stays right, whatever the host has.
+    (release / "release.json").write_text('{"python": "python3.5"}')
+    assert releases.is_made(release.name)
+    (release / "release.json").write_text("{}")
     archive = tmp_path / "archive.tar"
     subprocess.run(["tar", "--create", f"--file={archive}", "--files-from=/dev/null"], check=True)
     Build(releases, RELEASE, replace(SHIPMENT, archive=archive)).fetch()

@@ -13,13 +13,13 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle imp
 PRINTED = {
     "no compiler": (
         "         error: [Errno 2] No such file or directory: 'x86_64-linux-gnu-g++'\n",
-        "`site_host_packages: [python3-venv, gcc,",
+        "`site_build_packages: [gcc,",
     ),
     "no header": (
         "         ./lib/ultrajson.h:56:10: fatal error: stdio.h: No such file or directory\n"
         "            56 | #include <stdio.h>\n"
         "         compilation terminated.\n",
-        "`site_host_packages: [python3-venv, gcc,",
+        "`site_build_packages: [gcc,",
     ),
     "no library": ("         Error: pg_config executable not found.\n", "libpq-dev]`"),
     "no pkg-config, said by a shell": ("         /bin/sh: 1: pkg-config: not found\n", "g++, pkgconf,"),

@@ -87,6 +87,21 @@ def test_python_of_debian_12_is_new_enough_and_that_of_debian_11_is_not() -> Non
     assert "missing" in host.python_fault(()).what
 
 
+def test_a_host_without_the_python_that_was_chosen_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    """One whose apt has never asked its archive may get it."""
+    fault = host.interpreter_fault("python3.12", {"python3.9", "python3.13"})
+    assert fault is not None
+    assert fault.what == "The host has no python3.12, and neither has its apt: there is python3.9, python3.13."
+    assert fault.example.startswith('site_python: "3.13"')
+    assert host.interpreter_fault("python3.13", {"python3.13"}) is None
+    assert host.interpreter_fault("", {"python3.13"}) is None
+
+    assert host.known_pythons(tmp_path) == set()
+    assert host.interpreter_fault("python3.12", set()) is None
+    (tmp_path / "deb.debian.org_main_Packages").touch()
+    assert "python{}.{}".format(*host.distribution_python()) in host.known_pythons(tmp_path)
+
+
 def test_folders_on_one_full_disk_are_one_problem() -> None:
     faults = list(host.disk_faults({"/srv": 100, "/var": 100}, 2048))
     assert len(faults) == 1

@@ -27,6 +27,7 @@ GIVEN: dict[str, Any] = {
     "owner": "site_deploy",
     "group": "site",
     "code": "app",
+    "python": "/usr/bin/python3",
     "environment_files": ["/etc/site/environment"],
     "processes": ["gunicorn"],
     "socket": "/run/gunicorn.sock",

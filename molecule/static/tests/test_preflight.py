@@ -45,6 +45,17 @@ def extra(**variables: Any) -> Callable[[Any], None]:
     return lambda inventory: inventory.extra.update(variables)
 
 
+def with_template(text: str) -> Callable[[Any], None]:
+    """An edit: a file that is added to each release, and its template."""
+
+    def edit(inventory: Any) -> None:
+        (inventory.folder / ".files").mkdir()
+        (inventory.folder / ".files/config.j2").write_text(text)
+        inventory.choose("site_files: { config.yml: .files/config.j2 }\n")
+
+    return edit
+
+
 def without_domain(inventory: Any) -> None:
     """An edit: nothing chosen at all."""
     (inventory.folder / CHOICES_FILE).write_text("---\n")
@@ -131,6 +142,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`site_user` is `My-Site`",
         "site_user: mysite",
+    ),
+    "Python that is too old": (
+        choose('site_python: "3.9"\n'),
+        f"{CHOICES_FILE}:3",
+        '`site_python` is "3.9"; it must be 3.11 or later',
+        'site_python: "3.13"',
+    ),
+    "Python that is a number": (
+        choose("site_python: 3.13\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_python` is 3.13; it must be 3.11 or later, as two numbers in quotes",
+        'site_python: "3.13"',
     ),
     "account that may do everything": (
         choose("site_user: root\n"),
@@ -263,6 +286,84 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`site_source` is /nonexistent/mysite, and there is no such folder",
         "site_source: /home/me/mysite",
+    ),
+    "file outside of the project": (
+        choose("site_files: { ../config.yml: hosts.yml }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has `../config.yml`, which is no path of a file inside of the project",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "file of the host": (
+        choose("site_files: { /etc/config.yml: hosts.yml }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has `/etc/config.yml`, which is no path",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "template that would be an inventory": (
+        choose("site_files: { config.yml: hosts.yml }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has `config.yml` from hosts.yml, which Ansible would read as a part of the inventory",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "archive that would be an inventory": (
+        choose("site_source: ./shop-1.2.tar.gz\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is `./shop-1.2.tar.gz`, which Ansible would read as a part of the inventory",
+        "site_source: .files/",
+    ),
+    "file without its template": (
+        choose("site_files: { config.yml: .files/config.yml.j2 }\n"),
+        f"{CHOICES_FILE}:3",
+        "inventory/.files/config.yml.j2, and there is no such file",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "file in place of a folder": (
+        choose("site_files: { TimeOut: /etc/hostname }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has `TimeOut`, which is a folder of the project",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "file below a file": (
+        choose("site_files: { manage.py/config.yml: /etc/hostname }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has `manage.py/config.yml`, and manage.py of the project is no folder",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "template that asks for what is not there": (
+        with_template("{{ passwort }}\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_files` has a template that cannot be filled in: 'passwort' is undefined",
+        "site_files: { config.yml: .files/config.yml.j2 }",
+    ),
+    "package without its version": (
+        choose("site_source: my-shop\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is `my-shop`: a package has its one version with it",
+        "site_source: my-shop==1.2",
+    ),
+    "package of many versions": (
+        choose("site_source: my-shop>=1.2\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is `my-shop>=1.2`: a package has its one version",
+        "site_source: my-shop==1.2",
+    ),
+    "repository that anybody may answer for": (
+        choose("site_source: http://me:secret@git.mysite.test/site.git\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source` is http://********@git.mysite.test/site.git: on its way",
+        "site_source: https://git.mysite.org/me/site.git",
+    ),
+    "version of a folder": (
+        choose("site_source_version: v1.2\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_source_version` is `v1.2`, and `site_source` is",
+        "site_source: https://git.mysite.org/me/site.git",
+    ),
+    "version that would be an option": (
+        choose("site_source: git@git.mysite.test:me/site.git\nsite_source_version: --upload-pack=x\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_source_version` is `--upload-pack=x`, which is no name",
+        "site_source_version: v1.2",
     ),
     "source that is no project": (
         choose("site_source: /usr\n"),
@@ -796,6 +897,14 @@ def test_a_site_may_be_without_beat_and_monitor(inventory: Any, text: str) -> No
     for group in ("beat", "monitor"):
         in_hosts(f"    {group}: {{ hosts: {{ h1: }} }}\n", text.format(group, group))(inventory)
     assert [str(problem) for problem in inventory.problems()] == []
+
+
+@pytest.mark.parametrize(("text", "right"), [("{{ site_broker_url }}\n", True), ("{{ inventory_hostname }}\n", False)])
+def test_a_file_that_is_added_to_a_release_is_the_same_on_all_hosts(inventory: Any, text: str, right: bool) -> None:
+    with_template(text)(inventory)
+    assert [str(problem) for problem in inventory.problems()] == []
+    in_hosts("web: { hosts: { h1: } }", "web: { hosts: { h1: , h2: } }")(inventory)
+    assert ("what is another on h2 than on h1" not in "".join(map(str, inventory.problems()))) is right
 
 
 @pytest.mark.parametrize("case", RIGHT)

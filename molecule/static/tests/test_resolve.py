@@ -17,8 +17,9 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors impor
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_project
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.requirements import lines_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import Locked, resolve
-from stack.index import PASSWORD, Index
 from uv import find_uv_bin
+
+from testkit.index import PASSWORD, Index
 
 OURS = {"gunicorn", "redis", "flower", "psycopg", "psycopg-binary", "kombu"}
 
@@ -365,6 +366,24 @@ def test_a_host_with_another_python_is_refused_alone(
     wanted = project.wanted()
     assert [not too_old(wanted, python, Place("h1")) for python in ("3.11.2", "3.13.5")] == [debian_12, debian_13]
     assert read_project(wanted).target == ("3.11" if debian_12 else "3.13")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asked", "target"),
+    [("3.13", ">=3.13.2", "3.13"), ("3.11", "", "3.11"), ("3.14", ">=3.14", "3.14"), ("3.13", "<3.13", "")],
+)
+def test_versions_are_those_of_the_python_that_was_chosen(
+    project: Folder, chosen: str, asked: str, target: str
+) -> None:
+    project.write("pyproject.toml", f'[tool.poetry.dependencies]\npython = "{asked}"\n')
+    wanted = project.wanted(python=chosen)
+    if not target:
+        with pytest.raises(LockError, match=r"`site_python` is 3\.13") as refused:
+            read_project(wanted)
+        assert refused.value.choice == "site_python"
+        return
+    assert read_project(wanted).target == target
+    assert too_old(wanted, "3.11.2", Place("h1")) == []
 
 
 def test_preflight_makes_it_once_and_says_so(inventory: Any, project: Folder, ansible_playbook: Any) -> None:

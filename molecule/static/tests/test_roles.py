@@ -563,6 +563,28 @@ def test_a_user_of_the_database_is_that_of_an_account_and_of_a_password(loader: 
     assert value_of(loader, tmp_path, "postgresql", "__postgresql_users") == {}
 
 
+def test_a_file_of_the_inventory_is_made_for_each_account_that_reads_it(loader: DataLoader, tmp_path: Path) -> None:
+    """What is the same for both is there once, whatever it looks like."""
+    texts = {
+        "ini": "user={{ site_database_user }}\n",
+        "json": '{"broker": "{{ site_broker_url }}"}',
+        "number": "{{ 7 }}",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    choices = {"site_files": {f"etc/{name}": name for name in texts}, "site_redis_password": "p"}
+    made = value_of(loader, tmp_path, "site_release", "site_rendered_files", **choices)
+    of_owner = value_of(loader, tmp_path, "site_release", "site_rendered_files_of_owner", **choices)
+
+    assert made == {
+        "etc/ini": "user=site\n",
+        "etc/json": '{"broker": "redis://site:p@127.0.0.1:6379/0"}',
+        "etc/number": "7",
+    }
+    assert of_owner == {"etc/ini": "user=site_deploy\n"}
+    assert value_of(loader, tmp_path, "site_release", "site_rendered_files") == {}
+
+
 @pytest.mark.parametrize(("queues", "asked"), [([], ""), (["mail", "letters"], "mail")])
 def test_workers_are_asked_where_they_consume(
     loader: DataLoader, tmp_path: Path, queues: list[str], asked: str
@@ -655,9 +677,9 @@ def test_site_manage_runs_in_what_was_built_last_until_a_release_has_passed(load
     template = ROOT / "roles/site_host/templates/site-command.j2"
     command.write_text(render(loader, template, variables_for(loader, "site_host", tmp_path) | choices))
 
-    def run() -> subprocess.CompletedProcess[str]:
+    def run(word: str = "check") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PATH": f"{shown.parent}:{os.environ['PATH']}"}
-        words = ["sh", str(command), "check"]
+        words = ["sh", str(command), word]
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     assert run().returncode == 1
@@ -675,6 +697,16 @@ def test_site_manage_runs_in_what_was_built_last_until_a_release_has_passed(load
     assert "--property=EnvironmentFile=/etc/site/environment" in ran.stdout.splitlines()
     assert "--setenv=CELERIAC_RELEASE=bbbbbbbbbbbb" in ran.stdout.splitlines()
     assert "no release has passed on this host yet; this is bbbbbbbbbbbb" in ran.stderr
+
+    release = root / "releases/bbbbbbbbbbbb"
+    (release / "owner/etc").mkdir(parents=True)
+    for name in ("etc/a.ini", "b.ini"):
+        (release / "owner" / name).touch()
+    of_each = {f"{release}/owner/{name}:{release}/app/{name}" for name in ("etc/a.ini", "b.ini")}
+    assert "BindReadOnlyPaths" not in run().stdout  # runs as the account of the processes
+    (bound,) = (line for line in run("migrate").stdout.splitlines() if "BindReadOnlyPaths" in line)
+    # systemd takes a space at an end for a path.
+    assert set(bound.removeprefix("--property=BindReadOnlyPaths=").split(" ")) == of_each
 
 
 # ── Nginx ────────────────────────────────────────────────────────────────────────────────────────

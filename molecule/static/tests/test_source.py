@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.celeriac.site.plugins.action.site_release import pack, release_files, release_name
+from ansible_collections.celeriac.site.plugins.action.site_release import pack, release_files, release_name, written
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError, read_source
 
 PEOPLE = ("-c", "user.name=A", "-c", "user.email=a@mysite.test", "-c", "protocol.file.allow=always")
@@ -64,16 +64,40 @@ def test_a_release_that_is_built_otherwise_is_another(checkout: Path) -> None:
     commands: list[list[list[str]]] = [[], [["npm", "ci"]], [["npm ci"]], [["npm"], ["ci"]]]
     assert len({release_name(files, each) for each in commands}) == len(commands)
     assert release_name(files, []) == name(checkout)
+    assert len({release_name(files, [], python) for python in ("", "3.11", "3.13")}) == 3
+
+
+def test_a_file_of_the_inventory_is_part_of_the_release_in_place_of_the_projects(
+    checkout: Path, tmp_path: Path
+) -> None:
+    source = read_source(checkout)
+    files = release_files(source, source, checkout / "manage.py")
+
+    def made(text: str, of_owner: str) -> tuple[str, Path]:
+        contents = {"app": {"app/models.py": text}, "owner": {"app/models.py": of_owner}}
+        return name_and_content(files | written(contents, tmp_path / "scratch"), tmp_path / f"host-{text}-{of_owner}")
+
+    first, host = made("a", "b")
+    assert (host / "app/app/models.py").read_text() == "a"
+    assert (host / "owner/app/models.py").read_text() == "b"
+    assert (host / "app/manage.py").read_text() == "manage.py"
+    assert len({first, made("c", "b")[0], made("a", "c")[0]}) == 3
+    assert made("a", "b")[0] == first
+
+
+def name_and_content(files: dict[str, Path], target: Path) -> tuple[str, Path]:
+    """The name of a release of these files, and the folder with them as it comes to a host."""
+    archive = target.with_suffix(".tar.gz")
+    pack(files, archive)
+    with tarfile.open(archive) as tar:
+        tar.extractall(target)
+    return release_name(files), target
 
 
 def unpacked(folder: Path, target: Path) -> Path:
     """The project as it comes to a host."""
     source = read_source(folder)
-    archive = target.with_suffix(".tar.gz")
-    pack(release_files(source, source, folder / "manage.py"), archive)
-    with tarfile.open(archive) as tar:
-        tar.extractall(target)
-    return target / "app"
+    return name_and_content(release_files(source, source, folder / "manage.py"), target)[1] / "app"
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say(checkout: Path) -> None:

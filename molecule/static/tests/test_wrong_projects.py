@@ -22,8 +22,9 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors impor
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import VERSIONS, resolve
 from packaging.specifiers import SpecifierSet
-from stack.index import PASSWORD, Index
 from uv import find_uv_bin
+
+from testkit.index import PASSWORD, Index
 
 ROOT = Path(__file__).resolve().parents[3]
 # A project that is right. It has no STATIC_ROOT: each release gives it its own.

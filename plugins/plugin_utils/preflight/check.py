@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..origin.origin import FOLDER, Origin
 from .bundle import ALLOWED_EXTRA
 from .inventory import UNRESOLVED, Inventory, Unreadable
 from .names import closed_world, unused_files
@@ -17,10 +19,15 @@ class View:
     """An inventory as the rules see it.
 
     What cannot be known is None, and what is not set has the place where it belongs.
+
+    Args:
+        inventory: The inventory.
+        fetched: Where the project is, where that is no folder of the operator's and it was fetched.
     """
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, fetched: Path | None = None) -> None:
         self._inventory = inventory
+        self._fetched = fetched
 
     @property
     def hosts(self) -> Sequence[str]:
@@ -61,6 +68,20 @@ class View:
             return None
         return None if value is UNRESOLVED else value
 
+    def fault(self, host: str, name: str) -> str:
+        """Why the value of a variable cannot be worked out; empty where it can."""
+        try:
+            self._inventory.value(host, name)
+        except Unreadable as error:
+            return str(error)
+        return ""
+
+    def source(self, host: str) -> Path | None:
+        """The folder of the project on this computer; None where it is not known yet."""
+        project = self.value(host, "site_project")
+        origin = Origin.from_fact(project) if isinstance(project, dict) else None
+        return origin.path if origin and origin.kind == FOLDER else self._fetched
+
     def is_empty(self, host: str, name: str) -> bool:
         """Whether the inventory sets a variable to nothing."""
         setting = self._inventory.settings_of(host).get(name)
@@ -76,13 +97,13 @@ class View:
         return self._inventory.place_of_host(host)
 
 
-def problems_of(inventory: Inventory) -> Iterator[Problem]:
-    """Everything that must be put right before a host is touched."""
+def problems_of(inventory: Inventory, fetched: Path | None = None) -> Iterator[Problem]:
+    """Everything that must be put right before a host is touched; see `View`."""
     yield from closed_world(inventory.settings(), inventory.bundle, _allowed_extra(inventory))
     yield from unused_files(inventory)
     yield from wrong_types(inventory)
     yield from missing(inventory)
-    view = View(inventory)
+    view = View(inventory, fetched)
     for rule in RULES:
         yield from rule(view)
 

@@ -20,6 +20,7 @@ ARGUMENTS = {"release": "playbooks/rollback.yml", "format": "playbooks/status.ym
 # What to write for a choice that has no default and no choices, or whose default must be quoted.
 _EXAMPLES = {
     "site_relock": '"false"',
+    "site_python": '"3.13"',
     "site_domain": "www.mysite.org",
     "nginx_tls_certificate": "/home/me/tls/fullchain.pem",
     "nginx_tls_key": "/home/me/tls/privkey.pem",

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import faults_of as faults_of_hooks
 
+from ..origin.origin import Origin, fault_of, is_read_as_inventory
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
@@ -56,11 +57,15 @@ _OF_A_RELEASE = {
     "STATIC_ROOT": "site_static_url: /static/        (its files are collected into the release)",
 }
 
+# A file, as it may be part of an argument and of a setting of systemd.
+_FILE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 # A folder, as it may be part of an address and of an argument; and an address that nginx serves.
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)+")
 # What answers there already.
 _TAKEN_PATHS = ("/flower/", "/-/")
+
+_PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
 
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
@@ -154,6 +159,12 @@ class Site(Protocol):
     def value(self, host: str, name: str) -> Any:
         """The value of a variable on a host; None where it is unknown."""
 
+    def fault(self, host: str, name: str) -> str:
+        """Why the value of a variable cannot be worked out; empty where it can."""
+
+    def source(self, host: str) -> Path | None:
+        """The folder of the project on this computer; None where it is not known yet."""
+
     def is_empty(self, host: str, name: str) -> bool:
         """Whether the inventory sets a variable to nothing."""
 
@@ -232,15 +243,18 @@ def domains_are_names(site: Site) -> Iterator[Problem]:
 def source_is_a_project(site: Site) -> Iterator[Problem]:
     """The project is there, with manage.py or its settings in it."""
     for host in site.hosts:
-        source = _text(site, host, "site_source")
-        if source is None:
+        project, source = site.value(host, "site_project"), site.source(host)
+        if not isinstance(project, dict) or not project["source"]:
             continue
         place = site.place(host, "site_source")
         folder = _text(site, host, "site_source_folder") or ""
         example = "site_source: /home/me/mysite        (on this computer)"
-        if not Path(source).is_absolute():
-            yield Problem(f"`site_source` is `{source}`; it must be an absolute path.", place, example)
-        elif not Path(source).is_dir():
+        fault, choice, right = fault_of(Origin.from_fact(project))
+        if fault:
+            yield Problem(fault, site.place(host, choice), right)
+        elif source is None:
+            continue  # it comes from elsewhere, and is fetched when all else is right
+        elif not source.is_dir():
             yield Problem(
                 f"`site_source` is {source}, and there is no such folder on this computer.",
                 place,
@@ -252,8 +266,8 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_source_folder"),
                 "site_source_folder: src        (where manage.py is, below site_source)",
             )
-        elif not _has_project(site, host, Path(source) / folder):
-            below = [path.parent.name for path in sorted(Path(source).glob("*/manage.py"))]
+        elif not _has_project(site, host, source / folder):
+            below = [path.parent.name for path in sorted(source.glob("*/manage.py"))]
             module = _text(site, host, "site_settings_module")
             yield Problem(
                 f"`site_source` is {source}, and there is no manage.py in {folder or 'it'}, nor the module `{module}`.",
@@ -265,8 +279,8 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
 def packages_are_said(site: Site) -> Iterator[Problem]:
     """It is known which packages the project needs; whether they go together is asked when all else is right."""
     for host in site.hosts:
-        project = site.value(host, "site_project")
-        wanted = Wanted.from_fact(project) if isinstance(project, dict) else None
+        project, source = site.value(host, "site_project"), site.source(host)
+        wanted = Wanted.from_fact(project, source) if isinstance(project, dict) and source else None
         if not wanted or not _has_project(site, host, wanted.source / wanted.folder):
             continue
         try:
@@ -291,8 +305,8 @@ def project_is_one(site: Site) -> Iterator[Problem]:
 def source_can_be_shipped(site: Site) -> Iterator[Problem]:
     """It is known what belongs to the project, and what every project needs is part of it."""
     for host in site.hosts:
-        source = Path(_text(site, host, "site_source") or "")
-        if not (source.is_absolute() and source.is_dir()):
+        source = site.source(host)
+        if not (source and source.is_absolute() and source.is_dir()):
             continue
         include, place = site.value(host, "site_source_include") or [], site.place(host, "site_source")
         if problem := _not_included(source, include, site.place(host, "site_source_include")):
@@ -324,6 +338,39 @@ def _not_included(source: Path, include: Any, place: Place) -> Problem | None:
     return None
 
 
+def files_can_be_made(site: Site) -> Iterator[Problem]:
+    """What the inventory adds to a release is below the project, has its template, and is the same on all hosts."""
+    example = "site_files: { config.yml: .files/config.yml.j2 }        (by its path in the project: from the inventory)"
+    for host in site.hosts:
+        chosen, project = site.value(host, "site_files"), site.value(host, "site_project")
+        if not chosen or not isinstance(chosen, dict) or not isinstance(project, dict):
+            continue
+        place, beside, source = site.place(host, "site_files"), Path(str(project["beside"])), site.source(host)
+        faults = [fault for each in chosen.items() if (fault := _fault_of_file(*each, beside, source))]
+        if not faults and (fault := site.fault(host, "site_rendered_files")):
+            faults = [f"a template that cannot be filled in: {fault}"]
+        if not faults and site.value(host, "site_rendered_files") != site.value(site.hosts[0], "site_rendered_files"):
+            faults = [f"what is another on {host} than on {site.hosts[0]}, and all hosts have the same release"]
+        for fault in faults:
+            yield Problem(f"`site_files` has {fault.removesuffix('.')}.", place, example)
+
+
+def _fault_of_file(name: Any, template: Any, beside: Path, source: Path | None) -> str:
+    """Why a file cannot be added to a release, empty where it can."""
+    if not isinstance(name, str) or not _FILE.fullmatch(name) or not _is_inside(name) or name != os.path.normpath(name):
+        return f"`{name}`, which is no path of a file inside of the project"
+    if isinstance(template, str) and is_read_as_inventory(template):
+        return f"`{name}` from {template}, which Ansible would read as a part of the inventory: a dot comes first"
+    if not isinstance(template, str) or not (beside / template).is_file():
+        return f"`{name}` from {beside / str(template)}, and there is no such file on this computer"
+    if source is None:
+        return ""
+    for folder in [*Path(name).parents][:-1]:
+        if (source / folder).is_symlink() or (source / folder).is_file():
+            return f"`{name}`, and {folder} of the project is no folder of its own"
+    return f"`{name}`, which is a folder of the project" if (source / name).is_dir() else ""
+
+
 def modules_exist(site: Site) -> Iterator[Problem]:
     """The settings, the Celery app and the WSGI application are modules of the project."""
     examples = {
@@ -332,7 +379,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
         "site_wsgi_application": "TimeOut.wsgi:application",
     }
     for host in site.hosts:
-        source = Path(_text(site, host, "site_source") or "") / (_text(site, host, "site_source_folder") or "")
+        source = (site.source(host) or Path()) / (_text(site, host, "site_source_folder") or "")
         given = [(name, name, _text(site, host, name), f"{name}: {example}") for name, example in examples.items()]
         for choice in _own_environments(site):
             environment = site.value(host, choice)
@@ -345,7 +392,7 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
                 fault = f"`{name}` is `{value}`, which is not how Python names a module."
-            elif _has_project(site, host, source) and not _has_module(source, module):
+            elif site.source(host) and _has_project(site, host, source) and not _has_module(source, module):
                 fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
             else:
                 continue
@@ -362,6 +409,18 @@ def user_is_a_name(site: Site) -> Iterator[Problem]:
                 "underscores, a letter first, and not root.",
                 site.place(host, "site_user"),
                 "site_user: mysite",
+            )
+
+
+def python_is_one(site: Site) -> Iterator[Problem]:
+    """The Python that was chosen is a version that the site runs on, and a text: YAML takes 3.10 for 3.1."""
+    for host in site.hosts:
+        chosen = site.value(host, "site_python")
+        if chosen and not (isinstance(chosen, str) and _PYTHON.fullmatch(chosen)):
+            yield Problem(
+                f"`site_python` is {json.dumps(chosen)}; it must be 3.11 or later, as two numbers in quotes.",
+                site.place(host, "site_python"),
+                'site_python: "3.13"',
             )
 
 
@@ -732,8 +791,10 @@ RULES: tuple[Rule, ...] = (
     source_can_be_shipped,
     packages_are_said,
     project_is_one,
+    files_can_be_made,
     modules_exist,
     user_is_a_name,
+    python_is_one,
     pairs_are_in_order,
     time_zone_exists,
     datastores_are_reachable,

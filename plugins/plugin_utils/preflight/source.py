@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_choices import without_passwords
+
 # Of a project in which git tracks nothing: made again from the rest on the host, or of use here only.
 IGNORED = {
     ".git",
@@ -33,14 +35,14 @@ NAMES_SHOWN = 5
 
 
 class SourceError(Exception):
-    """What is to be shipped cannot be known, or would not be whole; the message says why.
+    """What is to be shipped cannot be known, or would not be whole; the message says why, without passwords.
 
     Attributes:
         remedy: a command that helps.
     """
 
     def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message)
+        super().__init__(without_passwords(message))
         self.remedy = remedy
 
 

@@ -6,12 +6,15 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, PYTHONS
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -22,6 +25,10 @@ from .requirements import Line, are_locked, included, lines_of
 LOOKED_FOR = ("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml")
 # What no list of requirements ends with, whatever it is called.
 _OTHER_FORMS = (".lock", ".toml", ".json", ".yml", ".yaml", ".cfg", ".py")
+# And what a package that was fetched says of itself: a source distribution, a wheel.
+METADATA = ("PKG-INFO", "*.dist-info/METADATA")
+# What asks for packages in words of its own, which are lines of requirements only when they are read.
+STATED = frozenset({"pyproject.toml", "PKG-INFO", "METADATA"})
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,11 @@ class Wanted:
         extras: extras of the project.
         groups: groups of dependencies of the project.
         requirements: what the operator adds.
+        python: the one that hosts run it with, as two numbers; empty for their own.
         monitored: whether a host runs Flower.
         index_url: the index in place of PyPI; empty for PyPI.
         extra_index_urls: indexes that are asked first.
+        foreign: whether the project is somebody's that was fetched: then nothing of it is run here.
     """
 
     source: Path
@@ -46,25 +55,43 @@ class Wanted:
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    python: str = ""
     monitored: bool = True
     index_url: str = field(default="", repr=False)
     extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    foreign: bool = False
+
+    @property
+    def pythons(self) -> list[str]:
+        """Return the versions of Python that hosts may have for it."""
+        known = [*PYTHONS.values()]
+        if not self.python:
+            return known
+        # Of one that no Debian here has, all that is known is where it ends.
+        return [version for version in known if version.startswith(f"{self.python}.")] or [f"{self.python}.99"]
 
     @classmethod
-    def from_fact(cls, fact: Mapping[str, Any]) -> Wanted:
-        """Return what the fact says; what is of a wrong type is refused by another check than those here."""
+    def from_fact(cls, fact: Mapping[str, Any], source: Path) -> Wanted:
+        """Return what the fact says; what is of a wrong type is refused by another check than those here.
+
+        Args:
+            fact: the choices.
+            source: where the project is, of which the fact says only where it comes from.
+        """
         texts = {name: str(value or "") for name, value in fact.items()}
         lists = {name: tuple(map(str, value)) if isinstance(value, list) else () for name, value in fact.items()}
         return cls(
-            source=Path(texts["source"]),
+            source=source,
             folder=texts["folder"],
             lock=texts["lock"],
             extras=lists["extras"],
             groups=lists["groups"],
             requirements=lists["requirements"],
+            python=texts["python"],
             monitored=bool(fact["monitored"]),
             index_url=texts["index_url"],
             extra_index_urls=lists["extra_index_urls"],
+            foreign=source != Path(texts["source"]),
         )
 
 
@@ -78,6 +105,7 @@ class Project:
         python: the versions of Python that the project allows, as PEP 440 writes them; empty for any.
         lines: the packages, where the file has them as lines; of exact versions where it is a lock.
         roots: what of them is asked for, where that is not all.
+        pythons: the versions that hosts may have.
     """
 
     lock: Path | None
@@ -85,6 +113,7 @@ class Project:
     python: str = ""
     lines: tuple[Line, ...] = ()
     roots: tuple[Line, ...] = ()
+    pythons: Sequence[str] = (*PYTHONS.values(),)
 
     @property
     def name(self) -> str:
@@ -99,7 +128,7 @@ class Project:
     @property
     def target(self) -> str:
         """Return the oldest Python of a host for which there must be versions: those of others need no more."""
-        allowed = [version for version in PYTHONS.values() if self.allows(version)]
+        allowed = [version for version in self.pythons if self.allows(version)]
         return ".".join(allowed[0].split(".")[:2])
 
     def allows(self, python: str) -> bool:
@@ -124,13 +153,14 @@ def read_project(wanted: Wanted) -> Project:
                 f"{wanted.source} has none of {', '.join(LOOKED_FOR)}, so it is not known which packages it needs.",
                 "site_requirements: [django~=5.2.0, celery~=5.6.0]        (or site_lock: a file that says it)",
             )
-        return Project(None)
-    project = _READERS.get(lock.name, _read_requirements)(lock, wanted)
-    if not any(project.allows(version) for version in PYTHONS.values()):
+        return Project(None, pythons=wanted.pythons)
+    project = replace(_READERS.get(lock.name, _read_requirements)(lock, wanted), pythons=wanted.pythons)
+    if not any(project.allows(version) for version in project.pythons):
+        have = f"`site_python` is {wanted.python}" if wanted.python else f"hosts have {' or '.join(project.pythons)}"
         raise LockError(
-            f"The project's pyproject.toml allows Python {project.python} only, and hosts have "
-            f"{' or '.join(PYTHONS.values())} ({IN_WORDS}).",
+            f"The project's pyproject.toml allows Python {project.python} only, and {have} ({IN_WORDS}).",
             'requires-python = ">=3.11"        (in pyproject.toml, where the project runs on it)',
+            "site_python" if wanted.python else "site_lock",
         )
     return project
 
@@ -157,7 +187,7 @@ def _lock_of(wanted: Wanted) -> Path | None:
             )
         return named
     folders = _upwards(wanted, wanted.source / wanted.folder)
-    found = (folder / name for folder in folders for name in LOOKED_FOR)
+    found = (path for folder in folders for name in (*LOOKED_FOR, *METADATA) for path in sorted(folder.glob(name)))
     return next((path for path in found if path.is_file() and _says_something(path)), None)
 
 
@@ -168,10 +198,19 @@ def _upwards(wanted: Wanted, folder: Path) -> list[Path]:
 
 def _says_something(path: Path) -> bool:
     """Say whether a file speaks of packages: many a pyproject.toml is there for linters alone."""
+    if path.name in ("PKG-INFO", "METADATA"):
+        return "Requires-Dist" in _metadata(path)
     if path.name != "pyproject.toml":
         return True
-    content = _toml(path)
+    content, metadata = _toml(path), path.with_name("PKG-INFO")
+    if not _is_static(content) and metadata.is_file() and _says_something(metadata):
+        return False  # what its program has said when it was packed, it need not say again
     return "project" in content or "poetry" in content.get("tool", {})
+
+
+def _is_static(content: Mapping[str, Any]) -> bool:
+    """Say whether a pyproject.toml has its dependencies itself, and no program is to be asked for them."""
+    return "project" in content and "dependencies" not in content["project"].get("dynamic", [])
 
 
 def _read_requirements(lock: Path, wanted: Wanted) -> Project:
@@ -187,7 +226,14 @@ def _read_uv(lock: Path, wanted: Wanted) -> Project:
 
 
 def _read_pyproject(lock: Path, wanted: Wanted) -> Project:
-    stated = list(_stated(_toml(lock), wanted))
+    content = _toml(lock)
+    if wanted.foreign and not _is_static(content):
+        raise LockError(
+            f"{lock.name} of the project leaves it to a program of its own to say which packages it needs, and of what "
+            "was fetched nothing is run on this computer.",
+            "site_lock: requirements.txt        (a file of it that says so; or site_source: a folder of yours)",
+        )
+    stated = list(_stated(content, wanted))
     refuse_without_hash(lock, _loose(stated))
     return Project(lock, _named(wanted, [lock]), _python_of(lock, wanted), tuple(stated))
 
@@ -213,7 +259,34 @@ def _read_poetry(lock: Path, wanted: Wanted) -> Project:
     return Project(lock, _named(wanted, [lock, beside]), _python_of(lock, wanted), tuple(pins), tuple(roots))
 
 
-_READERS = {"uv.lock": _read_uv, "poetry.lock": _read_poetry, "pyproject.toml": _read_pyproject}
+def _read_metadata(lock: Path, wanted: Wanted) -> Project:
+    """Read what a package says of itself (https://packaging.python.org/en/latest/specifications/core-metadata/)."""
+    metadata = _metadata(lock)
+    stated = [line for text in metadata.get_all("Requires-Dist", []) for line in _of_extras(Requirement(text), wanted)]
+    refuse_without_hash(lock, _loose(stated))
+    return Project(lock, _named(wanted, [lock]), str(metadata.get("Requires-Python", "")), tuple(stated))
+
+
+def _metadata(path: Path) -> Message:
+    return Parser().parsestr(path.read_text(errors="replace"), headersonly=True)
+
+
+def _of_extras(asked: Requirement, wanted: Wanted) -> Iterator[Line]:
+    """Yield what is asked for, unless it is for an extra that nobody wants."""
+    if asked.marker and "extra" in str(asked.marker):
+        if not any(asked.marker.evaluate({"extra": extra}) for extra in wanted.extras):
+            return
+        asked.marker = None
+    yield Line(str(asked))
+
+
+_READERS = {
+    "uv.lock": _read_uv,
+    "poetry.lock": _read_poetry,
+    "pyproject.toml": _read_pyproject,
+    "PKG-INFO": _read_metadata,
+    "METADATA": _read_metadata,
+}
 
 
 def _stated(content: Mapping[str, Any], wanted: Wanted) -> Iterator[Line]:

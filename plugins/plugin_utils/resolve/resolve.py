@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from .additions import REDIS, Addition, lacking, tested
 from .errors import LockError
 from .kept import Kept, changes, made_from, read_kept, written
-from .projects import Project, Wanted, read_project, refuse_without_hash
+from .projects import STATED, Project, Wanted, read_project, refuse_without_hash
 from .requirements import Line, are_locked, lines_of
 from .uv import UvError, uv
 
@@ -130,7 +130,7 @@ def _resolved(project: Project, wanted: Wanted, folder: Path, before: Kept | Non
 
 def _pins(project: Project, wanted: Wanted) -> Sequence[Line]:
     """Return the exact versions that the project has already; none where it has no lock."""
-    if project.lock is None or project.lock.name == "pyproject.toml":
+    if project.lock is None or project.lock.name in STATED:
         return ()
     if project.lock.name == "uv.lock":
         return _exported(project.lock, wanted)
@@ -141,7 +141,8 @@ def _exported(lock: Path, wanted: Wanted) -> Sequence[Line]:
     """Return what a uv.lock holds."""
     chosen = [f"--extra={name}" for name in wanted.extras] + [f"--group={name}" for name in wanted.groups]
     try:
-        text = uv(wanted, lock.parent, *_EXPORT, "--locked", *chosen)
+        # To compare it with its pyproject.toml may be to run the project's own program.
+        text = uv(wanted, lock.parent, *_EXPORT, "--frozen" if wanted.foreign else "--locked", *chosen)
     except UvError as error:
         if "needs to be updated" in str(error):
             raise LockError(
@@ -181,9 +182,13 @@ def _inputs(project: Project, wanted: Wanted, folder: Path, pins: Sequence[Line]
     """Return for uv what the project asks for."""
     if project.lock is None:
         return []
-    if project.lock.name == "pyproject.toml":
+    if project.lock.name == "pyproject.toml" and not wanted.foreign:
         groups = [f"--group={project.lock}:{name}" for name in wanted.groups]
         return [project.lock, *(f"--extra={name}" for name in wanted.extras), *groups]
+    if not pins and project.lock.name in STATED:
+        asked = folder / "asked.in"
+        asked.write_text("\n".join(line.text for line in project.lines))
+        return [asked]
     if not pins:
         return [project.lock]
     locked = folder / "locked.txt"

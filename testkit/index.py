@@ -1,4 +1,4 @@
-"""An index of packages on this computer, with what a site needs and nothing in it."""
+"""An index of packages on this computer, which wants a password."""
 
 from __future__ import annotations
 
@@ -13,19 +13,6 @@ from pathlib import Path
 from typing import Any
 
 PASSWORD = "open-sesame"
-# Of each package the versions that the index has at first, and what they need.
-PACKAGES = {
-    "django": (("5.2.1", "5.2.2"), ()),
-    "celery": (("5.6.0", "5.6.1"), ("kombu",)),
-    "kombu": (("5.6.0",), ('redis<7 ; extra == "redis"',)),
-    "redis": (("6.0", "7.0"), ()),
-    "gunicorn": (("25.0", "26.0"), ()),
-    "flower": (("2.1",), ("celery",)),
-    "psycopg": (("3.2",), ('psycopg-binary==3.2 ; extra == "binary"',)),
-    "psycopg-binary": (("3.2",), ()),
-    "psycopg2": (("2.9",), ()),
-    "idna": (("3.6", "3.7"), ()),
-}
 
 
 class Index(http.server.ThreadingHTTPServer):
@@ -40,9 +27,6 @@ class Index(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), functools.partial(Answer, directory=folder))
         self.folder = folder
         self.asked: list[str] = []
-        for name, (versions, needs) in PACKAGES.items():
-            for version in versions:
-                self.add(name, version, *needs)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -62,6 +46,18 @@ class Index(http.server.ThreadingHTTPServer):
             wheel.writestr(f"{about}/METADATA", "\n".join([*lines, ""]))
             wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{about}/RECORD", "")
+
+    def put(self, name: str, file: str, content: bytes) -> Path:
+        """Let it have a file of a package."""
+        path = self.folder / name / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def close(self) -> None:
+        """Let it answer no more."""
+        self.shutdown()
+        self.server_close()
 
     def hashed(self, name: str, version: str) -> str:
         """A line of a lock."""
