@@ -204,7 +204,8 @@ def _wait_for(app: Celery, task: Any) -> None:
     if not _is_redis(conf.broker_url) or options.get("visibility_timeout") not in {None, ours, _raised[app]}:
         return
     runs = max(task.time_limit or 0, task.soft_time_limit or 0)
-    waits = task.default_retry_delay if task.default_retry_delay > Task.default_retry_delay else 0
+    delay = task.default_retry_delay or 0  # a project may have said None
+    waits = delay if delay > Task.default_retry_delay else 0
     if not (runs or waits):
         return
     needed = _visibility_seconds(conf, (runs or conf.task_time_limit or 0) + waits)

@@ -169,14 +169,14 @@ def work() -> None:
         ({"CELERY_TASK_TIME_LIMIT": 100}, {"soft_time_limit": 7200}, 7200 + 10 + 60),
         ({"CELERY_TASK_TIME_LIMIT": 100}, {"default_retry_delay": 7200}, 100 + 7200 + 10 + 60),
         ({"CELERY_TASK_ANNOTATIONS": {"long": LONG}}, {}, 7200 + 10 + 60),
-        ({}, {"time_limit": 60}, 1800 + 10 + 60),
+        ({}, {"time_limit": 60, "default_retry_delay": None}, 1800 + 10 + 60),
         ({"CELERY_BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 7}}, LONG, 7),
         ({"CELERY_BROKER_URL": "amqp://rabbit.example//"}, LONG, None),
     ],
 )
 @pytest.mark.parametrize("sooner", [False, True])
 def test_redis_waits_for_a_task_with_a_longer_limit_of_its_own(
-    settings: dict[str, Any], of_task: dict[str, int], seconds: int | None, sooner: bool
+    settings: dict[str, Any], of_task: dict[str, Any], seconds: int | None, sooner: bool
 ) -> None:
     """Also for one that the app had before anything was laid on it."""
     app = Celery("project", set_as_current=False)
