@@ -15,11 +15,12 @@ import os
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
-from celery import Celery
+from celery import Celery, Task
 
 from celeriac import priorities
-from celeriac.internals import is_set, set_over, soft_shutdown_seconds
+from celeriac.internals import is_set, on_bind, set_over, soft_shutdown_seconds
 
 REDIS = frozenset({"redis", "rediss", "sentinel"})
 
@@ -64,6 +65,13 @@ _OF_TASTE = {
 # waits for a page it gives up sooner: `lay`, and at once `celeriac.enqueue`.
 PATIENT_RETRIES = 20
 
+# How long Redis waits where nobody says it: https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
+_KOMBUS_VISIBILITY_SECONDS = 3600
+
+# The tasks of this process, and to what they have raised the visibility timeout of an app that is ours to choose.
+_tasks: WeakSet[type] = WeakSet()
+_raised: WeakKeyDictionary[Celery, float | None] = WeakKeyDictionary()
+
 # What the inventory says of all tasks, by the variable that has it, in seconds.
 _LIMITS = {"task_time_limit": "CELERIAC_TASK_TIME_LIMIT", "task_soft_time_limit": "CELERIAC_TASK_SOFT_TIME_LIMIT"}
 _SOFT_SHUTDOWN = {"worker_soft_shutdown_timeout": "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT"}
@@ -95,6 +103,9 @@ def lay(app: Celery, *, retries: int) -> None:
     app.conf.update(unset(app, _promised(app, retries)))
     options = _transport_options(app.conf, app.conf.broker_url)
     set_over(app, broker_transport_options={**options, **app.conf.broker_transport_options})
+    _raised.setdefault(app, None)
+    for task in [each for each in _tasks if getattr(each, "app", None) is app]:
+        _wait_for(app, task)
 
 
 def add(app: Celery) -> None:
@@ -104,6 +115,7 @@ def add(app: Celery) -> None:
         app: of the project; it is changed in place.
     """
     app.add_defaults(lambda: _missing(app))
+    _raised.setdefault(app, None)
 
 
 def _missing(app: Celery) -> dict[str, Any]:
@@ -165,14 +177,47 @@ def _transport_options(conf: Mapping[str, Any], broker_url: str | None) -> dict[
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     }
-    if limit := conf["task_time_limit"]:
+    if seconds := _visibility_seconds(conf, conf["task_time_limit"]):
         # On a host a task belongs to its worker as long as that lives (`celeriac.transport`), however long it takes.
         # This is the last resort, for workers without a lease, `celery -A PROJECT worker` at a desk: Redis gives a task
         # to another one when it was not acknowledged for this long. Derived and never typed, because a task that may
-        # run longer than this would be run twice there, again and again; `celeriac.checks` looks after those with
-        # limits of their own. It also bounds countdown: what must happen later belongs in the schedule.
-        options["visibility_timeout"] = limit + soft_shutdown_seconds(conf) + 60
+        # run longer than this would be run twice there, again and again; one with a longer limit of its own
+        # raises it (`_wait_for`). It also bounds countdown: what must happen later belongs in the schedule.
+        options["visibility_timeout"] = seconds
     return options
+
+
+def _visibility_seconds(conf: Mapping[str, Any], held: float | None) -> float | None:
+    """Return how long Redis waits for a task that a worker may hold for so long, None where nobody knows that."""
+    return held + soft_shutdown_seconds(conf) + 60 if held else None
+
+
+def _wait_for(app: Celery, task: Any) -> None:
+    """Let Redis wait for a task that says itself that it takes longer, unless the project says how long Redis waits.
+
+    It is asked as each task comes, so every process has the same in the end. A worker holds a task that is to be
+    tried again until its time, too.
+    """
+    conf = app.conf
+    options = conf.broker_transport_options
+    ours = _visibility_seconds(conf, conf.task_time_limit)
+    if not _is_redis(conf.broker_url) or options.get("visibility_timeout") not in {None, ours, _raised[app]}:
+        return
+    runs = max(task.time_limit or 0, task.soft_time_limit or 0)
+    delay = task.default_retry_delay or 0  # a project may have said None
+    waits = delay if delay > Task.default_retry_delay else 0
+    if not (runs or waits):
+        return
+    needed = _visibility_seconds(conf, (runs or conf.task_time_limit or 0) + waits)
+    if needed and needed > (options.get("visibility_timeout") or _KOMBUS_VISIBILITY_SECONDS):
+        _raised[app] = needed
+        set_over(app, broker_transport_options={**options, "visibility_timeout": needed})
+
+
+def _bound(app: Celery, task: type, own: set[str]) -> None:
+    _tasks.add(task)
+    if app in _raised:
+        _wait_for(app, task)
 
 
 def database(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,3 +254,7 @@ def logging(level: str, *, time: bool = False) -> dict[str, Any]:
         # Django's own handlers would print every line a second time.
         "loggers": {"django": {"handlers": [], "level": "INFO"}},
     }
+
+
+# At the import of this module, for that is before the project has tasks.
+on_bind((), _bound)

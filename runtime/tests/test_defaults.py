@@ -154,6 +154,59 @@ def test_redis_waits_longer_than_the_limit_of_the_project() -> None:
     assert options["visibility_timeout"] == 100 + 10 + 60
 
 
+LONG = {"time_limit": 7200}
+
+
+def work() -> None:
+    """Be the body of a task."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_task", "seconds"),
+    [
+        ({}, LONG, 7200 + 10 + 60),
+        ({"CELERY_TASK_TIME_LIMIT": 100}, LONG, 7200 + 10 + 60),
+        ({"CELERY_TASK_TIME_LIMIT": 100}, {"soft_time_limit": 7200}, 7200 + 10 + 60),
+        ({"CELERY_TASK_TIME_LIMIT": 100}, {"default_retry_delay": 7200}, 100 + 7200 + 10 + 60),
+        ({"CELERY_TASK_ANNOTATIONS": {"long": LONG}}, {}, 7200 + 10 + 60),
+        ({}, {"time_limit": 60, "default_retry_delay": None}, 1800 + 10 + 60),
+        ({"CELERY_BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 7}}, LONG, 7),
+        ({"CELERY_BROKER_URL": "amqp://rabbit.example//"}, LONG, None),
+    ],
+)
+@pytest.mark.parametrize("sooner", [False, True])
+def test_redis_waits_for_a_task_with_a_longer_limit_of_its_own(
+    settings: dict[str, Any], of_task: dict[str, Any], seconds: int | None, sooner: bool
+) -> None:
+    """Also for one that the app had before anything was laid on it."""
+    app = Celery("project", set_as_current=False)
+    app.config_from_object(SimpleNamespace(**{**REDIS, **settings}), namespace="CELERY")
+
+    def add() -> None:
+        app.task(work, shared=False, name="long", lazy=False, **of_task)
+        app.task(work, shared=False, name="short", lazy=False, time_limit=30)
+
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in INVENTORY.items():
+            environment.setenv(name, value)
+        if sooner:
+            add()
+        defaults.lay(app, retries=20)
+    if not sooner:
+        add()
+    assert app.conf.broker_transport_options.get("visibility_timeout") == seconds
+
+
+def test_redis_waits_for_the_longest_at_a_desk_too() -> None:
+    """And never for less than it does by default."""
+    app = app_with(CELERY_BROKER_URL="redis://broker.example/0")
+    app.task(work, shared=False, name="short", lazy=False, time_limit=60)
+    assert "visibility_timeout" not in app.conf.broker_transport_options
+    app.task(work, shared=False, name="long", lazy=False, **LONG)
+    app.task(work, shared=False, name="longest", lazy=False, time_limit=9000)
+    assert app.conf.broker_transport_options["visibility_timeout"] == 9000 + 60
+
+
 def test_the_broker_of_celerys_own_variable_is_the_one_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://broker.example/0")
     assert laid().broker_transport_options["socket_timeout"] == 10

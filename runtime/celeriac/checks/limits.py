@@ -34,10 +34,10 @@ def refuse_disorder() -> None:
 def task_time_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse a task whose own soft time limit is not below its hard one, or that Redis would give away while it runs.
 
-    This is about `@shared_task(time_limit=...)`. A task allowed to run longer than the broker's visibility
-    timeout is given to a second worker while the first still runs it, unless that has a lease
-    (`celeriac.transport`). On a host it has: there that is only said, not refused, for
-    `celery -A PROJECT worker` has none.
+    This is about `@shared_task(time_limit=...)`, and a visibility timeout of the project's own: one of ours is
+    longer than any task (`celeriac.defaults`). A task allowed to run longer is given to a second worker while the
+    first still runs it, unless that has a lease (`celeriac.transport`). On a host it has: there that is only said,
+    not refused, for `celery -A PROJECT worker` has none.
 
     Source: https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
     """
@@ -65,6 +65,6 @@ def _wrong(name: str, task: "Task[Any, Any]") -> Iterator[checks.CheckMessage]:
             f"Task {name}: with a time limit of {hard} s Redis would give it to a second worker after "
             f"{visibility} s, while it still runs, if its worker has no lease.",
             hint=f"{why_no_lease or 'celery -A PROJECT worker has none'}. "
-            f"Raise CELERY_TASK_TIME_LIMIT to {hard}, or split the task.",
+            "Leave visibility_timeout out of CELERY_BROKER_TRANSPORT_OPTIONS: then it is as long as it must be.",
             id="celeriac.E031" if why_no_lease else "celeriac.I031",
         )
