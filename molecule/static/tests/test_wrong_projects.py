@@ -180,7 +180,8 @@ def refused(inventory: Any, index: Index) -> list[Problem]:
         return found
     site = View(inventory.read())
     try:
-        resolve(Wanted.from_fact(site.value("h1", "site_project")), inventory.folder / "site.lock.txt")
+        fact = site.value("h1", "site_project")
+        resolve(Wanted.from_fact(fact, Path(fact["source"])), inventory.folder / "site.lock.txt")
     except LockError as error:
         return [Problem(str(error), site.place("h1", error.choice), error.remedy)]
     assert index.asked, "nothing was resolved"
@@ -234,7 +235,11 @@ def test_versions_that_pass_are_those_that_were_tried() -> None:
 
 STEPS = ("-m", "celeriac.release", "check", "import", "migrate", "static")
 # What a beat begins with.
-BEAT = ("-c", "import django; django.setup(); import celeriac.beat.scheduler")
+BEAT = (
+    "-c",
+    "import django; django.setup(); from config import app; from celeriac.beat.scheduler import scheduler; scheduler(app)",
+)
+SCHEDULER = 'app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"\n'
 
 
 @dataclass(frozen=True)
@@ -305,7 +310,7 @@ FAILING = {
         {"CELERIAC_STATIC_URL": "/static/"},
     ),
     "a beat without its app": Failing(
-        {},
+        {"config/celery.py": PROJECT["config/celery.py"] + SCHEDULER},
         ("django_celery_beat",),
         "belongs into INSTALLED_APPS. Where nothing is scheduled, the group `beat` has no host: `beat: {}`",
         command=BEAT,
