@@ -1,7 +1,7 @@
 """A project that nobody here wrote is deployed by its inventory alone: `examples/`.
 
 Each has a machine of its own; `CELERIAC_DEBIAN` chooses its Debian. Its source is not here: it comes from PyPI, where
-source distributions may be whole projects.
+source distributions may be whole projects. The first one is always tried, all of them with `CELERIAC_FULL=1`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -25,9 +26,12 @@ from stack.load import ASSETS, Load, failures
 from stack.machine import Machine
 from stack.playbook import REPOSITORY
 from stack.releases import Workshop, append
-from stack.upgrading import GROUPS
+from stack.upgrading import GROUPS, is_full
 
 from testkit.waiting import eventually
+
+# Longer than a host takes that compiles what a project needs.
+BUILD_SECONDS = 1800
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Project:
         task: one of its own, which needs no arguments.
         entry: one of its schedule.
         scheduled: the task of that entry.
-        style: a file that is changed for its next release.
+        style: a file that is changed, or made, for its next release.
+        template: a folder of the distribution that a project `myauth` is made from, where that is none itself.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Project:
     entry: str
     scheduled: str
     style: str
+    template: str = ""
 
 
 PROJECTS = [
@@ -65,6 +71,17 @@ PROJECTS = [
         entry="process_all_unprocessed_reports",
         scheduled="reports.tasks.process_reports",
         style="patchman/static/css/base.css",
+    ),
+    Project(
+        "allianceauth",
+        "5.5.0",
+        "ea77fdb360f250bc444abc35fce239e2318ebcd19e576ed598c99f84748b2629",
+        page="/account/login/",
+        task="allianceauth.authentication.tasks.check_all_character_ownership",
+        entry="run_model_update",
+        scheduled="allianceauth.eveonline.tasks.run_model_update",
+        style="myauth/static/own.css",
+        template="allianceauth/project_template",
     ),
 ]
 
@@ -89,7 +106,7 @@ class Deployed:
         return sum(int(worker["total"].get(task, 0)) for worker in said.values())
 
 
-@pytest.fixture(scope="module", params=PROJECTS, ids=lambda project: project.name)
+@pytest.fixture(scope="module", params=PROJECTS if is_full() else PROJECTS[:1], ids=lambda project: project.name)
 def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
     """A project, deployed to a bare machine."""
     project: Project = request.param
@@ -101,7 +118,7 @@ def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
             subprocess.run([MACHINE, "up", name, "--debian", debian], check=True)
             inventory = described(project, source, name, Path(folder))
             site = Site(Machine(name, inventory, Path(folder)), Workshop(Path(folder), probe=False), Path(folder))
-            run = site.start("site.yml").wait()
+            run = site.start("site.yml").wait(BUILD_SECONDS)
             assert run.status == 0, run.output
             yield Deployed(project, site, source)
         finally:
@@ -109,14 +126,26 @@ def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
 
 
 def unpacked(project: Project, folder: Path) -> Path:
-    """Fetch the source of a project, and return its folder."""
-    subprocess.run([sys.executable, "-m", "venv", folder / "pip"], check=True)
-    words = ["download", "--quiet", "--no-deps", "--no-binary=:all:", f"--dest={folder}"]
-    subprocess.run([folder / "pip/bin/pip", *words, f"{project.name}=={project.version}"], check=True)
-    (archive,) = folder.glob("*.tar.gz")
-    assert sha256(archive.read_bytes()).hexdigest() == project.digest
+    """Fetch the source of a project without running anything of it, and return its folder."""
+    asked = f"{project.name}=={project.version}"
+    words = ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--format=pylock.toml", "-"]
+    (package,) = tomllib.loads(subprocess.check_output(["uv", *words], input=asked, text=True))["packages"]
+    with urlopen(package["sdist"]["url"]) as answer:
+        content = answer.read()
+    assert sha256(content).hexdigest() == project.digest
+    archive = folder / "source.tar.gz"
+    archive.write_bytes(content)
     shutil.unpack_archive(archive, folder)
-    return folder / archive.name.removesuffix(".tar.gz")
+    source = folder / f"{project.name}-{project.version}"
+    return made_from(source / project.template, folder / "made") if project.template else source
+
+
+def made_from(template: Path, folder: Path) -> Path:
+    """Make a project from a template, as `startproject` does."""
+    folder.mkdir()
+    words = ["startproject", "--extension=py", f"--template={template}", "myauth", str(folder)]
+    subprocess.run(["django-admin", *words], check=True)
+    return folder
 
 
 def described(project: Project, source: Path, host: str, folder: Path) -> Path:
