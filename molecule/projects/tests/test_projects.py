@@ -1,7 +1,7 @@
 """A project that nobody here wrote is deployed by its inventory alone: `examples/`.
 
 Each has a machine of its own; `CELERIAC_DEBIAN` chooses its Debian. Its source is not here: a run fetches what the
-inventory names.
+inventory names. The first one is always tried, all of them with `CELERIAC_FULL=1`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
-from ansible_collections.celeriac.site.plugins.plugin_utils.origin.cache import Cache
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.kept import KEPT
 from stack.lab import DOMAIN, MACHINE, Site
 from stack.load import ASSETS, Load, failures
 from stack.machine import Machine
 from stack.playbook import REPOSITORY
 from stack.releases import Workshop, append
-from stack.upgrading import GROUPS
+from stack.upgrading import GROUPS, is_full
 
 from testkit.waiting import eventually
+
+# Longer than a host takes that compiles what a project needs.
+BUILD_SECONDS = 1800
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,25 @@ class Project:
 
     Attributes:
         name: of its inventory in `examples/`.
-        exact: what `site.source.txt` is to say of its source.
+        package: the one that it is in.
+        exact: what `site.source.txt` is to say of that.
         page: one that everybody may see.
         task: one of its own, which needs no arguments.
         entry: one of its schedule.
         scheduled: the task of that entry.
-        style: a file that is changed for its next release.
+        style: a file that is changed, or made, for its next release.
+        template: a folder of the package that a project `myauth` is made from, where that is none itself.
     """
 
     name: str
+    package: str
     exact: str
     page: str
     task: str
     entry: str
     scheduled: str
     style: str
+    template: str = ""
 
 
 # A file that the inventory adds to a release.
@@ -58,12 +66,24 @@ TRIED = "tried.ini"
 PROJECTS = [
     Project(
         "patchman",
+        "patchman==4.0.9",
         "sha256 385e40260606a153d0e9788c08183110021c05c3449b6600d91c799f7c6a7992",
         page="/login/",
         task="util.tasks.clean_database",
         entry="process_all_unprocessed_reports",
         scheduled="reports.tasks.process_reports",
         style="patchman/static/css/base.css",
+    ),
+    Project(
+        "allianceauth",
+        "allianceauth==5.5.0",
+        "sha256 ea77fdb360f250bc444abc35fce239e2318ebcd19e576ed598c99f84748b2629",
+        page="/account/login/",
+        task="allianceauth.authentication.tasks.check_all_character_ownership",
+        entry="run_model_update",
+        scheduled="allianceauth.eveonline.tasks.run_model_update",
+        style="myauth/static/own.css",
+        template="allianceauth/project_template",
     ),
 ]
 
@@ -88,7 +108,7 @@ class Deployed:
         return sum(int(worker["total"].get(task, 0)) for worker in said.values())
 
 
-@pytest.fixture(scope="module", params=PROJECTS, ids=lambda project: project.name)
+@pytest.fixture(scope="module", params=PROJECTS if is_full() else PROJECTS[:1], ids=lambda project: project.name)
 def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
     """A project, deployed to a bare machine."""
     project: Project = request.param
@@ -99,19 +119,35 @@ def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
             subprocess.run([MACHINE, "up", name, "--debian", debian], check=True)
             inventory = described(project, name, Path(folder))
             site = Site(Machine(name, inventory, Path(folder)), Workshop(Path(folder), probe=False), Path(folder))
-            run = site.start("site.yml").wait()
+            run = site.start("site.yml").wait(BUILD_SECONDS)
             assert run.status == 0, run.output
-            source = Cache().root / project.exact.replace(" ", "-")
-            yield Deployed(project, site, shutil.copytree(source, Path(folder) / "next", symlinks=True))
+            yield Deployed(project, site, source_of(project, Path(folder)))
         finally:
             subprocess.run([MACHINE, "down", name], check=True)
+
+
+def source_of(project: Project, folder: Path) -> Path:
+    """Return a folder with the source of a project, to be changed."""
+    made = folder / "made"
+    if made.is_dir():
+        return made
+    fact = {"source": project.package, "source_version": "", "beside": folder, "index_url": "", "extra_index_urls": []}
+    source = fetched(fact).folder
+    if not project.template:
+        return shutil.copytree(source, made, symlinks=True)
+    made.mkdir()
+    words = ["startproject", "--extension=py", f"--template={source / project.template}", "myauth", str(made)]
+    subprocess.run(["django-admin", *words], check=True)
+    return made
 
 
 def described(project: Project, host: str, folder: Path) -> Path:
     """Write the inventory of a host: what `examples/` has, with the name of this one, and what its source must be."""
     chosen = yaml.safe_load((REPOSITORY / f"examples/{project.name}.yml").read_text())
     choices = {**chosen, "site_domain": DOMAIN}
-    (folder / "site.source.txt").write_text(f"{chosen['site_source']} = {project.exact}\n")
+    (folder / KEPT).write_text(f"{project.package} = {project.exact}\n")
+    if project.template:
+        choices["site_source"] = str(source_of(project, folder))
     variables = json.loads(subprocess.check_output([MACHINE, "inventory", host]))
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
     # The build runs as the owner of the releases, and copies what that reads.

@@ -197,7 +197,7 @@ class Browser:
         try:
             self._connection.request(method, path, headers=headers)
             response = self._connection.getresponse()
-            return response.status, response.headers.get("X-Release", ""), response.read().decode()
+            return response.status, response.headers.get("X-Release", ""), response.read().decode(errors="replace")
         except BaseException:
             self._connection.close()
             raise

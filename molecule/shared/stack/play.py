@@ -62,10 +62,14 @@ class Play:
         """Say whether it has not ended."""
         return self._process.poll() is None
 
-    def wait(self) -> Run:
-        """Wait until it has ended; a run that hangs is killed, and counts as one that was."""
+    def wait(self, seconds: float = RUN_SECONDS) -> Run:
+        """Wait until it has ended; a run that hangs is killed, and counts as one that was.
+
+        Args:
+            seconds: longer than it takes.
+        """
         try:
-            self._process.wait(RUN_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
         self.ended = time.time()

@@ -237,7 +237,7 @@ STEPS = ("-m", "celeriac.release", "check", "import", "migrate", "static")
 # What a beat begins with.
 BEAT = (
     "-c",
-    "import django; django.setup(); from config import app; from celeriac.beat.scheduler import scheduler; scheduler(app)",
+    "import config, django; django.setup(); from celeriac.beat import scheduler; scheduler.scheduler(config.app)",
 )
 SCHEDULER = 'app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"\n'
 
