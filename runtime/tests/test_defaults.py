@@ -7,6 +7,7 @@ from typing import Any
 import django
 import pytest
 from celery import Celery
+from django.conf import settings
 from django.db import ConnectionHandler
 
 from celeriac import defaults, priorities
@@ -110,6 +111,12 @@ INVENTORY = {
     "CELERIAC_TASK_SOFT_TIME_LIMIT": "1500",
     "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "10",
 }
+
+
+def test_the_project_of_these_tests_says_nothing() -> None:
+    """So a promise that they show a worker to keep is kept without a setting."""
+    said = {name for name in dir(settings) if name.startswith("CELERY_")}
+    assert said == {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
 
 
 def test_what_keeps_a_promise_is_laid_on_a_project_that_says_nothing() -> None:

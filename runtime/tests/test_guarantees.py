@@ -115,23 +115,11 @@ def test_tasks_that_are_not_the_projects_are_not_counted() -> None:
     assert report(app) == {"counts": {"at_least_once": 1}, "others": {}}
 
 
-@pytest.fixture
-def silent(environment: dict[str, str], project: Path) -> dict[str, str]:
-    """The environment of a worker of a project that sets nothing of Celery but its broker and results."""
-    settings = project / "demo" / "settings.py"
-    said = ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
-    lines = settings.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith("CELERY_") or line.startswith(said)]
-    assert len(kept) < len(lines)
-    settings.write_text("".join(kept))
-    return environment
-
-
 @pytest.mark.parametrize(("guarantee", "times"), [("at_least_once", 2), ("at_most_once", 1)])
 def test_a_task_of_a_killed_worker_is_executed_as_often_as_its_guarantee_says(
-    silent: dict[str, str], redis: Redis, guarantee: str, times: int
+    environment: dict[str, str], redis: Redis, guarantee: str, times: int
 ) -> None:
-    environment = {**silent, "CELERIAC_TASK_GUARANTEES": json.dumps({"work.tasks.wait_*": guarantee})}
+    environment = {**environment, "CELERIAC_TASK_GUARANTEES": json.dumps({"work.tasks.wait_*": guarantee})}
     held = 1 if guarantee == "at_least_once" else 0
     with worker(environment) as first:
         first.told("READY=1")

@@ -140,7 +140,9 @@ def test_a_task_that_a_process_already_has_is_not_given_back(environment: dict[s
 
 @SOFTLY
 def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(environment: dict[str, str], redis: Redis) -> None:
-    with worker({**environment, "SOFT_SHUTDOWN": "2", "CELERIAC_DRAIN_SECONDS": "60"}) as running:
+    with worker(
+        {**environment, "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "2", "CELERIAC_DRAIN_SECONDS": "60"}
+    ) as running:
         running.told("READY=1")
         unfinished = send(redis, "endless", 60)
         finished = send(redis, "ends", 4)
@@ -161,7 +163,9 @@ def test_what_the_soft_shutdown_cuts_off_is_counted_and_named(environment: dict[
 
 @SOFTLY
 def test_drain_timer_does_not_end_a_soft_shutdown_from_outside(environment: dict[str, str], redis: Redis) -> None:
-    with worker({**environment, "SOFT_SHUTDOWN": "5", "CELERIAC_DRAIN_SECONDS": "3"}) as running:
+    with worker(
+        {**environment, "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "5", "CELERIAC_DRAIN_SECONDS": "3"}
+    ) as running:
         running.told("READY=1")
         send(redis, "a", 5)
         running.waits(lambda: record(environment) == ["began a"], "task begun")

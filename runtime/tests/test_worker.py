@@ -21,7 +21,7 @@ def draining(environment: dict[str, str]) -> dict[str, str]:
     return {
         **environment,
         "CELERIAC_DRAIN_SECONDS": str(DRAIN_SECONDS),
-        "SOFT_SHUTDOWN": str(SOFT_SHUTDOWN_SECONDS),
+        "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": str(SOFT_SHUTDOWN_SECONDS),
     }
 
 
