@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import django
 from celery import Celery, Task
 
 from celeriac import priorities
@@ -76,14 +77,17 @@ _raised: WeakKeyDictionary[Celery, float | None] = WeakKeyDictionary()
 _LIMITS = {"task_time_limit": "CELERIAC_TASK_TIME_LIMIT", "task_soft_time_limit": "CELERIAC_TASK_SOFT_TIME_LIMIT"}
 _SOFT_SHUTDOWN = {"worker_soft_shutdown_timeout": "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT"}
 
+_SQLITE_SINCE_5_1 = {
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+}
 _DATABASES: Mapping[str, dict[str, Any]] = {
     # Web, worker and beat write to one file: wait for the lock instead of failing, take it before reading, and let
-    # readers go on meanwhile.
+    # readers go on meanwhile. Django before 5.1 knows the first only, and refuses what it does not know.
     # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-transaction-behavior
     "django.db.backends.sqlite3": {
         "timeout": 20,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        **(_SQLITE_SINCE_5_1 if django.VERSION >= (5, 1) else {}),
     },
     # A database that swallows packets is an error after 5 seconds, not the kernel's two minutes.
     # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-CONNECT-TIMEOUT

@@ -253,6 +253,28 @@ def job_of(request: Any) -> Any:
     return request._apply_result and request._apply_result()
 
 
+def wakes_itself(hub: Any) -> bool:
+    """Return whether an event loop wakes up when another thread gives it something to do (kombu 5.7)."""
+    return hasattr(hub, "_waker")
+
+
+def on_call_soon(hub: Any, call: Callable[[], None]) -> None:
+    """Have something called whenever an event loop is given something to do.
+
+    Args:
+        hub: of a worker. Its method is replaced.
+        call: is called in the thread that gives it.
+    """
+    call_soon = hub.call_soon
+
+    def call_soon_and_tell(*arguments: Any) -> Any:
+        given = call_soon(*arguments)
+        call()
+        return given
+
+    hub.call_soon = call_soon_and_tell
+
+
 def release_slot(worker: Any) -> None:
     """Release a slot of the pool: a worker with an event loop gives it another request."""
     worker._quick_release()

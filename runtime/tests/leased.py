@@ -32,7 +32,7 @@ def leased(environment: dict[str, str], settings: dict[str, Any] | None = None, 
         options: of the transport, such as ``lease_seconds``.
     """
     given = json.loads(environment.get("MORE_SETTINGS", "{}"))
-    standing = given.get("CELERY_BROKER_TRANSPORT_OPTIONS", {"visibility_timeout": 3600})
+    standing = given.get("CELERY_BROKER_TRANSPORT_OPTIONS", {})
     transport = {"CELERY_BROKER_TRANSPORT_OPTIONS": {**standing, **options}}
     more = {"CELERY_IMPORTS": ["work.deadly"], **given, **(settings or {}), **transport}
     return {**environment, "MORE_SETTINGS": json.dumps(more)}

@@ -1,10 +1,14 @@
 """A project gets by one line what neither Celery nor Django has by default, and keeps what it says itself."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import django
 import pytest
 from celery import Celery
+from django.conf import settings
+from django.db import ConnectionHandler
 
 from celeriac import defaults, priorities
 
@@ -76,12 +80,17 @@ def test_a_database_has_the_options_of_its_kind_below_its_own(found: dict[str, A
 
 def test_connections_are_kept_and_tested_unless_the_project_says_otherwise() -> None:
     ours = defaults.database({"ENGINE": "django.db.backends.sqlite3"})
-    assert (ours["CONN_MAX_AGE"], ours["CONN_HEALTH_CHECKS"], ours["OPTIONS"]["transaction_mode"]) == (
-        60,
-        True,
-        "IMMEDIATE",
-    )
+    assert (ours["CONN_MAX_AGE"], ours["CONN_HEALTH_CHECKS"]) == (60, True)
     assert defaults.database({"ENGINE": "django.db.backends.sqlite3", "CONN_MAX_AGE": 0})["CONN_MAX_AGE"] == 0
+
+
+def test_django_takes_what_is_said_of_sqlite(tmp_path: Path) -> None:
+    found = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    database = ConnectionHandler({"default": defaults.database(found)})["default"]
+    database.ensure_connection()
+    (mode,) = database.connection.execute("PRAGMA journal_mode").fetchone()
+    assert mode == ("wal" if django.VERSION >= (5, 1) else "delete")
+    database.close()
 
 
 def laid(variables: dict[str, str] | None = None, **settings: Any) -> Any:
@@ -102,6 +111,12 @@ INVENTORY = {
     "CELERIAC_TASK_SOFT_TIME_LIMIT": "1500",
     "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "10",
 }
+
+
+def test_the_project_of_these_tests_says_nothing() -> None:
+    """So a promise that they show a worker to keep is kept without a setting."""
+    said = {name for name in dir(settings) if name.startswith("CELERY_")}
+    assert said == {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
 
 
 def test_what_keeps_a_promise_is_laid_on_a_project_that_says_nothing() -> None:

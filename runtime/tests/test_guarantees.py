@@ -115,23 +115,11 @@ def test_tasks_that_are_not_the_projects_are_not_counted() -> None:
     assert report(app) == {"counts": {"at_least_once": 1}, "others": {}}
 
 
-@pytest.fixture
-def silent(environment: dict[str, str], project: Path) -> dict[str, str]:
-    """The environment of a worker of a project that sets nothing of Celery but its broker and results."""
-    settings = project / "demo" / "settings.py"
-    said = ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
-    lines = settings.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith("CELERY_") or line.startswith(said)]
-    assert len(kept) < len(lines)
-    settings.write_text("".join(kept))
-    return environment
-
-
 @pytest.mark.parametrize(("guarantee", "times"), [("at_least_once", 2), ("at_most_once", 1)])
 def test_a_task_of_a_killed_worker_is_executed_as_often_as_its_guarantee_says(
-    silent: dict[str, str], redis: Redis, guarantee: str, times: int
+    environment: dict[str, str], redis: Redis, guarantee: str, times: int
 ) -> None:
-    environment = {**silent, "CELERIAC_TASK_GUARANTEES": json.dumps({"work.tasks.wait_*": guarantee})}
+    environment = {**environment, "CELERIAC_TASK_GUARANTEES": json.dumps({"work.tasks.wait_*": guarantee})}
     held = 1 if guarantee == "at_least_once" else 0
     with worker(environment) as first:
         first.told("READY=1")
@@ -189,7 +177,7 @@ class Results(FilesystemBackend):
 
 
 class App(celery.Celery):
-    task_cls = Task
+    pass
 
 
 def route(name, args, kwargs, options, task=None, **more):
@@ -198,7 +186,8 @@ def route(name, args, kwargs, options, task=None, **more):
 
 register("own", lambda body: "own" + json.dumps(body), lambda text: json.loads(text[3:]), "application/x-own", "utf-8")
 BACKEND = os.environ["OWN_BACKEND"] or None
-app = App("own", broker=os.environ["BROKER_URL"], backend=BACKEND)
+# As an attribute of its class, Celery 5.4 puts a base for Django in its place.
+app = App("own", broker=os.environ["BROKER_URL"], backend=BACKEND, task_cls=Task)
 app.conf.update(
     task_routes=[route], task_queues=[Queue("other"), Queue("celery")], task_serializer="own",
     accept_content=["own", "json"], result_backend_transport_options={},

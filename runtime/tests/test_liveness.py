@@ -25,19 +25,6 @@ WATCHDOG_SECONDS = 6.0
 FED = "WATCHDOG=1"
 TRIGGERED = "WATCHDOG=trigger"
 
-# The broker's options of a deployed site.
-DEPLOYED = {
-    "CELERY_BROKER_TRANSPORT_OPTIONS": {
-        "visibility_timeout": 3600,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-    }
-}
-
 
 @pytest.fixture
 def watched(environment: dict[str, str]) -> dict[str, str]:
@@ -161,7 +148,6 @@ def test_half_open_connection_comes_back_with_a_sites_options(watched: dict[str,
         through = {
             **watched,
             "BROKER_URL": f"redis://127.0.0.1:{between.port}/0",
-            "MORE_SETTINGS": json.dumps(DEPLOYED),
             "WATCHDOG_USEC": "60000000",
         }
         with worker(through) as running:

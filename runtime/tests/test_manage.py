@@ -29,7 +29,7 @@ def manage(environment: dict[str, str], project: Path, *words: str) -> "subproce
 
 def test_it_reads_results_where_the_processes_keep_them(environment: dict[str, str], project: Path) -> None:
     code = "from demo.celery import app; print(app.backend.connparams['port'])"
-    done = manage(environment, project, "shell", "--no-imports", "-c", code)
+    done = manage(environment, project, "shell", "-c", code)
     assert done.stdout.split()[-1:] == ["6390"], done.stderr
 
 

@@ -119,7 +119,6 @@ def queue(request: pytest.FixtureRequest, environment: dict[str, str], rabbitmq:
         "CELERY_TASK_DEFAULT_QUEUE_TYPE": kind,
         "CELERY_WORKER_PREFETCH_MULTIPLIER": 4,
     }
-    settings["CELERY_BROKER_TRANSPORT_OPTIONS"] = {"confirm_publish": True}
     changed = with_settings({**environment, "BROKER_URL": rabbitmq.url}, **settings)
     with Connection(rabbitmq.url) as connection:
         with connection.channel() as channel:
@@ -254,7 +253,9 @@ def test_what_cannot_go_back_stays_parked(queue: Rabbit) -> None:
 
 def test_a_drain_is_not_counted(queue: Rabbit) -> None:
     names = ["long", "0", "1", "2"]
-    with worker({**queue.environment, "SOFT_SHUTDOWN": "1", "CELERIAC_DRAIN_SECONDS": "600"}, ONE) as first:
+    with worker(
+        {**queue.environment, "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "1", "CELERIAC_DRAIN_SECONDS": "600"}, ONE
+    ) as first:
         for name in names:
             queue.send(name, task="work.tasks.wait_for_file")
         first.waits(lambda: queue.starts() == {"long": 1}, "running task")
@@ -381,7 +382,7 @@ def test_what_a_quorum_queue_gives_up_is_read_and_released(queue: Rabbit, far_fr
 
 
 def test_on_redis_it_is_read_and_released_likewise(environment: dict[str, str], redis: Redis) -> None:
-    options = {"visibility_timeout": 3600, "global_keyprefix": "site:", "deliveries": 1}
+    options = {"global_keyprefix": "site:", "deliveries": 1}
     changed = with_settings(environment, CELERY_BROKER_TRANSPORT_OPTIONS=options)
     with Connection(redis.url, transport_options=options) as connection:
         with worker(changed, ONE) as only:

@@ -2,11 +2,9 @@
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -20,20 +18,10 @@ TASKS = 5_000 if FULL else 600
 KILLS = 20 if FULL else 4
 PROCESSES = 2  # of each of two workers
 
-# In the settings of the test project, what makes tasks durable.
-DURABLE = re.compile(r"^CELERY_(?!BROKER_URL|RESULT_BACKEND)\w+ = .*\n", re.MULTILINE)
 
-
-@pytest.fixture(params=["durable settings", "no settings"])
-def loaded(
-    request: pytest.FixtureRequest, environment: dict[str, str], kept_redis: Redis, project: Path
-) -> dict[str, str]:
-    """The environment of a worker of a project that asks for durable tasks, or says nothing."""
-    settings = project / "demo" / "settings.py"
-    if request.param == "no settings":
-        bare, removed = DURABLE.subn("", settings.read_text())
-        assert removed > 2
-        settings.write_text(bare)
+@pytest.fixture
+def loaded(environment: dict[str, str], kept_redis: Redis) -> dict[str, str]:
+    """The environment of a worker that takes messages in advance."""
     return leased({**environment, "BROKER_URL": kept_redis.url}, prefetching(4))
 
 

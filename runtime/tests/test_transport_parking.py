@@ -202,7 +202,7 @@ def test_a_task_that_is_released_can_succeed(impatient: dict[str, str], redis: R
 def test_only_the_end_of_a_worker_is_counted(impatient: dict[str, str], redis: Redis) -> None:
     """Neither a lost connection nor a deploy nor the end of a drain is."""
     names = ["long", "0", "1", "2"]
-    with worker({**impatient, "SOFT_SHUTDOWN": "1"}, ONE) as first:
+    with worker({**impatient, "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": "1"}, ONE) as first:
         first.told("READY=1")
         send(redis, "long", task="wait_for_file")
         first.waits(lambda: starts(impatient) == {"long": 1}, "running task")

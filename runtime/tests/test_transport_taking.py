@@ -300,5 +300,5 @@ def test_what_a_worker_holds_is_not_old_for_a_stock_one_until_it_dies(
             kill(ours)
             stock.waits(lambda: begun(environment) == ["a", "b", "a"], "what ours had")
             let_end(environment, "a")
+            stock.waits(lambda: executed(environment) == ["b", "a"], "task of ours")
             stock.waits(lambda: messages(redis) == (0, 0), "acknowledgement")
-    assert executed(environment) == ["b", "a"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from testkit.redis import Redis
-from workers import messages, record, send, worker
+from workers import POOLS, messages, record, send, worker
 
 from celeriac.versions import has
 
@@ -21,7 +21,7 @@ def draining(environment: dict[str, str]) -> dict[str, str]:
     return {
         **environment,
         "CELERIAC_DRAIN_SECONDS": str(DRAIN_SECONDS),
-        "SOFT_SHUTDOWN": str(SOFT_SHUTDOWN_SECONDS),
+        "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT": str(SOFT_SHUTDOWN_SECONDS),
     }
 
 
@@ -59,6 +59,15 @@ def test_the_status_follows_the_broker(environment: dict[str, str], redis: Redis
         send(redis, "a", 0)
         running.waits(lambda: "ended a" in record(environment), "executed task")
         assert sum("READY=1" in text for text in running.notifications.texts()) == 1
+
+
+@POOLS
+def test_the_event_loop_wakes_up_for_what_has_ended(environment: dict[str, str], redis: Redis, pool: str) -> None:
+    with worker(environment, f"--pool={pool}", "--include=work.sleepy") as running:
+        running.told("READY=1")
+        send(redis, "a", 0)
+        running.waits(lambda: "ended a" in record(environment), "executed task")
+        running.waits(lambda: messages(redis) == (0, 0), "acknowledged task")
 
 
 def test_a_stop_lets_running_tasks_finish(environment: dict[str, str], redis: Redis) -> None:

@@ -109,18 +109,16 @@ def kill(running: Supervised) -> None:
     running.process.wait()
 
 
-def configured(environment: dict[str, str], *, prefetch: int = 1, **options: Any) -> dict[str, str]:
+def configured(environment: dict[str, str], *, prefetch: int | None = None, **options: Any) -> dict[str, str]:
     """Return an environment in which workers are configured otherwise.
 
     Args:
         environment: theirs.
-        prefetch: for how many tasks per process they take messages.
+        prefetch: for how many tasks per process they take messages, if it is said.
         options: of their transport.
     """
-    settings = {
-        "CELERY_WORKER_PREFETCH_MULTIPLIER": prefetch,
-        "CELERY_BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 3600, **options},
-    }
+    said = {} if prefetch is None else {"CELERY_WORKER_PREFETCH_MULTIPLIER": prefetch}
+    settings = {**said, "CELERY_BROKER_TRANSPORT_OPTIONS": options}
     return {**environment, "MORE_SETTINGS": json.dumps(settings)}
 
 

@@ -9,6 +9,7 @@
 `~.requeue`             a stopping worker requeues what it has not started
 `~.reconnect`           messages are kept across a reconnect to Redis
 `~.unregistered`        tasks that this worker does not know are parked for one that does
+`~.wakeup`              what a thread tells the event loop is done at once, before kombu 5.7
 `~.mingle`              a start waits for the other workers no longer than they need
 `~.pruning`             results and the admin's log are pruned (`~.admin_log`)
 `~.background`          a thread with a broker connection of its own

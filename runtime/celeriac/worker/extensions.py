@@ -15,6 +15,7 @@ from celeriac.worker.reconnect import KeepMessages
 from celeriac.worker.requeue import ReportCancelled, RequeueOnStop
 from celeriac.worker.status import BrokerStatus, connect
 from celeriac.worker.unregistered import ParkUnregistered
+from celeriac.worker.wakeup import WakeLoop
 
 EXTENSIONS: tuple[extension.Extension, ...] = (
     # Of the worker.
@@ -23,6 +24,7 @@ EXTENSIONS: tuple[extension.Extension, ...] = (
     Pruning,
     Guarantees,
     # Of the consumer.
+    WakeLoop,
     FastMingle,
     KeepMessages,
     ReportCancelled,

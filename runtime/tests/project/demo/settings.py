@@ -48,12 +48,6 @@ else:
 
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "redis://127.0.0.1:1/0")
 CELERY_RESULT_BACKEND = os.environ.get("RESULT_BACKEND", "django-db")
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("SOFT_SHUTDOWN", "0"))
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 10}
+# Nothing else: what keeps a promise does so in a project that says nothing.
 # Any other setting of Celery, by its Django name, as one JSON object.
 globals().update(json.loads(os.environ.get("MORE_SETTINGS", "{}")))
