@@ -112,6 +112,23 @@ def listening(app: Celery, connection: Connection) -> set[str] | None:
     return {queue for _, _, queue in channel.get_table(control.mailbox.exchange.name)}
 
 
+def inspector(app: Celery, connection: Connection, seconds: float) -> Any:
+    """Return what asks all workers, and waits for no more answers than can come.
+
+    Args:
+        app: whose workers are meant.
+        connection: to the broker.
+        seconds: for which an answer is waited for; all of them, where the broker does not tell how many there are.
+
+    Returns:
+        A `celery.app.control.Inspect`, or None where nobody listens.
+    """
+    workers = listening(app, connection)
+    if workers is None:
+        return app.control.inspect(timeout=seconds, connection=connection)
+    return app.control.inspect(timeout=seconds, limit=len(workers), connection=connection) if workers else None
+
+
 def requeue(message: Any) -> None:
     """Requeue a message, in front of its queue where that can be chosen.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from beats import HOURLY, Arrivals, arrivals, beat, with_schedule
 from supervised import Supervised
-from test_beat_lease import STANDBY, arrived, end_lease, environment, gaps
+from test_beat_lease import STANDBY, arrived, environment, gaps, lose_and_regain
 from testkit.redis import Redis
 from testkit.waiting import comes_true
 
@@ -95,14 +95,7 @@ def test_a_lost_lease_changes_who_sends(environment: dict[str, str], redis: Redi
     environment = in_settings(environment, often=3)
     with arrivals(redis) as sends, beat(environment) as old:
         arrived(sends, old, "often", 1)
-        with beat(environment) as new:
-            new.told(STANDBY)
-            end_lease(environment)
-            new.told("last tick")
-            old.told(STANDBY)
-            arrived(sends, new, "often", 3)
-            new.stop()
-        arrived(sends, old, "often", 4)
+        lose_and_regain(environment, sends, old, "often")
         old.stop()
         assert_sent_by_one(environment, sends, "often")
     assert min(gaps(sends.of("often"))) > 2

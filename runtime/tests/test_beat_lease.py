@@ -239,6 +239,18 @@ def test_the_lease_of_a_killed_beat_is_free(environment: dict[str, str], redis: 
         arrived(sends, stands_by, "entry 0", 5)
 
 
+def lose_and_regain(environment: dict[str, str], sends: Arrivals, old: Supervised, name: str) -> None:
+    """Let another beat lead in place of one that has sent an entry once, and then this one again."""
+    with beat(environment) as new:
+        new.told(STANDBY)
+        end_lease(environment)
+        new.told("last tick")
+        old.told(STANDBY)
+        arrived(sends, new, name, 3)
+        new.stop()
+    arrived(sends, old, name, 4)
+
+
 def test_a_lost_lease_is_noticed_before_the_next_send(environment: dict[str, str], redis: Redis) -> None:
     with beat(with_schedule(environment, schedule(3))) as running:
         running.told("last tick")
@@ -246,15 +258,8 @@ def test_a_lost_lease_is_noticed_before_the_next_send(environment: dict[str, str
     environment = with_schedule(environment, {})  # from here on, who leads only reads it
     with arrivals(redis) as sends, beat(environment) as old:
         arrived(sends, old, "entry 0", 1)
-        with beat(environment) as new:
-            new.told(STANDBY)
-            end_lease(environment)
-            new.told("last tick")
-            old.told(STANDBY)
-            assert "leads no more" in old.log.read_text()
-            arrived(sends, new, "entry 0", 3)
-            new.stop()
-        arrived(sends, old, "entry 0", 4)
+        lose_and_regain(environment, sends, old, "entry 0")
+        assert "leads no more" in old.log.read_text()
     assert min(gaps(sends.of("entry 0"))) > 2
 
 

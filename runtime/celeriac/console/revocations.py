@@ -22,7 +22,7 @@ from django.utils import timezone
 from kombu import Connection
 
 from celeriac import pruning
-from celeriac.broker import listening
+from celeriac.broker import inspector
 from celeriac.extension import ConsumerExtension, WorkerExtension, install
 from celeriac.ledger import settings as ledger
 
@@ -137,12 +137,9 @@ def mark_revoked(run_id: str, name: str) -> None:
 
 def _ask(broker: Connection, run_id: str) -> list[str]:
     """Return what each worker that has the task calls its state: active, reserved, scheduled or ready."""
-    workers = listening(current_app, broker)
-    if workers is not None and not workers:
+    inspect = inspector(current_app, broker, ANSWER_SECONDS)
+    if inspect is None:
         return []
-    # Where the broker does not tell how many there are, the whole time passes.
-    limit = None if workers is None else len(workers)
-    inspect = current_app.control.inspect(timeout=ANSWER_SECONDS, limit=limit, connection=broker)
     replies = inspect.query_task(run_id) or {}
     return [found[run_id][0] for found in replies.values() if run_id in found]
 

@@ -37,7 +37,7 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from celeriac import parked
-from celeriac.broker import UNREGISTERED, connect, listening, memory, waiting
+from celeriac.broker import UNREGISTERED, connect, inspector, memory, waiting
 from celeriac.project import release
 from celeriac.tasks import PING, pong
 from celeriac.transport import transport_of
@@ -154,11 +154,8 @@ def _status(_: Celery) -> Answer:
 def _workers(app: Celery) -> Answer:
     """Report what the workers do, what waits in each queue, and how the broker is."""
     with connect(app) as broker:
-        # No waiting for more answers than can come, where the broker tells how many: it is a whole second, twice.
-        everybody = listening(app, broker)
-        limit = None if everybody is None else len(everybody)
-        inspect = app.control.inspect(timeout=1.0, limit=limit, connection=broker)
-        stats, active = inspect.stats() or {}, inspect.active() or {}
+        inspect = inspector(app, broker, 1.0)
+        stats, active = (inspect.stats() or {}, inspect.active() or {}) if inspect else ({}, {})
         workers = {
             name: {
                 "active": len(active.get(name, ())),
