@@ -176,8 +176,8 @@ def sleepers(redis: Redis) -> int:
 def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: dict[str, str], redis: Redis) -> None:
     """Who takes the last message learns with it that there is no more, and the others sleep.
 
-    A sleeper that has watched other queues before is told of each once: that is no call. Each has room for one more
-    than it is sent, or it would call another while its task waits for a processor.
+    A sleeper that has watched the queues before is told of each once: that is no call, and it asks nothing. Each has
+    room for one more than it is sent, or it would call another while its task waits for a processor.
     """
     queues = [f"queue{number}" for number in range(count)]
     consumes = "--concurrency=2", f"--queues={','.join(queues)}"
@@ -202,15 +202,16 @@ def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: d
             return sleepers(redis) == 2
 
         assert comes_true(settles, 60)
-        do(1)  # of each queue the sleepers are told once more
         with inside(redis) as client:
             client.config_resetstat()
             since = client.time()[0]
             do(100 // count)
-            asked = calls(redis, "lmpop")
+            asked, looked = calls(redis, "lmpop"), calls(redis, "del")
             seconds = client.time()[0] - since + 1
     # By itself each asks once a second.
     assert 100 <= asked <= 1.5 * 100 + 3 * seconds
+    # So does each of the two that sleep, and one a second is called.
+    assert looked <= 4 * seconds
 
 
 @pytest.mark.parametrize("members", [2, 3])

@@ -2,7 +2,7 @@
 
 A script cannot wait. So the connection that asks is *tracked*: a turn that finds all lists empty
 has read them, and Redis tells the second connection as soon as one of them changes, once. Whatever
-can be read there means "ask again"; nobody looks at what it says. The two connections are not in
+can be read there means "ask again", whatever it says. The two connections are not in
 step: the news may be read before the empty answer that it follows. So what counts is whether there
 were any *since the question*.
 
@@ -11,8 +11,9 @@ Who watched, and takes all that there was, watches on: one question for each mes
 All who watch are told, and one gets the message. So that a host with many idle workers does not ask
 many times for each message, who has lost that race goes to sleep, if there are others of its team
 (who consume the same queues): one that has no room any more calls a sleeper, which watches then.
-A sleeper is still told, once, of each list that it has watched before: it only looks whether it was
-called, for who races with the one that watches would be awake as soon as it wins.
+A sleeper is still told, once, of each list that it has watched before. That is no news to it: ten
+questions for ten queues, each time that another one watches. So it looks for the key by which it is
+called in what it is told.
 
 Nobody sleeps for long where there is work: who has watched for a while calls another, and yields
 the next message to it. Whether a worker works is seen by what it has executed: a deploy waits for
@@ -91,6 +92,8 @@ class Waking:
         self._races = False  # it asks because it was told while it watched, as others are
         self._lost_race = False  # and another one has the message
         self._called = False  # it slept, and is to watch
+        self._call = b""  # the key by which it is called
+        self._news = b""  # the end of what was told: that key may come in two pieces
         self._quiet_until = 0.0
         self._may_sleep = self._sleeps = False
         self._is_alone = True  # in its team
@@ -165,7 +168,9 @@ class Waking:
             return None
         name, prefix = self._channel.holder.name, self._channel.global_keyprefix
         told = self._sleeps and self._was_told
-        return Sleeping(name, *self._keys(queues), f"{prefix}{CALLS}{name}", told)
+        key = f"{prefix}{CALLS}{name}"
+        self._call = key.encode()
+        return Sleeping(name, *self._keys(queues), key, told)
 
     def nothing_found(self, *, sleeps: bool) -> None:
         """Note that all lists are empty now, and whether this process sleeps.
@@ -200,12 +205,6 @@ class Waking:
         Raises:
             Empty: always, to kombu: this was no message.
         """
-        if not self._told:
-            yields = self._yields and self.watches
-            self._quiet_until = monotonic() + YIELD_SECONDS if yields else 0.0
-            if yields:
-                self._channel.connection.wake_later(YIELD_SECONDS)
-        self._told = True
         connection = self._client.connection
         try:
             read = connection._sock.recv(65536)
@@ -215,6 +214,18 @@ class Waking:
             read = b""
         if not read:
             connection.disconnect()
+        if self._sleeps and read:
+            news = self._news + read
+            self._news = news[-len(self._call) :]
+            if self._call not in news:
+                raise Empty
+        self._news = b""
+        if not self._told:
+            yields = self._yields and self.watches
+            self._quiet_until = monotonic() + YIELD_SECONDS if yields else 0.0
+            if yields:
+                self._channel.connection.wake_later(YIELD_SECONDS)
+        self._told = True
         raise Empty
 
     def renew_membership(self, queues: Iterable[str]) -> None:
