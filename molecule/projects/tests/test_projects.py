@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,51 @@ BUILD_SECONDS = 1800
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A file that a project was given.
+
+    Attributes:
+        path: where it is to be had again.
+        headers: who asks for it.
+        content: what it holds.
+    """
+
+    path: str
+    headers: dict[str, str]
+    content: bytes
+
+
+def form(fields: Mapping[str, str | tuple[str, bytes]]) -> bytes:
+    """Return a form as a browser sends it with files; one of those has a name and a content."""
+    body = b""
+    for name, value in fields.items():
+        file, content = (f'; filename="{value[0]}"', value[1]) if isinstance(value, tuple) else ("", value.encode())
+        body += (
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+        )
+    return body + f"--{BOUNDARY}--\r\n".encode()
+
+
+def to_weblate(site: Site) -> Upload:
+    """Upload a screenshot for texts that come from a file, too, which becomes a repository of git."""
+    code = "from weblate.auth.models import User; print(User.objects.get(username='admin').auth_token.key)"
+    who = {"Authorization": f"Token {site.machine.feed(code, 'site-manage', 'shell', '--no-imports').split()[-1]}"}
+
+    def post(path: str, **fields: str | tuple[str, bytes]) -> dict[str, str]:
+        headers = {**who, "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        answer = site.web.request("POST", f"/api/{path}/", form(fields), headers, 120)
+        assert answer.status == 201, answer.text
+        return dict(answer.json())
+
+    post("projects", name="Tried", slug="tried", web="https://example.org/")
+    texts = ("en.json", b'{"hello": "Hello"}')
+    post("projects/tried/components", name="Tried", slug="tried", docfile=texts, file_format="json", new_lang="add")
+    of = {"project_slug": "tried", "component_slug": "tried", "language_code": "en"}
+    made = post("screenshots", **of, name="Tried", image=("tried.png", PICTURE))
+    return Upload(made["file_url"].partition(DOMAIN)[2], who, PICTURE)
+
+
+@dataclass(frozen=True)
 class Project:
     """Somebody's project.
 
@@ -47,6 +93,7 @@ class Project:
         scheduled: the task of that entry.
         style: a file that is changed, or made, for its next release.
         template: a folder of the package that a project `myauth` is made from, where that is none itself.
+        upload: gives it a file, where it takes any.
     """
 
     name: str
@@ -58,8 +105,12 @@ class Project:
     scheduled: str
     style: str
     template: str = ""
+    upload: Callable[[Site], Upload] | None = None
 
 
+BOUNDARY = "a-line-of-no-file"
+# One pixel.
+PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 # A file that the inventory adds to a release.
 TRIED = "tried.ini"
 
@@ -84,6 +135,17 @@ PROJECTS = [
         scheduled="allianceauth.eveonline.tasks.run_model_update",
         style="myauth/static/own.css",
         template="allianceauth/project_template",
+    ),
+    Project(
+        "weblate",
+        "Weblate==2026.10.1",
+        "sha256 2da6d85241de0d26d759ead1736b0d1d0b1feac85fb4cd2462e8d2c8c851b4f4",
+        page="/accounts/login/",
+        task="weblate.accounts.tasks.notify_daily",
+        entry="disable-expired",
+        scheduled="weblate.auth.tasks.disable_expired",
+        style="weblate/static/styles/main.css",
+        upload=to_weblate,
     ),
 ]
 
@@ -151,7 +213,8 @@ def described(project: Project, host: str, folder: Path) -> Path:
     variables = json.loads(subprocess.check_output([MACHINE, "inventory", host]))
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
     # The build runs as the owner of the releases, and copies what that reads.
-    choices |= {"site_files": {TRIED: ".files/tried.j2"}, "site_build_commands": [["cp", TRIED, f"{TRIED}.seen"]]}
+    choices["site_build_commands"] = [*choices.get("site_build_commands", []), ["cp", TRIED, f"{TRIED}.seen"]]
+    choices["site_files"] = {TRIED: ".files/tried.j2"}
     (folder / ".files").mkdir()
     (folder / ".files/tried.j2").write_text("{{ site_database_user }} {{ site_redis_password }}")
     inventory = folder / "hosts.json"
@@ -197,6 +260,19 @@ entry.save()
     eventually(lambda: deployed.executed(deployed.project.scheduled) > before + 1, 60)
 
 
+@pytest.fixture(scope="module")
+def uploaded(deployed: Deployed) -> Upload | None:
+    """A file that the project was given, where it takes any."""
+    upload = deployed.project.upload
+    return upload(deployed.site) if upload else None
+
+
+def test_what_is_uploaded_comes_back(deployed: Deployed, uploaded: Upload | None) -> None:
+    if uploaded:
+        answer = deployed.site.web.get(uploaded.path, uploaded.headers)
+        assert (answer.status, answer.body) == (200, uploaded.content)
+
+
 def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> None:
     site = deployed.site
     before = site.current()
@@ -214,6 +290,10 @@ def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> N
     accepted = load.accepted()
     assert len(accepted) > 20
     eventually(lambda: not accepted - site.executions(play.began - 60).keys(), 60, pause=1)
+
+
+def test_what_was_uploaded_outlives_a_release(deployed: Deployed, uploaded: Upload | None) -> None:
+    test_what_is_uploaded_comes_back(deployed, uploaded)
 
 
 def test_what_it_has_is_known_to_the_status(deployed: Deployed) -> None:
