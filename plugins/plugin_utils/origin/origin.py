@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_choices import without_passwords
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import without_passwords
 
 from ..resolve.requirements import Line
 
