@@ -1192,4 +1192,9 @@ def test_the_checks_take_no_time_that_anybody_notices(inventory: Any) -> None:
 def test_it_is_known_on_which_hosts_a_role_runs(bundle: Bundle) -> None:
     assert bundle.runs_on("nginx", {"web", "workers"})
     assert not bundle.runs_on("nginx", {"workers"})
+    # One play has roles for several groups.
+    assert bundle.runs_on("gunicorn", {"web"})
+    assert not bundle.runs_on("gunicorn", {"workers"})
+    assert bundle.runs_on("redis_results", {"broker"})
+    assert not bundle.runs_on("redis_results", {"database"})
     assert bundle.runs_on("site", set())

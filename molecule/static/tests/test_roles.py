@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,31 @@ def test_no_play_gathers_facts_that_nobody_reads() -> None:
     """Gathering costs each host a round trip and half a second; preflight knows what we need."""
     real = [play for _, play in plays() if "roles" in play]
     assert [play["name"] for play in real if play.get("gather_facts") is not False] == []
+
+
+def test_a_playbook_reads_and_checks_the_choices_once() -> None:
+    """Each time takes 0.2 s. So it is one play, whose roles say for which of its hosts they are."""
+    reads = Counter(file.name for file, play in plays() for entry in play.get("roles", [])
+                    if entry["role"] == f"{COLLECTION}site")  # fmt: skip
+    assert set(reads.values()) == {1}
+
+
+def test_a_process_is_run_by_the_hosts_of_its_group(loader: DataLoader, tmp_path: Path) -> None:
+    known = variables_for(loader, "site", tmp_path)
+    processes = read(ROOT / "playbooks" / "group_vars" / "all" / "facts.yml")["site_all_processes"]
+    groups = {process["name"].replace("-", "_"): process["group"] for process in processes}
+    entries = {
+        entry["role"].removeprefix(COLLECTION): (play["hosts"].split(":"), entry.get("when"))
+        for play in read(ROOT / "playbooks" / "processes.yml")
+        for entry in play["roles"]
+    }
+    assert groups.keys() <= entries.keys()
+    for role, group in groups.items():
+        hosts, when = entries[role]
+        assert group in hosts
+        for groups_of_host in ([group], sorted(set(hosts) - {group})):
+            templar = Templar(loader=loader, variables=known | {"group_names": groups_of_host})
+            assert templar.evaluate_conditional(trust_as_template(when)) is (group in groups_of_host)
 
 
 def test_tags_are_on_the_entries_of_roles() -> None:
