@@ -7,10 +7,25 @@ import re
 # What was printed, and what is said of it: `{}` stands for what the group of the pattern found, each once.
 HINTS = (
     (
-        r"No such file or directory: '\S*(?:cc|\+\+|clang|pkg-config)'|fatal error: \S+: No such file"
-        r"|(?:(?:pg|mysql|mariadb)_config|pkg-config)\b.* not found",
-        "A compiler, or what it needs, is missing on the host: "
+        # The last is what uv says of each package that it could not build, whatever that had to say.
+        r"No such file or directory: '\S*(?:cc|\+\+|clang|-config)'|fatal error: \S+: No such file"
+        r"|(?:(?:pg|mysql|mariadb)_config|pkg-config)\b.* not found"
+        r"|Failed to build \S+\n +cause: The build backend returned an error",
+        "A compiler, or what it needs, may be missing on the host: "
         "`site_build_packages: [gcc, g++, pkgconf, python3-dev, libpq-dev]`, say.",
+    ),
+    (
+        # Said by the loader of the system, by ctypes or cffi, and by packages that looked for it themselves.
+        r"(?:[Ff]ailed to find (?=lib)|Unable to find (?=\S+ shared library)|no library called \"(?=\S+\" was found)"
+        r"|\b(?=lib[\w.+-]+\.so[.\d]*: cannot open)|\b(?=lib\w+ library not found))([\w+-]+(?:\.[\w+-]+)*)",
+        "The host has no {}: Debian's package of it belongs into `site_host_packages`, beside python3-venv: "
+        "`site_host_packages: [python3-venv, libmagic1]`, say.",
+    ),
+    (
+        # By gi.require_version, and by an import without it.
+        r"(?:Namespace (?=\w+ not available)|cannot import name (?=\w+, introspection typelib))(\w+)",
+        "GObject finds no {} on the host: Debian's package of it, whose name begins with gir1.2-, belongs into "
+        "`site_host_packages`: `[python3-venv, gir1.2-rsvg-2.0]`, say.",
     ),
     (
         r"env: .([\w.-]+).: No such file or directory",

@@ -27,6 +27,48 @@ PRINTED = {
         "         FileNotFoundError: [Errno 2] No such file or directory: 'pkg-config'\n",
         "g++, pkgconf,",
     ),
+    "no program of a library": (
+        "         ConfigurationError: Could not run curl-config: [Errno 2] No such file or directory: 'curl-config'\n",
+        "g++, pkgconf,",
+    ),
+    "no library, in words of a package's own": (
+        "error: Failed to build `borgbackup==1.4.5`\n  cause: The build backend returned an error\n"
+        "  cause: Call to `setuptools.build_meta.get_requires_for_build_wheel` failed (exit status: 1)\n\n"
+        "         [stderr]\n"
+        "         Exception: Could not find crypto lib/headers, please set BORG_OPENSSL_PREFIX or ensure libcrypto.pc "
+        "is in PKG_CONFIG_PATH.\n",
+        "g++, pkgconf,",
+    ),
+    "no namespace, asked for in a version": (
+        "    raise ValueError('Namespace %s not available' % namespace)\nValueError: Namespace Rsvg not available\n",
+        "GObject finds no Rsvg on the host",
+    ),
+    "no namespace, imported": (
+        "                      'introspection typelib not found' % namespace)\n"
+        "ImportError: cannot import name Rsvg, introspection typelib not found\n",
+        "gir1.2-rsvg-2.0]`",
+    ),
+    "no library for the loader": (
+        "ImportError: libxcb.so.1: cannot open shared object file: No such file or directory\n",
+        "The host has no libxcb.so.1: ",
+    ),
+    "no library for cffi": (
+        'OSError: no library called "libcairo-2" was found\n'
+        "cannot load library 'libcairo-2.dll': libcairo-2.dll: cannot open shared object file: No such file or "
+        "directory.  Additionally, ctypes.util.find_library() did not manage to locate a library called "
+        "'libcairo-2.dll'\n",
+        "The host has no libcairo-2: ",
+    ),
+    "no library for python-magic": (
+        "    raise ImportError('failed to find libmagic.  Check your installation')\n"
+        "ImportError: failed to find libmagic.  Check your installation\n",
+        "The host has no libmagic: ",
+    ),
+    "no library for pyzbar": ("ImportError: Unable to find zbar shared library\n", "The host has no zbar: "),
+    "no library for psycopg": (
+        "- couldn't import psycopg 'python' implementation: libpq library not found\n",
+        "The host has no libpq: ",
+    ),
     "a table in SQLite": (
         "set-up: Django 5.2.19 (0.79 s)\ncheck: failed after 0.12 s\nTraceback (most recent call last):\n"
         "django.db.utils.OperationalError: no such table: work_theme",

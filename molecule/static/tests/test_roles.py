@@ -562,6 +562,35 @@ def test_a_ready_value_is_that_of_the_account_that_reads_it(loader: DataLoader, 
     assert (unquote(broker.password or ""), broker.username, broker.port) == ("a b:/?#@%é", "site", 6379)
 
 
+def test_a_setting_is_that_of_the_account_that_reads_it(loader: DataLoader, tmp_path: Path) -> None:
+    """A project that reads no environment logs in to the database, too."""
+    login = {
+        "USER": trust_as_template("{{ site_database_user }}"),
+        "PASSWORD": trust_as_template("{{ site_database_password }}"),
+    }
+    settings = {"DATABASES": {"default": login}, "A": '$"é'}
+    choices = {
+        "site_settings": settings,
+        "site_media_url": "/files/",
+        "site_database_login": "password",
+        "vault_database_password": "processes'",
+        "vault_database_owner_password": "owner's",
+        "site_secret_key": "a key",
+    }
+    names = ("__site_host_process_environment", "__site_host_deploy_environment")
+    given = [value_of(loader, tmp_path, "site_host", name, **choices)["CELERIAC_SETTINGS"] for name in names]
+    logins = [json.loads(text).pop("DATABASES")["default"] for text in given]
+    same = [{name: value for name, value in json.loads(text).items() if name != "DATABASES"} for text in given]
+
+    known = value_of(loader, tmp_path, "postgresql", "__postgresql_users", **choices)
+    assert [login["PASSWORD"] for login in logins] == ["processes'", "owner's"]
+    assert {login["USER"]: login["PASSWORD"] for login in logins} == known
+    assert same == [{"MEDIA_ROOT": "/srv/site/data/media", "MEDIA_URL": "/files/", "A": '$"é'}] * 2
+
+    settings_of_all = {"site_settings": {"LANGUAGE_CODE": "de"}}
+    assert "CELERIAC_SETTINGS" not in value_of(loader, tmp_path, "site_host", names[1], **settings_of_all)
+
+
 def test_a_user_of_the_database_is_that_of_an_account_and_of_a_password(loader: DataLoader, tmp_path: Path) -> None:
     """The database knows those that the environment names, and a changed password is another user's."""
     environment = trust_as_template("{{ {'DB_USER': site_database_user, 'DB_PASSWORD': site_database_password} }}")
@@ -608,6 +637,19 @@ def test_a_file_of_the_inventory_is_made_for_each_account_that_reads_it(loader: 
         "etc/number": "7",
     }
     assert of_owner == {"etc/ini": "user=site_deploy\n"}
+
+    (tmp_path / "ini").write_text("{{ site_database_user }} {{ site_database_password }}")
+    login = {
+        "site_database_login": "password",
+        "vault_database_password": "processes'",
+        "vault_database_owner_password": "owner's",
+        "site_secret_key": "a key",
+    }
+    names = ("site_rendered_files", "site_rendered_files_of_owner")
+    texts_of = [value_of(loader, tmp_path, "site_release", name, **choices, **login)["etc/ini"] for name in names]
+    known = value_of(loader, tmp_path, "postgresql", "__postgresql_users", **login)
+    assert [text.split()[1] for text in texts_of] == ["processes'", "owner's"]
+    assert dict(text.split() for text in texts_of) == known
     assert value_of(loader, tmp_path, "site_release", "site_rendered_files") == {}
 
 
