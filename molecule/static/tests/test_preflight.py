@@ -359,6 +359,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_source_version` is `v1.2`, and `site_source` is",
         "site_source: https://git.mysite.org/me/site.git",
     ),
+    "two versions of a package": (
+        choose("site_source: shop==1.2\nsite_source_version: '1.3'\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_source_version` is `1.3`, and `site_source` is shop==1.2, which has its version",
+        "site_source_version: wheel",
+    ),
     "version that would be an option": (
         choose("site_source: git@git.mysite.test:me/site.git\nsite_source_version: --upload-pack=x\n"),
         f"{CHOICES_FILE}:4",
