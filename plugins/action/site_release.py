@@ -7,6 +7,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,12 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source imp
     read_source,
 )
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
-from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_metadata
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
+from packaging.utils import canonicalize_name
+
+# As the name of a package is written in that of a file.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
 class ActionModule(ActionBase):
@@ -53,7 +58,8 @@ class ActionModule(ActionBase):
             )
             into = scratch / "requirements.txt" if self._task.check_mode else None
             lock = resolve(Wanted.from_fact(project, folder), Path(kept), into=into)
-            files = release_files(source, read_source(Path(runtime)), lock.file) | added
+            files = release_files(source, read_source(Path(runtime)), lock.file)
+            files |= metadata_files(source, Wanted.from_fact(project, folder).folder) | added
         except (SourceError, LockError) as error:
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
@@ -83,6 +89,24 @@ def release_files(project: Source, runtime: Source, lock: Path) -> dict[str, Pat
     """Return the files of a release by their path in it."""
     files = {"requirements.txt": lock} | {f"app/{name}": path for name, path in project.files.items()}
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
+
+
+def metadata_files(project: Source, folder: str) -> dict[str, Path]:
+    """Return what a source distribution says of itself, where Python looks for that on a host.
+
+    Many a package asks for its own version (`importlib.metadata`), and it is not installed there.
+
+    Args:
+        project: what is shipped.
+        folder: the one on Python's path.
+    """
+    said = project.files.get("PKG-INFO")
+    here = {path.parent.name for path in map(Path, project.files) if path.parent.parent == Path(folder)}
+    if said is None or any(name.endswith((".egg-info", ".dist-info")) for name in here):
+        return {}
+    name = canonicalize_name(str(read_metadata(said).get("Name", ""))).replace("-", "_")
+    # A stranger's word, which is to be no path.
+    return {str(Path("app", folder, f"{name}.egg-info", said.name)): said} if _PACKAGE.fullmatch(name) else {}
 
 
 def written(contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Path]:

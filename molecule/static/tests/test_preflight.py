@@ -359,6 +359,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_source_version` is `v1.2`, and `site_source` is",
         "site_source: https://git.mysite.org/me/site.git",
     ),
+    "two versions of a package": (
+        choose("site_source: shop==1.2\nsite_source_version: '1.3'\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_source_version` is `1.3`, and `site_source` is shop==1.2, which has its version",
+        "site_source_version: wheel",
+    ),
     "version that would be an option": (
         choose("site_source: git@git.mysite.test:me/site.git\nsite_source_version: --upload-pack=x\n"),
         f"{CHOICES_FILE}:4",
@@ -927,6 +933,27 @@ def test_a_project_needs_no_manage_py(inventory: Any, tmp_path: Path, missing: s
     problems = [str(problem) for problem in inventory.problems()]
     assert bool(problems) == bool(missing), problems
     assert all(missing[:-3].replace("/", ".") in problem for problem in problems)
+
+
+@pytest.mark.parametrize("added", ["settings_here.py", "settings_here/__init__.py", "src/settings_here.py", "other.py"])
+def test_a_module_may_come_from_the_inventory(inventory: Any, tmp_path: Path, added: str) -> None:
+    """It is found where the project's own are: in the folder that has its packages."""
+    folder = "src" if added.startswith("src/") else ""
+    for name in ("requirements.txt", "shop/celery.py", "shop/wsgi.py"):
+        file = tmp_path / "shop" / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    template = inventory.folder / ".files/settings.j2"
+    template.parent.mkdir()
+    template.touch()
+    inventory.choose(
+        f"site_source: {tmp_path}/shop\nsite_source_folder: '{folder}'\nsite_settings_module: settings_here\n"
+        f"site_celery_app: shop.celery\nsite_wsgi_application: shop.wsgi:application\n"
+        f"site_files: {{ {added}: .files/settings.j2 }}\n"
+    )
+    problems = [str(problem) for problem in inventory.problems()]
+    assert bool(problems) == (added == "other.py"), problems
+    assert all("nor the module `settings_here`" in problem for problem in problems)
 
 
 def test_an_encrypted_value_is_read_with_its_password(inventory: Any, ansible_playbook: Any, tmp_path: Path) -> None:

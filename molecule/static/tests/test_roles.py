@@ -480,15 +480,22 @@ def value_of(loader: DataLoader, folder: Path, role: str, expression: str, **cho
 
 
 @pytest.mark.parametrize(
-    ("choice", "port", "told"),
-    [("redis", [6380], "redis://site:%24a%2Fb@127.0.0.1:6380/0"), ("django-db", [], "django-db"), ("project", [], "")],
+    ("choice", "cached", "port", "told"),
+    [
+        ("redis", False, [6380], "redis://site:%24a%2Fb@127.0.0.1:6380/0"),
+        ("django-db", False, [], "django-db"),
+        ("django-db", True, [6380], "django-db"),
+        ("project", False, [], ""),
+        ("project", True, [6380], ""),
+    ],
 )
 def test_results_have_a_redis_of_their_own(
-    loader: DataLoader, tmp_path: Path, choice: str, port: list[int], told: str
+    loader: DataLoader, tmp_path: Path, choice: str, cached: bool, port: list[int], told: str
 ) -> None:
-    """Where they are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
-    choices = {"site_result_backend": choice, "site_redis_password": "$a/b"}
-    wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", site_result_backend=choice)
+    """Where they or what is cached are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
+    chosen = {"site_result_backend": choice, "site_redis_cache": cached}
+    choices = chosen | {"site_redis_password": "$a/b"}
+    wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", **chosen)
     given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
 
     assert [item["port"] for item in wanted] == port
@@ -499,7 +506,7 @@ def test_results_have_a_redis_of_their_own(
         for entry in play.get("roles", [])
         if isinstance(entry, dict) and entry["role"] == f"{COLLECTION}redis_results"
     ]
-    assert value_of(loader, tmp_path, "redis_results", listed["when"], site_result_backend=choice) is bool(port)
+    assert value_of(loader, tmp_path, "redis_results", listed["when"], **chosen) is bool(port)
 
 
 def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_path: Path) -> None:

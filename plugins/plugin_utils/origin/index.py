@@ -55,10 +55,15 @@ class File:
     login: str
 
     @property
+    def is_wheel(self) -> bool:
+        """Say whether it was built."""
+        return self.name.endswith(".whl")
+
+    @property
     def version(self) -> Version | None:
         """Return which version it is; None where it can be no source."""
         try:
-            if self.name.endswith(".whl"):
+            if self.is_wheel:
                 _, version, _, tags = parse_wheel_filename(self.name)
                 return version if any(tag.platform == "any" and tag.abi == "none" for tag in tags) else None
             return parse_sdist_filename(self.name)[1]
@@ -66,7 +71,7 @@ class File:
             return None
 
 
-def download(package: Line, indexes: Iterable[str], digest: str, into: Path) -> Path:
+def download(package: Line, indexes: Iterable[str], digest: str, into: Path, *, built: bool = False) -> Path:
     """Fetch the source of a package: its source distribution, or a wheel that is for every system where it has none.
 
     Args:
@@ -74,20 +79,22 @@ def download(package: Line, indexes: Iterable[str], digest: str, into: Path) -> 
         indexes: where it may be; the first one that knows the package counts, as for uv.
         digest: the one that it must have; empty for any.
         into: a folder.
+        built: whether it must be that wheel.
 
     Raises:
         SourceError: there is none, or it is another.
     """
-    found = [file for file in _files(package, indexes) if file.version]
+    found = [file for file in _files(package, indexes) if file.version and (file.is_wheel or not built)]
     chosen = [file for file in found if file.version == Version(package.version)]
     if not chosen:
         versions = sorted({file.version for file in found if file.version}, reverse=True)
         newest = ", ".join(map(str, versions[:_VERSIONS_SHOWN]))
         raise SourceError(
-            f"There is no source of {package.text}; there is {newest or 'none at all'}.",
+            f"There is no {'wheel for every system' if built else 'source'} of {package.text}; "
+            f"there is {newest or 'none at all'}.",
             f"site_source: {package.name}=={versions[0] if versions else '1.2'}",
         )
-    file = min(chosen, key=lambda file: (file.digest != digest, file.name.endswith(".whl")))
+    file = min(chosen, key=lambda file: (file.digest != digest, file.is_wheel))
     archive = into / file.name
     with _opened(file.url, file.login) as answer, archive.open("wb") as stream:
         shutil.copyfileobj(answer, stream)

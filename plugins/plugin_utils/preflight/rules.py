@@ -266,7 +266,7 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_source_folder"),
                 "site_source_folder: src        (where manage.py is, below site_source)",
             )
-        elif not _has_project(site, host, source / folder):
+        elif not _has_project(site, host, source, folder):
             below = [path.parent.name for path in sorted(source.glob("*/manage.py"))]
             module = _text(site, host, "site_settings_module")
             yield Problem(
@@ -281,7 +281,7 @@ def packages_are_said(site: Site) -> Iterator[Problem]:
     for host in site.hosts:
         project, source = site.value(host, "site_project"), site.source(host)
         wanted = Wanted.from_fact(project, source) if isinstance(project, dict) and source else None
-        if not wanted or not _has_project(site, host, wanted.source / wanted.folder):
+        if not wanted or not _has_project(site, host, wanted.source, wanted.folder):
             continue
         try:
             read_project(wanted)
@@ -379,7 +379,8 @@ def modules_exist(site: Site) -> Iterator[Problem]:
         "site_wsgi_application": "TimeOut.wsgi:application",
     }
     for host in site.hosts:
-        source = (site.source(host) or Path()) / (_text(site, host, "site_source_folder") or "")
+        source, folder = site.source(host) or Path(), _text(site, host, "site_source_folder") or ""
+        has_project = site.source(host) is not None and _has_project(site, host, source, folder)
         given = [(name, name, _text(site, host, name), f"{name}: {example}") for name, example in examples.items()]
         for choice in _own_environments(site):
             environment = site.value(host, choice)
@@ -392,8 +393,8 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
                 fault = f"`{name}` is `{value}`, which is not how Python names a module."
-            elif site.source(host) and _has_project(site, host, source) and not _has_module(source, module):
-                fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
+            elif has_project and not _has_module(site, host, source, folder, module):
+                fault = f"`{name}` is `{value}`, and {source / folder} has no module `{module}`."
             else:
                 continue
             yield Problem(fault, site.place(host, choice), example)
@@ -906,15 +907,23 @@ def _is_local_database(site: Site, host: str) -> bool:
     return (_text(site, host, "site_database_url") or "").startswith("postgresql:///")
 
 
-def _has_project(site: Site, host: str, folder: Path) -> bool:
-    """Whether a project is in a folder: one that is published as a package may have no manage.py."""
+def _has_project(site: Site, host: str, source: Path, folder: str) -> bool:
+    """Whether a project is in a folder of a source: one that is published as a package may have no manage.py."""
     module = _text(site, host, "site_settings_module")
-    return (folder / "manage.py").is_file() or (module is not None and _has_module(folder, module))
+    has_command = (source / folder / "manage.py").is_file()
+    return has_command or (module is not None and _has_module(site, host, source, folder, module))
 
 
-def _has_module(source: Path, module: str) -> bool:
-    path = source.joinpath(*module.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file()
+def _has_module(site: Site, host: str, source: Path, folder: str, module: str) -> bool:
+    """Whether a module is in a folder of a source, or comes there by `site_files`."""
+    path = Path(folder, *module.split("."))
+    added = site.value(host, "site_files")
+    names = {Path(name) for name in added if isinstance(name, str)} if isinstance(added, dict) else set()
+    return (
+        (source / path).is_dir()
+        or (source / path).with_suffix(".py").is_file()
+        or not names.isdisjoint({path.with_suffix(".py"), path / "__init__.py"})
+    )
 
 
 def _text(site: Site, host: str, name: str) -> str | None:
