@@ -1,7 +1,8 @@
 """A converge that is killed, and run again, ends like one that nothing happened to.
 
 One run after the other is killed on one machine, each at a later moment than the one before. With CELERIAC_FULL=1 each
-moment has a bare machine of its own, too. Two machines work at a time.
+moment has a bare machine of its own, too. Two machines work at a time. None of them reaches an index of packages: their
+wheels are fetched once, for all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,20 @@ from stack.playbook import REPOSITORY, run_site
 
 MACHINE = REPOSITORY / "bin/machine"
 GROUPS = ("web", "workers", "beat", "monitor", "broker", "database")
-CHOICES = {"site_domain": "www.site.test", "site_drain_seconds": 30}
+CHOICES = {"site_domain": "www.site.test", "site_drain_seconds": 30, "site_wheelhouse": ".wheelhouse"}
+# A package that the site does not have: to add it makes another lock.
+ADDED = "toml"
+# The host has no route to the internet but for apt, which has no mirror here.
+CUT_OFF = """
+set -eu
+apt=$(id -u _apt)
+ip route add "$(ip -4 route show dev host0 scope link | cut -d' ' -f1)" dev host0 table 100
+ip route add unreachable default table 100
+ip rule add priority 1000 uidrange "$apt-$apt" lookup main
+ip rule add priority 1001 lookup 100
+"""
+# PyPI's, by its address: without a route there are no names, either.
+REACHES_PYPI = "python3 -c 'import socket; socket.create_connection((\"151.101.0.223\", 443), 30)'"
 
 
 @dataclass(frozen=True)
@@ -125,26 +139,44 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.renewed: dict[str, object] = {}
 
     def machine(self, name: str) -> Machine:
-        """Make a bare machine."""
+        """Make a bare machine that reaches no index."""
         subprocess.run([MACHINE, "up", name], check=True)
         variables = json.loads(subprocess.check_output([MACHINE, "inventory", name]))
         children: dict[str, object] = {group: {"hosts": {name: {}}} for group in GROUPS}
         inventory = {"all": {"hosts": {name: variables}, "vars": CHOICES, "children": children}}
         (self.folder / f"{name}.json").write_text(json.dumps(inventory))
-        return Machine(name, self.folder / f"{name}.json", self.folder)
+        machine = Machine(name, self.folder / f"{name}.json", self.folder)
+        machine.feed(CUT_OFF)
+        return machine
 
     def remove(self, name: str) -> None:
         """Remove a machine."""
         subprocess.run([MACHINE, "down", name], check=True)
 
     def uninterrupted(self, name: str) -> dict[str, set[str]]:
-        """Return the state after one run."""
+        """Return the state after one run; what is there after a release with a package more is in `renewed`."""
         try:
-            return self.converged(self.machine(name))
+            machine = self.machine(name)
+            state = self.converged(machine)
+            self.renewed = self.with_another_lock(machine)
+            return state
         finally:
             self.remove(name)
+
+    def with_another_lock(self, machine: Machine) -> dict[str, object]:
+        """Deploy with a package more, and return what an operator would look at."""
+        before = {*machine.root.check_output("ls /srv/site/wheels").splitlines()}
+        run = run_site(machine.inventory, "--extra-vars", json.dumps({"site_requirements": [ADDED]}))
+        assert run.status == 0, run.output
+        after = {*machine.root.check_output("ls /srv/site/wheels").splitlines()}
+        return {
+            "wheels": {wheel.partition("-")[0] for wheel in before ^ after},
+            "imports": machine.root.run(f"/srv/site/current/venv/bin/python -c 'import {ADDED}'").rc,
+            "reaches an index": machine.root.run(REACHES_PYPI).succeeded,
+        }
 
     def interrupted(self, name: str, moments: list[Moment]) -> dict[str, set[str]]:
         """Return the state after runs that were killed, and another."""
@@ -157,6 +189,8 @@ class Lab:
                 subprocess.run([MACHINE, "up", name], check=True)
                 # The connection that ssh keeps open is of the boot before.
                 machine = replace(machine, sockets=Path(mkdtemp(dir=self.folder)))
+                if moment.power_cut:
+                    machine.feed(CUT_OFF)
             return self.converged(machine)
         finally:
             self.remove(name)
@@ -183,14 +217,29 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def states() -> Iterator[dict[str, Future[dict[str, set[str]]]]]:
+def lab() -> Iterator[Lab]:
+    """Where the machines are made."""
+    with TemporaryDirectory() as folder:
+        yield Lab(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def states(lab: Lab) -> Iterator[dict[str, Future[dict[str, set[str]]]]]:
     """The states of all machines, as they become known."""
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        lab = Lab(Path(folder))
+    with ThreadPoolExecutor(2) as pool:
         futures = {"uninterrupted": pool.submit(lab.uninterrupted, "uninterrupted")}
         futures |= {name: pool.submit(lab.interrupted, name, moments) for name, moments in ORDEALS.items()}
         yield futures
         pool.shutdown(cancel_futures=True)
+
+
+def test_a_host_that_reaches_no_index_has_its_packages(
+    lab: Lab, states: dict[str, Future[dict[str, set[str]]]]
+) -> None:
+    """Those of the first release, and of one with another lock: of that it gets the wheel that it does not have."""
+    states["uninterrupted"].result()
+
+    assert lab.renewed == {"wheels": {ADDED}, "imports": 0, "reaches an index": False}
 
 
 @pytest.mark.parametrize("ordeal", ORDEALS)

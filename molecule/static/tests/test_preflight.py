@@ -71,6 +71,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_drain_secnds`",
         "site_drain_seconds: 300",
     ),
+    "wheels that Ansible takes for hosts": (
+        choose("site_wheelhouse: wheelhouse\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_wheelhouse` is `wheelhouse`, which Ansible would read as a part of the inventory",
+        "site_wheelhouse: .wheelhouse",
+    ),
     "misspelt name of a host": (
         in_hosts("ansible_port: 9", "ansible_port: 9\n      gunicorn_wrokers: 3"),
         f"{HOSTS_FILE}:7",

@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from http.client import HTTPException
@@ -84,7 +85,7 @@ def download(package: Line, indexes: Iterable[str], digest: str, into: Path, *, 
     Raises:
         SourceError: there is none, or it is another.
     """
-    found = [file for file in _files(package, indexes) if file.version and (file.is_wheel or not built)]
+    found = [file for file in files_of(package, indexes) if file.version and (file.is_wheel or not built)]
     chosen = [file for file in found if file.version == Version(package.version)]
     if not chosen:
         versions = sorted({file.version for file in found if file.version}, reverse=True)
@@ -94,15 +95,31 @@ def download(package: Line, indexes: Iterable[str], digest: str, into: Path, *, 
             f"there is {newest or 'none at all'}.",
             f"site_source: {package.name}=={versions[0] if versions else '1.2'}",
         )
-    file = min(chosen, key=lambda file: (file.digest != digest, file.is_wheel))
-    archive = into / file.name
-    with _opened(file.url, file.login) as answer, archive.open("wb") as stream:
-        shutil.copyfileobj(answer, stream)
-    if file.digest and digest_of(archive) != file.digest:
-        raise SourceError(
-            f"{file.name} did not arrive as the index has it.", "the same again, or another index: site_index_url"
-        )
-    return archive
+    return fetch(min(chosen, key=lambda file: (file.digest != digest, file.is_wheel)), into)
+
+
+def fetch(file: File, into: Path, known: Collection[str] = ()) -> Path:
+    """Fetch a file, which is in the folder whole and as the index has it, or not at all.
+
+    Args:
+        file: which.
+        into: the folder.
+        known: the digests of which it must have one, whatever the index says; none for any.
+
+    Raises:
+        SourceError: it does not come, or comes as another.
+    """
+    with tempfile.TemporaryDirectory(dir=into, prefix=".") as folder:
+        archive = Path(folder) / file.name
+        with _opened(file.url, file.login) as answer, archive.open("wb") as stream:
+            shutil.copyfileobj(answer, stream)
+        if file.digest and digest_of(archive) != file.digest:
+            raise SourceError(
+                f"{file.name} did not arrive as the index has it.", "the same again, or another index: site_index_url"
+            )
+        if known and digest_of(archive) not in known:
+            raise SourceError(f"{file.name} of the index is another file than the lock has.", "-e site_relock=true")
+        return archive.replace(into / file.name)
 
 
 def digest_of(file: Path) -> str:
@@ -116,7 +133,16 @@ def where(index_url: str, extra_index_urls: Iterable[str]) -> list[str]:
     return [*extra_index_urls, index_url or default]
 
 
-def _files(package: Line, indexes: Iterable[str]) -> list[File]:
+def files_of(package: Line, indexes: Iterable[str]) -> list[File]:
+    """Return the files of a package, in the first index that knows it.
+
+    Args:
+        package: which.
+        indexes: their addresses.
+
+    Raises:
+        SourceError: one does not answer.
+    """
     for index in indexes:
         address, login = _without_login(f"{index.rstrip('/')}/{canonicalize_name(package.name)}/")
         try:

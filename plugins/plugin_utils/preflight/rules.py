@@ -371,6 +371,25 @@ def _fault_of_file(name: Any, template: Any, beside: Path, source: Path | None) 
     return f"`{name}`, which is a folder of the project" if (source / name).is_dir() else ""
 
 
+def wheelhouse_is_apart(site: Site) -> Iterator[Problem]:
+    """Ansible does not take the wheels for hosts, and they are in a folder."""
+    for host in site.hosts:
+        chosen, folder = _text(site, host, "site_wheelhouse"), _text(site, host, "site_wheelhouse_folder")
+        if not chosen or not folder:
+            continue
+        if is_read_as_inventory(chosen):
+            fault = f"`site_wheelhouse` is `{chosen}`, which Ansible would read as a part of the inventory."
+        elif Path(folder).exists() and not Path(folder).is_dir():
+            fault = f"`site_wheelhouse` is {folder}, and that is no folder."
+        else:
+            continue
+        yield Problem(
+            fault,
+            site.place(host, "site_wheelhouse"),
+            "site_wheelhouse: .wheelhouse        (what has a dot first it leaves alone; or an absolute path)",
+        )
+
+
 def modules_exist(site: Site) -> Iterator[Problem]:
     """The settings, the Celery app and the WSGI application are modules of the project."""
     examples = {
@@ -793,6 +812,7 @@ RULES: tuple[Rule, ...] = (
     packages_are_said,
     project_is_one,
     files_can_be_made,
+    wheelhouse_is_apart,
     modules_exist,
     user_is_a_name,
     python_is_one,
