@@ -83,6 +83,14 @@ class Systemd:
         _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
         return output.strip()
 
+    def said_by(self, identifier: str) -> str:
+        """Return the last line that the processes of an identifier (SyslogIdentifier=) have said."""
+        self._run(["journalctl", "--sync"])
+        _, output, _ = self._run(
+            ["journalctl", "--no-pager", "--output=cat", "--lines=1", f"--identifier={identifier}"]
+        )
+        return output.strip()
+
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:
         """Return when a unit last read its configuration, None while it is not active.
 
