@@ -34,7 +34,7 @@ ACME: Any = program()
 WANTED = ACME.Wanted(DIRECTORY, [NAME, ALIAS])
 
 
-def had(folder: Path, *, days: int = DAYS, asked: object = WANTED) -> None:
+def had(folder: Path, *, days: int = DAYS, asked: object = WANTED, names: tuple[str, ...] = (NAME, ALIAS)) -> None:
     """Let a certificate be there, as certbot keeps it."""
     live = folder / "live/site"
     live.mkdir(parents=True, exist_ok=True)
@@ -44,6 +44,8 @@ def had(folder: Path, *, days: int = DAYS, asked: object = WANTED) -> None:
         str(days),
         "-subj",
         f"/CN={NAME}",
+        "-addext",
+        "subjectAltName=" + ",".join(f"DNS:{name}" for name in names),
         "-keyout",
         f"{live}/privkey.pem",
         "-out",
@@ -117,7 +119,7 @@ def nginx(tmp_path: Path) -> Path:
 
 def state(folder: Path) -> dict[str, str]:
     """Return what the unit tells its processes."""
-    return {"STATE_DIRECTORY": str(folder / "state")}
+    return {"STATE_DIRECTORY": str(folder / "state"), "ACME_NAMES": f"{NAME} {ALIAS}"}
 
 
 def test_a_pair_that_does_not_fit_is_not_given_to_nginx(tmp_path: Path, nginx: Path) -> None:
@@ -127,6 +129,15 @@ def test_a_pair_that_does_not_fit_is_not_given_to_nginx(tmp_path: Path, nginx: P
     (tmp_path / "state/live/site/fullchain.pem").write_text(chain)
 
     with pytest.raises(ACME.AcmeError, match="does not fit its key"):
+        ACME.install(state(tmp_path), nginx)
+
+    assert (nginx / "site.pem").read_text() == "the one before"
+
+
+def test_a_pair_for_other_names_is_not_given_to_nginx(tmp_path: Path, nginx: Path) -> None:
+    had(tmp_path / "state", names=(NAME,))
+
+    with pytest.raises(ACME.AcmeError, match=f"not for {ALIAS}"):
         ACME.install(state(tmp_path), nginx)
 
     assert (nginx / "site.pem").read_text() == "the one before"

@@ -29,6 +29,16 @@ def choose(text: str) -> Callable[[Any], None]:
     return lambda inventory: inventory.choose(text)
 
 
+def on_the_internet(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices of a site that everybody can reach."""
+
+    def edit(inventory: Any) -> None:
+        inventory.extra.update(site_domain="www.mysite.org")
+        inventory.choose(text)
+
+    return edit
+
+
 def in_hosts(old: str, new: str) -> Callable[[Any], None]:
     """An edit: the file of hosts, with something replaced."""
 
@@ -769,10 +779,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "nginx_tls: self_signed",
     ),
     "alias that no authority can reach": (
-        lambda inventory: (
-            inventory.extra.update(site_domain="www.mysite.org"),
-            inventory.choose("site_domain_aliases: [mysite.org, intranet]\nnginx_tls: acme\n"),
-        ),
+        on_the_internet("site_domain_aliases: [mysite.org, intranet]\nnginx_tls: acme\n"),
         f"{CHOICES_FILE}:3",
         "`site_domain_aliases` holds `intranet`: a name that only a network of yours knows",
         "nginx_acme_directory: ",

@@ -208,15 +208,17 @@ def get(environment: Mapping[str, str]) -> str:
     return "There is a new certificate."
 
 
-def faults_of(pair: Path) -> str:
-    """Return what is wrong with a file of a key and its chain, empty for nothing."""
+def faults_of(pair: Path, names: list[str]) -> str:
+    """Return what is wrong with a file of a key and its chain that should be for names, empty for nothing."""
     made_for = run("openssl", "x509", "-in", str(pair), "-noout", "-pubkey")
     public = run("openssl", "pkey", "-in", str(pair), "-pubout", "-passin", "pass:")
     if made_for != public or made_for[0] != 0:
         return "it does not fit its key"
     if run("openssl", "x509", "-in", str(pair), "-noout", "-checkend", "0")[0] != 0:
         return "it has ended already, or the clock of the host is wrong"
-    return ""
+    check = ("openssl", "x509", "-in", str(pair), "-noout", "-checkhost")
+    missing = [name for name in names if "does match" not in run(*check, name)[1]]
+    return f"it is not for {', '.join(missing)}" if missing else ""
 
 
 def write(file: Path, text: str, mode: int) -> None:
@@ -247,7 +249,7 @@ def install(environment: Mapping[str, str], nginx: Path = NGINX) -> str:
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(text)
         file.flush()
-        if fault := faults_of(Path(file.name)):
+        if fault := faults_of(Path(file.name), environment["ACME_NAMES"].split()):
             raise AcmeError(f"The new certificate was not given to nginx: {fault}.")
     write(nginx / "site.pem", text, 0o600)
     code, said = run("nginx", "-t", "-q")
