@@ -93,11 +93,23 @@ Ask for help or search for solutions at https://community.letsencrypt.org.
 
 
 def test_a_limit_of_the_authority_is_told_in_its_words_and_with_what_helps() -> None:
-    said = ACME.reason(LIMITED, ["rateLimited", "badNonce"])
+    said = ACME.reason(LIMITED, [("rateLimited", ""), ("badNonce", "")])
 
     assert "too many certificates (5) already issued" in said
     assert "later it will go" in said
     assert "Ask for help" not in said
+
+
+def test_words_that_certbot_loses_are_found_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "letsencrypt.log"
+    log.write_text(
+        "acme.messages.Error: urn:ietf:params:acme:error:rateLimited :: There were too many :: five of them\n"
+    )
+
+    said = ACME.reason("An unexpected error occurred:\nAttributeError: can't set attribute\n", ACME.refusals_in(log))
+
+    assert said.startswith("five of them")
+    assert "later it will go" in said
 
 
 def test_words_that_nobody_knows_are_passed_on() -> None:

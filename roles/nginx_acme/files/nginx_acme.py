@@ -34,6 +34,8 @@ CAUSES = {
 }
 # Where no name stands beside them, they speak of the account.
 OF_A_NAME = ("connection", "unauthorized", "dns", "caa")
+# What the certbot of Debian 12 says in place of the authority's words, which its log has.
+LOST = "can't set attribute"
 FORGOTTEN = "accountDoesNotExist"
 # The end of Python's own words, where there was no answer at all.
 UNREACHED = {
@@ -109,26 +111,28 @@ def due(folder: Path, wanted: Wanted, now: datetime) -> str:
     return f"it ends at {end:%F %T} UTC" if end - now < (end - begin) / 3 else ""
 
 
-def kinds_in(log: Path) -> list[str]:
-    """Return what the authority called its refusals, by the log of certbot's last run, the last one first."""
+def refusals_in(log: Path) -> list[tuple[str, str]]:
+    """Return what the authority called its refusals and said, by the log of certbot's last run, the last first."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    return re.findall(r"urn:ietf:params:acme:error:(\w+)", text)[::-1]
+    return re.findall(r"urn:ietf:params:acme:error:(\w+)(?: :: .* :: (.+))?", text)[::-1]
 
 
-def reason(said: str, kinds: list[str]) -> str:
+def reason(said: str, refusals: list[tuple[str, str]]) -> str:
     """Return what certbot said in one line: the authority's words, and what is most likely wrong.
 
     Args:
         said: by certbot.
-        kinds: what the authority called its refusals; certbot tells it for those of a name only.
+        refusals: what the authority called them and said; certbot itself tells it for those of a name only.
     """
     refused = re.findall(r"Domain: +(\S+)\n +Type: +(\S+)\n +Detail: +(.+)", said)
     words = "; ".join(f"{name}: {detail} ({kind})" for name, kind, detail in refused)
-    kinds = [kind for _, kind, _ in refused] or [kind for kind in kinds[:1] if kind not in OF_A_NAME]
+    kinds = [kind for _, kind, _ in refused] or [kind for kind, _ in refusals[:1] if kind not in OF_A_NAME]
     if not refused:
         _, _, after = said.rpartition("An unexpected error occurred:\n")
         lines = [line.strip() for line in after.splitlines() if line.strip() and not is_chatter(line)]
         words = " ".join(lines[:3]) or "certbot said nothing"
+        if LOST in words and refusals:
+            words = refusals[0][1] or refusals[0][0]
     causes = [CAUSES[kind] for kind in dict.fromkeys(kinds) if kind in CAUSES]
     if not causes and "Unable to register an account" in said:
         causes = [CAUSES["externalAccountRequired"]]
@@ -192,7 +196,7 @@ def get(environment: Mapping[str, str]) -> str:
     print(f"A certificate is asked for at {wanted.directory}: {why}.", flush=True)
     code, said = ask(wanted, folder, webroot, environment)
     log = folder / "logs/letsencrypt.log"
-    if code != 0 and FORGOTTEN in kinds_in(log):
+    if code != 0 and FORGOTTEN in [kind for kind, _ in refusals_in(log)]:
         # It has lost what it knew of us, or does not want us any more: we are a new customer.
         shutil.rmtree(folder / "accounts")
         code, said = ask(wanted, folder, webroot, environment)
@@ -201,7 +205,7 @@ def get(environment: Mapping[str, str]) -> str:
         waited = (
             f"{wanted.directory} has not answered within {ASK_SECONDS} s"
             if code == 124
-            else reason(said, kinds_in(log))
+            else reason(said, refusals_in(log))
         )
         raise AcmeError(f"There is no new certificate: {waited}.")
     (folder / "asked.json").write_text(json.dumps(asdict(wanted)))
