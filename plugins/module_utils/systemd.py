@@ -88,6 +88,14 @@ class Systemd:
         files = re.findall(r"(?m)^EnvironmentFiles=(.+) \(ignore_errors=\w+\)$", shown)
         return concealed(output.strip(), map(Path, files))
 
+    def said_by(self, identifier: str) -> str:
+        """Return the last line that the processes of an identifier (SyslogIdentifier=) have said."""
+        self._run(["journalctl", "--sync"])
+        _, output, _ = self._run(
+            ["journalctl", "--no-pager", "--output=cat", "--lines=1", f"--identifier={identifier}"]
+        )
+        return output.strip()
+
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:
         """Return when a unit last read its configuration, None while it is not active.
 

@@ -29,6 +29,16 @@ def choose(text: str) -> Callable[[Any], None]:
     return lambda inventory: inventory.choose(text)
 
 
+def on_the_internet(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices of a site that everybody can reach."""
+
+    def edit(inventory: Any) -> None:
+        inventory.extra.update(site_domain="www.mysite.org")
+        inventory.choose(text)
+
+    return edit
+
+
 def in_hosts(old: str, new: str) -> Callable[[Any], None]:
     """An edit: the file of hosts, with something replaced."""
 
@@ -60,6 +70,9 @@ def without_domain(inventory: Any) -> None:
     """An edit: nothing chosen at all."""
     (inventory.folder / CHOICES_FILE).write_text("---\n")
 
+
+# A certificate of an authority that could be one of this network.
+ACME = "nginx_tls: acme\nnginx_acme_directory: https://acme.mysite.test/directory\n"
 
 # What is wrong: the edit that makes it so, the file and line to name, what the message must say,
 # and
@@ -771,6 +784,48 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`nginx_tls_certificate` is /nonexistent/chain.pem, and there is no such file",
         "nginx_tls_certificate: /home/me/tls/fullchain.pem",
     ),
+    "name that no authority can reach": (
+        choose("nginx_tls: acme\n"),
+        f"{CHOICES_FILE}:2",
+        "`site_domain` holds `www.mysite.test`: a name that only a network of yours knows",
+        "nginx_tls: self_signed",
+    ),
+    "alias that no authority can reach": (
+        on_the_internet("site_domain_aliases: [mysite.org, intranet]\nnginx_tls: acme\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_domain_aliases` holds `intranet`: a name that only a network of yours knows",
+        "nginx_acme_directory: ",
+    ),
+    "address for which a certificate is asked": (
+        choose(f"site_domain_aliases: [10.1.2.3]\n{ACME}"),
+        f"{CHOICES_FILE}:3",
+        "`site_domain_aliases` holds `10.1.2.3`: an address",
+        "nginx_tls: self_signed",
+    ),
+    "authority without encryption": (
+        choose("nginx_tls: acme\nnginx_acme_directory: http://acme.mysite.test/directory\n"),
+        f"{CHOICES_FILE}:4",
+        "`nginx_acme_directory` is `http://acme.mysite.test/directory`, which is no address of an authority",
+        "nginx_acme_directory: https://",
+    ),
+    "e-mail that is none": (
+        choose(f"{ACME}nginx_acme_email: me\n"),
+        f"{CHOICES_FILE}:5",
+        "`nginx_acme_email` is `me`, which is no address",
+        "nginx_acme_email: admin@mysite.org",
+    ),
+    "name of a customer without a key": (
+        choose(f"{ACME}nginx_acme_eab_key_id: kid-1\n"),
+        f"{CHOICES_FILE}:5",
+        "`nginx_acme_eab_key_id` is set, and `vault_nginx_acme_eab_key` is not",
+        "vault_nginx_acme_eab_key: ",
+    ),
+    "key of a customer without a name": (
+        choose(f"{ACME}vault_nginx_acme_eab_key: abc-_DEF\n"),
+        f"{CHOICES_FILE}:5",
+        "`vault_nginx_acme_eab_key` is set, and `nginx_acme_eab_key_id` is not",
+        "nginx_acme_eab_key_id: kid-1",
+    ),
     "CA certificate that is not there": (
         choose("site_ca_certificates: [/nonexistent/ca.crt]\n"),
         f"{CHOICES_FILE}:3",
@@ -850,6 +905,10 @@ RIGHT = {
     "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
     "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
     "a secret of one's own": "vault_redis_password: abc\n",
+    "a certificate of an authority of this network": (
+        f"site_domain_aliases: [mysite.test, intranet]\n{ACME}nginx_acme_email: me+it@mysite.test\n"
+        "nginx_acme_eab_key_id: kid/1\nvault_nginx_acme_eab_key: abc-_DEF\n"
+    ),
     "secrets with signs": (
         "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"
         "vault_flower_password: 'a, \"x\" \\$y `z` #:'\n"

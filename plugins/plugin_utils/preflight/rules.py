@@ -46,6 +46,14 @@ _EXAMPLE_NETWORKS = [
     ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
 
+# The authority that is chosen by default, and where it is tried out.
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/"
+LETS_ENCRYPTS = (LETS_ENCRYPT, "https://acme-staging-v02.api.letsencrypt.org/")
+# What is no name on the internet (RFC 2606, 6761, 6762, 8375, 9476).
+_INNER_NAME = re.compile(
+    r"(^|\.)(test|invalid|localhost|local|internal|alt|onion|home\.arpa|lan|home|corp)$", re.IGNORECASE
+)
+
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
@@ -100,6 +108,7 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
     "vault_site_health_token": re.compile(r"[!-~]+"),
+    "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),
 }
 
 # What `site_task_guarantees` may give to a task.
@@ -789,6 +798,75 @@ def certificate_fits(site: Site) -> Iterator[Problem]:
             )
 
 
+def acme_can_give_one(site: Site) -> Iterator[Problem]:
+    """What is asked for of an authority is something that it can give, to the host that asks."""
+    hosts = [host for host in site.members.get("web", ()) if site.value(host, "nginx_tls") == "acme"]
+    if len(hosts) > 1:
+        yield Problem(
+            f"`nginx_tls` is acme, and the group `web` has {len(hosts)} hosts: the authority would ask one of them "
+            "what another has said.",
+            site.place(hosts[0], "nginx_tls"),
+            "nginx_tls: certificate",
+        )
+    for host in hosts[:1]:
+        yield from _asks_an_authority(site, host)
+        yield from _asks_for_names(site, host)
+
+
+def _asks_an_authority(site: Site, host: str) -> Iterator[Problem]:
+    """Refuse an authority that is none, and what it cannot know us by."""
+    directory = _text(site, host, "nginx_acme_directory")
+    if directory and not re.fullmatch(r"https://[^\s/\"'\\]+(/[^\s\"'\\]*)?", directory):
+        yield Problem(
+            f"`nginx_acme_directory` is `{directory}`, which is no address of an authority: it begins with https://.",
+            site.place(host, "nginx_acme_directory"),
+            f"nginx_acme_directory: {LETS_ENCRYPT}directory",
+        )
+    email = _text(site, host, "nginx_acme_email")
+    if email and not re.fullmatch(r"[^\s@,\"'\\]+@[^\s@,\"'\\]+\.[^\s@,\"'\\.]+", email):
+        yield Problem(
+            f"`nginx_acme_email` is `{email}`, which is no address for e-mail.",
+            site.place(host, "nginx_acme_email"),
+            "nginx_acme_email: admin@mysite.org",
+        )
+    key_id, key = _text(site, host, "nginx_acme_eab_key_id"), site.value(host, "vault_nginx_acme_eab_key")
+    if key_id and re.search(r"\s", key_id):
+        yield Problem(
+            f"`nginx_acme_eab_key_id` is `{key_id}`; it has no space.",
+            site.place(host, "nginx_acme_eab_key_id"),
+            "nginx_acme_eab_key_id: kid-1",
+        )
+    pair = {"nginx_acme_eab_key_id": key_id, "vault_nginx_acme_eab_key": key}
+    for name, other in (tuple(pair), tuple(pair)[::-1]):
+        if pair[other] and not pair[name] and not site.is_empty(host, name):
+            yield Problem(
+                f"`{other}` is set, and `{name}` is not: an authority knows its customers by both.",
+                site.place(host, other),
+                'nginx_acme_eab_key_id: kid-1\nvault_nginx_acme_eab_key: "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"',
+            )
+
+
+def _asks_for_names(site: Site, host: str) -> Iterator[Problem]:
+    """Refuse a name for which no authority gives a certificate over port 80."""
+    directory, aliases = _text(site, host, "nginx_acme_directory") or "", site.value(host, "site_domain_aliases")
+    named = [("site_domain", site.value(host, "site_domain"))]
+    named += [("site_domain_aliases", alias) for alias in (aliases if isinstance(aliases, list) else [])]
+    for choice, name in named:
+        if not isinstance(name, str) or not _DOMAIN.match(name):
+            continue
+        if re.fullmatch(r"[0-9.]+", name):
+            fault = "an address, and this client asks for names only"
+        elif directory.startswith(LETS_ENCRYPTS) and ("." not in name or _INNER_NAME.search(name)):
+            fault = "a name that only a network of yours knows, and the authority has to reach it"
+        else:
+            continue
+        yield Problem(
+            f"`nginx_tls` is acme, and `{choice}` holds `{name}`: {fault}.",
+            site.place(host, choice),
+            "nginx_tls: self_signed        (or nginx_acme_directory: with an authority of that network)",
+        )
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -836,6 +914,7 @@ RULES: tuple[Rule, ...] = (
     connections_suffice,
     certificate_is_complete,
     certificate_fits,
+    acme_can_give_one,
     certificate_files_exist,
 )
 
