@@ -69,7 +69,7 @@ def noop_against_ping(lab: Lab, **environment: str) -> Row:
     host = lab.converged
 
     def ours() -> Run:
-        run = host.converge(**environment)
+        run = host.ansible("ansible-playbook", lab.sizes.noop, **environment)
         if " changed=0 " not in run.output:
             tell("  this run did change something: the next figure is no no-op's")
         return run

@@ -11,6 +11,7 @@ class Sizes:
     """The sizes of all measures.
 
     Attributes:
+        noop: the playbook of `noop` and `noop-linear`.
         tasks: that a team works off in a turn of `tasks`.
         turns: of each side in a round of `tasks`. A turn is short: whatever else the computer does for some seconds
             meets all sides.
@@ -28,6 +29,7 @@ class Sizes:
             took and gave back to nobody, until the visibility timeout half an hour later.)
     """
 
+    noop: str = "site.yml"
     tasks: int = 500
     turns: int = 6
     workers: tuple[int, ...] = (1, 6)
@@ -46,6 +48,8 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
+    # Both ways to run all of site.yml where nothing is left to do are in the scenario `default`.
+    noop="playbooks/edge.yml",
     tasks=50,
     turns=1,
     workers=(1, 2),

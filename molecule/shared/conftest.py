@@ -22,7 +22,8 @@ SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 MARKERS = {
     "first": "starts something that a later test looks at, so it runs before the others",
     "last": "looks at what an earlier test started, so it runs after the others",
-    "debian(12 or 13)": "only there, but with CELERIAC_FULL=1: a whole run of Ansible, mostly the control side's work",
+    "debian(12 or 13)": "only there, but with CELERIAC_FULL=1: a whole run of Ansible, mostly the control side's work; "
+    "or what another suite proves, too",
     "once": "not run a second time after the reboot: it takes long, and the reboot changes nothing for it",
 }
 ORDER = {"first": 0, "last": 2}

@@ -5,16 +5,24 @@ It also turns the many ways in which one can fail to become root into a sentence
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import NEWEST
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.access import explain
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Place, Problem
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_project
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.wheels import Kind, wheels
+
+_OF_WHEELS = ("wheelhouse", "kept", "uv_requirements")
 
 
 class ActionModule(ActionBase):
@@ -35,7 +43,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         arguments = dict(self._task.args)
-        project = arguments.pop("project")
+        project, wheelhouse = arguments.pop("project"), {name: arguments.pop(name) for name in _OF_WHEELS}
         host = variables.get("inventory_hostname", "?")
         try:
             result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
@@ -52,9 +60,27 @@ class ActionModule(ActionBase):
             # What preflight of the inventory has fetched, unless nothing may be written beside it.
             wanted = Wanted.from_fact(project, fetched(project, ask=self._task.check_mode).folder)
             problems += too_old(wanted, result["ansible_facts"]["site_host"]["python"], place)
+            if wheelhouse["wheelhouse"] and not problems:
+                problems += self._lacking(
+                    wanted, Kind.from_fact(result["ansible_facts"]["site_host"], wanted.python), **wheelhouse
+                )
         if problems:
             refuse(f"The host {host}", problems, "Nothing was changed.")
         return result
+
+    def _lacking(self, wanted: Wanted, kind: Kind, wheelhouse: str, kept: str, uv_requirements: str) -> list[Problem]:
+        """Refuse a host that does not get its wheels; those that are not in the wheelhouse are fetched."""
+        write = not self._task.check_mode
+        try:
+            with TemporaryDirectory() as scratch:
+                into = None if write else Path(scratch) / "site.lock.txt"
+                texts = [resolve(wanted, Path(kept), into=into).file.read_text(), uv_requirements]
+            found = wheels(Path(wheelhouse), texts, kind, wanted, write=write)
+        except LockError as error:
+            return [Problem(str(error), Place(wheelhouse), error.remedy)]
+        if found.fetched:
+            Display().display(f"{found.fetched} wheels were fetched into {wheelhouse}, for {kind}.")
+        return []
 
     def _refuse_without_root(self, output: str, host: str) -> None:
         """Refuse the host if the output says that Ansible could not become root there."""

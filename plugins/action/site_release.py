@@ -7,6 +7,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import OF_OWNER
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import Fetched, fetched
+from ansible_collections.celeriac.site.plugins.plugin_utils.origin.index import digest_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.origin import Origin
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import (
     Source,
@@ -27,8 +29,13 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source imp
     read_source,
 )
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
-from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_metadata
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.wheels import Kind, wheels
+from packaging.utils import canonicalize_name
+
+# As the name of a package is written in that of a file.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
 class ActionModule(ActionBase):
@@ -41,7 +48,9 @@ class ActionModule(ActionBase):
             return self._release(dict(self._task.args), Path(scratch), task_vars)
 
     def _release(self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        project, kept, runtime = (arguments.pop(name) for name in ("project", "kept", "runtime"))
+        project, kept, runtime, wheelhouse = (
+            arguments.pop(name) for name in ("project", "kept", "runtime", "wheelhouse")
+        )
         try:
             # Preflight has fetched it, and made the file of exact versions, unless nothing may change: then both are
             # had for this look alone.
@@ -52,18 +61,29 @@ class ActionModule(ActionBase):
                 {"app": arguments.pop("files"), OF_OWNER: arguments.pop("files_of_owner")}, scratch / "files"
             )
             into = scratch / "requirements.txt" if self._task.check_mode else None
-            lock = resolve(Wanted.from_fact(project, folder), Path(kept), into=into)
-            files = release_files(source, read_source(Path(runtime)), lock.file) | added
+            wanted = Wanted.from_fact(project, folder)
+            lock = resolve(wanted, Path(kept), into=into)
+            files = release_files(source, read_source(Path(runtime)), lock.file)
+            files |= metadata_files(source, wanted.folder) | added
         except (SourceError, LockError) as error:
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
         name = release_name(files, arguments.get("build_commands") or [], arguments.pop("python"))
-        arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser()}
+        arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser(), "wheels": []}
 
         result = self._module(arguments, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
             return result
+        if wheelhouse:
+            texts = [lock.file.read_text(), arguments["uv_requirements"]]
+            try:
+                chosen = wheels(Path(wheelhouse), texts, Kind.from_fact(result["kind"]), wanted).files
+            except LockError as error:
+                raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
+            arguments["wheels"] = sorted(chosen)
+            new = {key: path for key, path in chosen.items() if result["wheels"].get(key) != digest_of(path)}
+            files |= {f"wheels/{key}": path.resolve() for key, path in new.items()}
         archive = scratch / "release.tar.gz"
         pack(files, archive)
         remote = self._connection._shell.join_path(self._make_tmp_path(), archive.name)
@@ -83,6 +103,24 @@ def release_files(project: Source, runtime: Source, lock: Path) -> dict[str, Pat
     """Return the files of a release by their path in it."""
     files = {"requirements.txt": lock} | {f"app/{name}": path for name, path in project.files.items()}
     return files | {f"runtime/{name}": path for name, path in runtime.files.items() if not name.startswith("tests/")}
+
+
+def metadata_files(project: Source, folder: str) -> dict[str, Path]:
+    """Return what a source distribution says of itself, where Python looks for that on a host.
+
+    Many a package asks for its own version (`importlib.metadata`), and it is not installed there.
+
+    Args:
+        project: what is shipped.
+        folder: the one on Python's path.
+    """
+    said = project.files.get("PKG-INFO")
+    here = {path.parent.name for path in map(Path, project.files) if path.parent.parent == Path(folder)}
+    if said is None or any(name.endswith((".egg-info", ".dist-info")) for name in here):
+        return {}
+    name = canonicalize_name(str(read_metadata(said).get("Name", ""))).replace("-", "_")
+    # A stranger's word, which is to be no path.
+    return {str(Path("app", folder, f"{name}.egg-info", said.name)): said} if _PACKAGE.fullmatch(name) else {}
 
 
 def written(contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Path]:

@@ -44,6 +44,8 @@ MIGRATIONS = "migrations.json"
 # The processes cannot write into the release, so what they import is compiled now.
 COMPILE = "--compile-bytecode"
 UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
+# Where a release comes with its wheels.
+FROM_WHEELS = ["--no-index", "--find-links"]
 UV_PIP_INSTALL = ["pip", "install", "--quiet", "--offline", "--no-deps", COMPILE]
 
 
@@ -87,6 +89,8 @@ class Releases:
         self.immutable = self.root / "immutable" / "static"
         self.static = self.root / "static"
         self.cache = self.root / "cache"
+        # What virtualenvs are made from, where hosts ask no index.
+        self.wheels = self.root / "wheels"
         self.current = self.root / "current"
         self.choices = Choices(site.environment_files, self.root / "prepared")
         self.owner = f"{site.owner}:{site.group}"  # as chown(1) has it
@@ -131,6 +135,30 @@ class Releases:
             path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
             shutil.chown(path, user, group)
+
+    def digests(self) -> dict[str, str]:
+        """Return the digests of the wheels that are here, by their names."""
+        return {
+            path.name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in self.wheels.glob("*.whl")
+        }
+
+    def take_wheels(self, folder: Path) -> None:
+        """Put the wheels of a folder, which may not be there, to those that are here."""
+        if not folder.is_dir():
+            return
+        self.wheels.mkdir(exist_ok=True)
+        self.wheels.chmod(0o755)
+        for path in folder.iterdir():
+            path.chmod(0o644)
+            path.replace(self.wheels / path.name)
+        folder.rmdir()
+
+    def keep_wheels(self, names: Iterable[str]) -> None:
+        """Remove all wheels but these: what was made from the others needs them no more."""
+        kept = set(names)
+        for path in [*self.wheels.glob("*.whl")]:
+            if path.name not in kept:
+                path.unlink()
 
     def remove_unfinished(self) -> None:
         """End a build that a run left behind when it was killed, and take away what it made."""
@@ -391,6 +419,7 @@ class Build:
         folder, archive = str(self._path), str(self._shipment.archive)
         owner = self._releases.owner
         self._releases.call("tar", "--extract", "--no-same-owner", "--directory", folder, "--file", archive)
+        self._releases.take_wheels(self._path / "wheels")
         # Only the group of the processes may read the code; nobody but the owner may write it.
         self._releases.call("chown", "--recursive", owner, folder)
         self._releases.call("chmod", "--recursive", "u=rwX,g=rX,o=", folder)
@@ -418,7 +447,7 @@ class Build:
         run = self._releases.run
         # Relocatable: its programs find their Python beside them, also where it was copied to.
         run(self._name, [uv, "venv", "--quiet", "--relocatable", "--python", self._releases.python, venv])
-        run(self._name, [uv, *UV_PIP_SYNC, str(self._lock)], into, indexes)
+        run(self._name, [uv, *UV_PIP_SYNC, *self._from_wheels, str(self._lock)], into, indexes)
         run(self._name, [uv, *UV_PIP_INSTALL, str(self._path / "runtime")], into)
         # uv makes it writable for everybody, and needs it no more.
         (self._path / "venv" / ".lock").unlink(missing_ok=True)
@@ -455,8 +484,13 @@ class Build:
         requirements = building / "requirements.txt"
         requirements.write_text(self._shipment.uv_requirements)
         pip = [f"{building}/bin/python", "-m", "pip", "--quiet", "--cert", CA_STORE, "install"]
-        self._releases.call(*pip, "--require-hashes", "--requirement", str(requirements))
+        self._releases.call(*pip, *self._from_wheels, "--require-hashes", "--requirement", str(requirements))
         building.rename(folder)
+
+    @property
+    def _from_wheels(self) -> list[str]:
+        """Return what tells pip, and uv as well, to ask no index, where the wheels are here."""
+        return [*FROM_WHEELS, str(self._releases.wheels)] if self._shipment.wheels else []
 
     def check(self) -> None:
         """Do what comes before the migrations, which changes nothing."""
@@ -484,7 +518,8 @@ class Build:
             write_atomically(self._path / "release.json", (json.dumps(note, indent=2) + "\n").encode())
 
     def prune(self) -> None:
-        """Remove each uv but the one that made this release: a release that is made needs none."""
+        """Remove each uv but the one that made this release, and other wheels: a release that is made needs none."""
+        self._releases.keep_wheels(self._shipment.wheels)
         mine = self._uv.parents[1]
         if not mine.exists():
             return

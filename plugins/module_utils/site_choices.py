@@ -10,15 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import concealed
 
 ADMIN = re.compile(rb"(?m)^CELERIAC_ADMIN_(USERNAME|PASSWORD)=(.*)$")
-# As `templates/systemd/environment.j2` writes a variable; a value may be of several lines.
-VARIABLE = re.compile(r'(?ms)^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$')
-SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|DSN|CREDENTIAL", re.IGNORECASE)
-# With a name or without: a token alone is a password, too.
-PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@]+(?=@)")
-# A shorter one is in half of the words that somebody reads.
-LEAST_CONCEALED = 4
 
 
 class Choices:
@@ -46,10 +40,8 @@ class Choices:
         return now.get(b"USERNAME") == before.get(b"USERNAME") and now.get(b"PASSWORD") != before.get(b"PASSWORD")
 
     def concealed(self, text: str) -> str:
-        """Return what a command printed without the secrets that it was given, and without passwords in addresses."""
-        for secret in sorted(_secrets(self._copy_of), key=len, reverse=True):  # one may be in another
-            text = text.replace(secret, "********")
-        return without_passwords(text)
+        """Return what a command printed without the secrets that it was given."""
+        return concealed(text, self._copy_of)
 
     def note(self) -> None:
         """Remember them: a release was prepared with these."""
@@ -58,24 +50,8 @@ class Choices:
             write_atomically(copy, _content(file), 0o600)
 
 
-def without_passwords(text: str) -> str:
-    """Return a text without the passwords in its addresses."""
-    return PASSWORD_IN_URL.sub("********", text)
-
-
 def _content(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
-
-
-def _secrets(files: Iterable[Path]) -> set[str]:
-    """Return the values of the variables whose names say that they are secret."""
-    variables = [match for file in files for match in VARIABLE.finditer(_content(file).decode(errors="replace"))]
-    values = {
-        re.sub(r"(?s)\\(.)", r"\1", value)
-        for name, value in (match.groups() for match in variables)
-        if SECRET.search(name)
-    }
-    return {value for value in values if len(value) >= LEAST_CONCEALED}
 
 
 def _admin(files: Iterable[Path]) -> dict[bytes, bytes]:

@@ -127,6 +127,7 @@ class Shipment:
         index_environment_file: the environment that tells uv of other indexes than PyPI.
         uv_requirements: pinned and hashed requirement lines for uv.
         build_commands: the operator's commands that build a part of it; no shell reads their words.
+        wheels: the files that the virtualenv and uv are made from, by their names; none where hosts ask an index.
         check: when it is checked, a key of `site_build.CHECKED`.
         origin: what is noted about where it came from.
     """
@@ -135,6 +136,7 @@ class Shipment:
     index_environment_file: Path
     uv_requirements: str
     build_commands: tuple[tuple[str, ...], ...]
+    wheels: tuple[str, ...]
     check: str
     origin: Mapping[str, Any]
 
@@ -144,7 +146,8 @@ class Shipment:
         archive = Path(params["archive"]) if params["archive"] else None
         commands = tuple(tuple(map(str, words)) for words in params["build_commands"])
         index = Path(params["index_environment_file"])
-        return cls(archive, index, params["uv_requirements"], commands, params["check"], params["origin"])
+        wheels = tuple(params["wheels"])
+        return cls(archive, index, params["uv_requirements"], commands, wheels, params["check"], params["origin"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_acme import TIMER, UNIT, why_not_renewed
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
@@ -77,6 +78,7 @@ class Report:
             "candidates": [unit for unit in candidates if unit],
             "drains": [drain for process in self._processes for drain in self._drains(process)],
             "certificate": certificate_end(self._run, CERTIFICATE),
+            "renewal": self._renewal(),
             "disk": self._disk(),
         }
         report |= self._from_within()
@@ -122,6 +124,18 @@ class Report:
         except UnhealthyError as error:
             found["error"] = str(error)
         return found
+
+    def _renewal(self) -> dict[str, Any] | None:
+        """Return how the last renewal of the certificate ended, and when the next begins; None where there is none."""
+        timer = self._systemd.properties(TIMER, "ActiveState", "NextElapseUSecRealtime")
+        if timer.get("ActiveState") != "active":
+            return None
+        ended = self._systemd.properties(UNIT, "ExecMainExitTimestamp").get("ExecMainExitTimestamp", "")
+        return {
+            "why_not": why_not_renewed(self._systemd),
+            "last": _iso(ended),
+            "next": _iso(timer.get("NextElapseUSecRealtime", "")),
+        }
 
     def _disk(self) -> dict[str, int]:
         usage = shutil.disk_usage(self._site.root)
@@ -180,19 +194,24 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines += [f"beat is late with {name}" for name in ledger["beat_is_late"]]
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")
-    lines += _of_the_certificate(report["certificate"])
+    lines += _of_the_certificate(report["certificate"], report["renewal"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
     return lines
 
 
-def _of_the_certificate(end: str | None) -> list[str]:
-    """Return until when the certificate lasts, and what is to be done where that is not long."""
+def _of_the_certificate(end: str | None, renewal: dict[str, Any] | None) -> list[str]:
+    """Return until when the certificate lasts, and what is to be done where that is not long or its renewal fails."""
     if not end:
         return []
     until = datetime.fromisoformat(end)
-    lines = [f"certificate: until {until:%F %T} UTC"]
-    if until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS):
+    renews = ", renews itself" if renewal else ""
+    lines = [f"certificate: until {until:%F %T} UTC{renews}"]
+    if renewal and renewal["why_not"]:
+        lines.append(
+            f"the certificate was not renewed at {renewal['last']}: {renewal['why_not']} Next try: {renewal['next']}"
+        )
+    elif not renewal and until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS):
         lines.append("the certificate ends soon, or has ended: renew it, and run playbooks/edge.yml")
     return lines
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import concealed
 
 # (rc, stdout, stderr) = run(argv); AnsibleModule.run_command is one.
 Run = Callable[[list[str]], tuple[int, str, str]]
@@ -77,10 +79,21 @@ class Systemd:
             seen |= new
 
     def last_words(self, unit: str, lines: int = 40) -> str:
-        """Return the end of the unit's journal."""
+        """Return the end of the unit's journal, without the secrets of its environment."""
         # Without it the journal may not have yet what a process said while it ended.
         self._run(["journalctl", "--sync"])
         _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
+        # A line each: `EnvironmentFiles=/etc/site/site.environment (ignore_errors=no)`.
+        shown = self.call("show", "--property=EnvironmentFiles", "--", unit)
+        files = re.findall(r"(?m)^EnvironmentFiles=(.+) \(ignore_errors=\w+\)$", shown)
+        return concealed(output.strip(), map(Path, files))
+
+    def said_by(self, identifier: str) -> str:
+        """Return the last line that the processes of an identifier (SyslogIdentifier=) have said."""
+        self._run(["journalctl", "--sync"])
+        _, output, _ = self._run(
+            ["journalctl", "--no-pager", "--output=cat", "--lines=1", f"--identifier={identifier}"]
+        )
         return output.strip()
 
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:

@@ -22,8 +22,8 @@ description:
   - Puts both into one file, C(site.pem), which nginx reads them from. So there is never the certificate of one
     pair with the key of another. The certificate alone is in C(site.crt), for whoever has to trust it.
   - A pair that does not fit, has expired or is for other names is refused, and what is there stays.
-  - Without a pair the host makes one of its own, and makes it anew when it does not fit the names any more. One that
-    fits stays, whoever made it.
+  - Without a pair the host makes one of its own, and makes it anew when it does not fit the names any more, or soon
+    ends. One of an authority gives way to it, unless something on the host renews that.
 options:
   names:
     description: Names and addresses of the site.
@@ -38,6 +38,12 @@ options:
     description: The key of the certificate, PEM.
     type: str
     default: ""
+  renewed:
+    description:
+      - Whether something on the host renews the pair of an authority. Then that stays to its end while it is for the
+        first of the names.
+    type: bool
+    default: false
   folder:
     description: Where the files are.
     type: path
@@ -99,6 +105,15 @@ def is_address(name: str) -> bool:
     return True
 
 
+def is_self_signed(run: Run, pair: str) -> bool:
+    """Say whether the certificate of a pair is of nobody else; also where there is none."""
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(pair)
+        file.flush()
+        _, said, _ = run(["openssl", "x509", "-in", file.name, "-noout", "-subject_hash", "-issuer_hash"])
+    return len(set(said.split())) < 2
+
+
 def made(run: Run, names: list[str]) -> str:
     """Return a key and a certificate that it has signed itself.
 
@@ -138,7 +153,12 @@ def wanted(run: Run, params: dict[str, Any], there: str) -> str:
         if faults := list(faults_of(run, given, names)):
             raise CertificateError(f"The certificate was not replaced: {'; '.join(faults)}.")
         return given
-    return made(run, names) if any(faults_of(run, there, names, RENEW_SECONDS)) else there
+    if is_self_signed(run, there):
+        serves = not any(faults_of(run, there, names, RENEW_SECONDS))
+    else:
+        # One that lacks a new alias is better than none: whatever renews it will ask for that one too.
+        serves = params["renewed"] and not any(faults_of(run, there, names[:1]))
+    return there if serves else made(run, names)
 
 
 def keep(folder: Path, pair: str, *, check_mode: bool) -> bool:
@@ -161,6 +181,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "certificate": {"type": "str", "default": ""},
             "key": {"type": "str", "default": "", "no_log": True},
+            "renewed": {"type": "bool", "default": False},
             "folder": {"type": "path", "default": "/etc/nginx"},
         },
         supports_check_mode=True,

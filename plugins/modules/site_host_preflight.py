@@ -112,6 +112,7 @@ ansible_facts:
       swap_mb: 1023
       disk_free_mb: 17210
       architecture: x86_64
+      libc: "2.41"
 """
 
 SUPPORTED_PYTHON = (3, 11)
@@ -402,6 +403,7 @@ def host_facts() -> dict[str, Any]:
         "swap_mb": meminfo_mb(meminfo, "SwapTotal"),
         "disk_free_mb": min(map(free_mb, DISK_FOLDERS)),
         "architecture": platform.machine(),
+        "libc": platform.libc_ver()[1],
     }
 
 

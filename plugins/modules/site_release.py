@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import CHECKED
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
@@ -26,8 +28,8 @@ options:
     required: true
   archive:
     description:
-      - A tar file with the folders C(app) and C(runtime), and C(requirements.txt). Without it the module does nothing
-        but say what is to do.
+      - A tar file with the folders C(app) and C(runtime), C(requirements.txt), and in C(wheels) those of O(wheels) that
+        the host does not have. Without it the module does nothing but say what is to do.
     type: path
   index_environment_file:
     description: The environment that tells uv of other indexes than PyPI; only root may read it.
@@ -41,6 +43,11 @@ options:
     description: Commands that build a part of the release, each a list of words.
     type: list
     elements: list
+    required: true
+  wheels:
+    description: Names of the files that the packages and uv are installed from; without any the host asks an index.
+    type: list
+    elements: str
     required: true
   check:
     description: When C(manage.py check --deploy) looks at the release.
@@ -70,6 +77,7 @@ EXAMPLES = r"""
     index_environment_file: /etc/site/index.environment
     uv_requirements: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
     build_commands: [[npm, ci], [npm, run, build]]
+    wheelhouse: ""
     check: before_migrate
     site: "{{ site_on_host }}"
     host: www.example.org
@@ -83,6 +91,14 @@ release:
   description: Name of the release.
   returned: always
   type: str
+kind:
+  description: What of the host decides which wheels it can install.
+  returned: when something is to do
+  type: dict
+wheels:
+  description: The digests of the wheels that the host has, by their names.
+  returned: when something is to do
+  type: dict
 seconds:
   description: How long each step took.
   returned: when something was done
@@ -102,6 +118,7 @@ def main() -> None:
             "index_environment_file": {"type": "path", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "build_commands": {"type": "list", "elements": "list", "required": True},
+            "wheels": {"type": "list", "elements": "str", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
@@ -116,7 +133,13 @@ def main() -> None:
     if transaction.is_settled():
         module.exit_json(changed=False, release=release, ansible_facts=facts)
     if module.check_mode or not module.params["archive"]:
-        module.exit_json(changed=True, release=release, ansible_facts=facts)
+        here = transaction.releases
+        kind = {
+            "python": here.python_version.rpartition(" ")[2],
+            "libc": platform.libc_ver()[1],
+            "architecture": platform.machine(),
+        }
+        module.exit_json(changed=True, release=release, ansible_facts=facts, kind=kind, wheels=here.digests())
     try:
         transaction.run()
     except SiteError as error:

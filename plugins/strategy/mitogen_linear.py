@@ -5,6 +5,11 @@ under their real one, or they exist twice. Hence this small stand-in, which also
 a path into a virtualenv.
 """
 
+from __future__ import annotations
+
+from ansible.executor.play_iterator import PlayIterator
+from ansible.playbook.play_context import PlayContext
+from ansible.plugins import loader
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
 
 try:
@@ -23,3 +28,14 @@ else:
 
 class StrategyModule(StrategyMixin, LinearStrategy):
     """One task at a time over all hosts, as `linear`."""
+
+    def run(self, iterator: PlayIterator, play_context: PlayContext) -> int:
+        """Run a play.
+
+        Each task has a process of its own, a copy of this one. What templates call is loaded here, once: else each of
+        them would load it anew.
+        """
+        for plugins in (loader.filter_loader, loader.test_loader):
+            list(plugins.all())
+        code: int = super().run(iterator, play_context)
+        return code

@@ -11,8 +11,12 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE / "project"
 TOKEN = "the-token-of-the-tests"
 
-# Compiled code of all that is imported; without it a process takes three times as long to start.
-COMPILED = tempfile.TemporaryDirectory(prefix="celeriac-compiled-")
+# Compiled code of all that is imported; without it a process takes three times as long to start. The processes that
+# pytest-xdist starts have the one of the process that has started them.
+SHARED = "CELERIAC_COMPILED"
+if SHARED not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="celeriac-compiled-")
+    os.environ[SHARED] = COMPILED.name
 
 
 def process_environment(scratch: Path, project: Path) -> dict[str, str]:
@@ -20,7 +24,7 @@ def process_environment(scratch: Path, project: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{project}:{HERE.parent}",
-        "PYTHONPYCACHEPREFIX": COMPILED.name,
+        "PYTHONPYCACHEPREFIX": os.environ[SHARED],
         "DJANGO_SETTINGS_MODULE": "demo.settings",
         "CELERIAC_CELERY_APP": "demo",
         "CELERIAC_WSGI_APPLICATION": "demo.wsgi",

@@ -233,6 +233,29 @@ def test_static_files_without_a_place_are_refused(bare_environment: dict[str, st
     assert refused(prepare(bare_environment, "static"), "static", "STATIC_ROOT")
 
 
+@pytest.mark.parametrize("prefix", ["", "built"])
+def test_what_vite_says_of_its_files_is_collected(
+    bare_environment: dict[str, str], tmp_path: Path, prefix: str
+) -> None:
+    """And nothing else that begins with a dot; of two the first counts."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        for name in (".vite/manifest.json", "control/.vite/manifest.json", ".vite/.env", ".git/config", "main.js"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(folder.name)
+    given = json.dumps({"STATICFILES_DIRS": [[prefix, str(each)] if prefix else str(each) for each in folders]})
+    result = prepare(bare_environment, "static", MORE_SETTINGS=given)
+    assert result.returncode == 0, result.stderr
+    top = Path(bare_environment["STATIC_ROOT"]) / prefix
+    hidden = {
+        str(path.relative_to(top)): path.read_text()
+        for path in top.rglob("*")
+        if "/." in f"/{path.relative_to(top)}" and path.is_file()
+    }
+    assert hidden == {".vite/manifest.json": "first", "control/.vite/manifest.json": "first"}
+    assert (top / "main.js").read_text() == "first"
+
+
 def test_a_project_without_static_files_and_users_passes(bare_environment: dict[str, str], project: Path) -> None:
     more = {"CELERIAC_ADMIN_USERNAME": "ada", "CELERIAC_ADMIN_PASSWORD": "first"}
     apps = json.dumps({"INSTALLED_APPS": ["django_celery_beat", "django_celery_results", "work"]})

@@ -89,12 +89,13 @@ class Site:
 
     # Deploys
 
-    def converge(self) -> None:
+    def converge(self) -> Run:
         """Bring the whole stack, with a first release and the schedule."""
         run = self.start("site.yml", *self.make().arguments).wait()
         assert run.status == 0, run.output
         self.machine.feed(SCHEDULE, "site-manage", "shell", "--no-imports")
         eventually(lambda: self.runs(TICK), 30)
+        return run
 
     def make(self, *edits: Callable[[Path], None]) -> Release:
         """Make a release that has not been deployed."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from stack.playbook import REPOSITORY, Run
 
-# Longer than any run takes: a run that hangs is a failed test, not a lost night.
-RUN_SECONDS = 240
+# Longer than any run takes on a busy computer: a run that hangs is a failed test, not a lost night.
+RUN_SECONDS = 1200
 
 
 class Play:
@@ -68,12 +68,14 @@ class Play:
         Args:
             seconds: longer than it takes.
         """
+        hung = ""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
+            hung = f"\nkilled: it had not ended after {seconds:g} s"
             self.kill()
         self.ended = time.time()
-        return Run(self._process.returncode, self.output)
+        return Run(self._process.returncode, self.output + hung)
 
     def kill(self) -> None:
         """Kill it with everything that it has started on this computer."""

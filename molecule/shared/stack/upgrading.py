@@ -1,4 +1,4 @@
-"""Fixtures of the suites `upgrade` and `faults`: one converged machine each, which all tests of the suite share.
+"""Fixtures of `upgrade`, `faults` and `production`: one converged machine each, which all tests of the suite share.
 
 The `conftest.py` of a suite has the fixture `suite`: its name, and that of its machine.
 
@@ -69,7 +69,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def site(folder: Path, suite: str) -> Iterator[Site]:
+def choices() -> dict[str, object]:
+    """What the inventory chooses."""
+    return dict(CHOICES)
+
+
+@pytest.fixture(scope="session")
+def site(folder: Path, suite: str, choices: dict[str, object]) -> Iterator[Site]:
     """The deployed site, with the first release and a schedule of one second."""
     debian = os.environ.get("CELERIAC_DEBIAN", "13")
     subprocess.run([MACHINE, "up", suite, "--debian", debian], check=True)
@@ -77,9 +83,9 @@ def site(folder: Path, suite: str) -> Iterator[Site]:
         variables = json.loads(subprocess.check_output([MACHINE, "inventory", suite]))
         children: dict[str, object] = {group: {"hosts": {suite: {}}} for group in GROUPS}
         inventory = folder / "hosts.json"
-        inventory.write_text(json.dumps({"all": {"hosts": {suite: variables}, "vars": CHOICES, "children": children}}))
+        inventory.write_text(json.dumps({"all": {"hosts": {suite: variables}, "vars": choices, "children": children}}))
         site = Site(Machine(suite, inventory, folder), Workshop(folder, probe=True), folder)
-        site.converge()
+        (folder / "converge.txt").write_text(site.converge().output)
         yield site
     finally:
         if not KEEP:

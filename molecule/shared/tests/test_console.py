@@ -24,6 +24,8 @@ from testkit.waiting import eventually
 UNITS = ("gunicorn", "celery-worker", "celery-beat")
 
 pytestmark = pytest.mark.once
+# Also in site/tests/test_in_a_browser.py, with the same pages, and in test_console.py: on hosts, one Debian is enough.
+seen_in_site_too = pytest.mark.debian(13)
 
 ROOT = Path(__file__).resolve().parents[3]
 PICTURES = ROOT / ".cache/screenshots"  # the scenario's own folder goes with its machine
@@ -106,6 +108,7 @@ def test_finished_task_is_run_again_with_equal_arguments_and_result(page: Page) 
     expect(page.get_by_role("link", name=first.split("/")[-2])).to_be_visible()
 
 
+@seen_in_site_too
 def test_running_task_is_terminated_at_once_and_the_worker_goes_on(page: Page) -> None:
     start(page, "add", x="1", y="2")
     expect_state(page, "STARTED")
@@ -118,6 +121,7 @@ def test_running_task_is_terminated_at_once_and_the_worker_goes_on(page: Page) -
     expect_state(page, "SUCCESS")
 
 
+@seen_in_site_too
 def test_waiting_task_is_revoked(page: Page) -> None:
     start(page, "simple_function", text="never", countdown="10")
     page.get_by_role("link", name="Revoke").click()
@@ -126,6 +130,7 @@ def test_waiting_task_is_revoked(page: Page) -> None:
     expect_state(page, "REVOKED")
 
 
+@seen_in_site_too
 def test_time_out_is_shown_as_what_it_is(page: Page) -> None:
     start(page, "exceeds_time_limit")
     expect_state(page, "FAILURE")
@@ -142,6 +147,7 @@ def test_ten_emails_are_sent_by_the_worker(page: Page, host: Host) -> None:
     expect(page.locator("#runs tbody tr")).to_have_count(10, timeout=20_000)
 
 
+@seen_in_site_too
 def test_what_is_done_is_in_the_log_of_the_admin(page: Page) -> None:
     run = start(page, "simple_function", text="seen")
     page.goto("/admin/")
@@ -164,6 +170,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
+@seen_in_site_too
 @pytest.mark.parametrize("look", LOOKS)
 def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: Any, look: str) -> None:
     with window(browser, stranger, storage_state=session, **LOOKS[look]) as page:
@@ -177,6 +184,7 @@ def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: A
         assert problems == []
 
 
+@seen_in_site_too
 def test_pictures_for_the_readme(browser: Browser, stranger: Website, session: Any, secrets: dict[str, str]) -> None:
     flower = {"username": "admin", "password": secrets["flower_password"]}
     with window(browser, stranger, storage_state=session, http_credentials=flower) as page:

@@ -100,6 +100,38 @@ def test_old_tls_is_refused(stranger: Website, version: ssl.TLSVersion, works: b
                 context.wrap_socket(plain, server_hostname=stranger.domain)
 
 
+@pytest.mark.parametrize(
+    ("ciphers", "works"), [("ECDHE+AESGCM", True), ("ECDHE+AES:!AESGCM:!AESCCM", False), ("kRSA", False)]
+)
+def test_ciphers_that_are_broken_one_day_are_refused(stranger: Website, ciphers: str, works: bool) -> None:
+    """In TLS 1.2: without forward secrecy, or in blocks (CBC). Version 1.3 has none of these."""
+    context = ssl.create_default_context(cadata=stranger.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+
+    with socket.create_connection((stranger.address, 443), timeout=10) as plain:
+        if works:
+            context.wrap_socket(plain, server_hostname=stranger.domain).close()
+        else:
+            with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+                context.wrap_socket(plain, server_hostname=stranger.domain)
+
+
+def test_a_browser_may_speak_http_2(stranger: Website) -> None:
+    """Nginx sends its settings first (RFC 9113, 3.4): a frame of type 4 on stream 0."""
+    context = ssl.create_default_context(cadata=stranger.certificate)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+
+    with (
+        socket.create_connection((stranger.address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=stranger.domain) as connection,
+    ):
+        assert connection.selected_alpn_protocol() == "h2"
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+        head = connection.recv(9)
+    assert (head[3], head[5:9]) == (4, bytes(4))
+
+
 def test_static_file_comes_from_nginx_and_may_be_kept(stranger: Website) -> None:
     link = re.search(r'"(/static/[^"]+\.css)"', stranger.get("/").text)
     assert link

@@ -190,7 +190,7 @@ def ansible_playbook(*arguments: str | Path, **environment: str) -> subprocess.C
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=600,  # then it hangs
         check=False,
     )
 

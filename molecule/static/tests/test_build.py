@@ -14,7 +14,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_build import OW
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 
 RELEASE = "0123456789ab"
-SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), "before_migrate", {})
+SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), (), "before_migrate", {})
 
 
 class Commands:

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import CertificateError
 from ansible_collections.celeriac.site.plugins.module_utils.site_report import _of_the_certificate, certificate_end
-from ansible_collections.celeriac.site.plugins.modules.site_certificate import keep, made, present, wanted
+from ansible_collections.celeriac.site.plugins.modules.site_certificate import (
+    RENEW_SECONDS,
+    keep,
+    made,
+    present,
+    wanted,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -62,9 +68,9 @@ def certificate_text(*names: str, days: tuple[int, int] = (-1, 60)) -> str:
     return builder.sign(OTHER_KEY, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
-def given(folder: Path, certificate: str, key: str, *names: str) -> bool:
+def given(folder: Path, certificate: str, key: str, *names: str, renewed: bool = False) -> bool:
     """Put a pair on the host whose nginx has this folder, and return whether that changed anything."""
-    params = {"names": list(names), "certificate": certificate, "key": key}
+    params = {"names": list(names), "certificate": certificate, "key": key, "renewed": renewed}
     return keep(folder, wanted(run, params, present(folder)), check_mode=False)
 
 
@@ -201,19 +207,70 @@ def test_one_of_the_host_follows_its_names(tmp_path: Path, names: tuple[str, ...
 
 
 def test_one_of_the_host_is_made_anew_before_it_ends(tmp_path: Path) -> None:
-    given(tmp_path, certificate_text(NAME, days=(-60, 20)), key_text(), NAME)
+    nearly_over = str(RENEW_SECONDS // (24 * 3600) - 1)
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-noenc",
+        "-days",
+        nearly_over,
+        "-subj",
+        "/CN=self-signed",
+    ]
+    words += [
+        "-addext",
+        f"subjectAltName=DNS:{NAME}",
+        "-keyout",
+        f"{tmp_path}/site.key",
+        "-out",
+        f"{tmp_path}/site.crt",
+    ]
+    assert run(words)[0] == 0
 
     assert self_signed(tmp_path, NAME)
+    assert not self_signed(tmp_path, NAME)
+
+
+def test_one_of_an_authority_gives_way_where_nothing_renews_it(tmp_path: Path) -> None:
+    given(tmp_path, RIGHT, key_text(), NAME)
+
+    assert self_signed(tmp_path, NAME)
+
+    assert not self_signed(tmp_path, NAME)
+    assert RIGHT not in files(tmp_path)["site.pem"]
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "stays"),
+    [
+        ((NAME,), 1, True),
+        ((NAME, "new.mysite.test"), 60, True),
+        (("new.mysite.test", NAME), 60, False),
+        ((NAME,), 0, False),
+    ],
+    ids=["to its last day", "without a new alias", "not under another name", "not when it has ended"],
+)
+def test_one_that_is_renewed_stays_while_it_serves(
+    tmp_path: Path, names: tuple[str, ...], days: int, stays: bool
+) -> None:
+    keep(tmp_path, key_text() + certificate_text(NAME, days=(-60, days)), check_mode=False)
+
+    assert given(tmp_path, "", "", *names, renewed=True) is not stays
 
 
 def test_pair_of_two_files_becomes_one(tmp_path: Path) -> None:
     """As hosts had it before: whoever trusts that certificate need not trust another."""
-    (tmp_path / "site.crt").write_text(RIGHT)
-    (tmp_path / "site.key").write_text(key_text())
+    before = made(run, [NAME])
+    key, certificate = before[: before.index("-----BEGIN CERT")], before[before.index("-----BEGIN CERT") :]
+    (tmp_path / "site.crt").write_text(certificate)
+    (tmp_path / "site.key").write_text(key)
 
     assert self_signed(tmp_path, NAME)
 
-    assert files(tmp_path) == {"site.pem": key_text() + RIGHT, "site.crt": RIGHT}
+    assert files(tmp_path) == {"site.pem": before, "site.crt": certificate}
 
 
 def test_openssl_that_fails_is_an_error() -> None:
@@ -233,7 +290,7 @@ def test_status_says_until_when_it_lasts_and_what_to_do(tmp_path: Path, days: in
     assert end
     off = datetime.fromisoformat(end) - datetime.now(UTC) - timedelta(days=days)
     assert abs(off) < timedelta(hours=1)
-    said = _of_the_certificate(end)
+    said = _of_the_certificate(end, None)
     assert len(said) == lines
     assert end[:10] in said[0]
     assert all("playbooks/edge.yml" in line for line in said[1:])
@@ -241,4 +298,18 @@ def test_status_says_until_when_it_lasts_and_what_to_do(tmp_path: Path, days: in
 
 def test_status_of_a_host_without_nginx_says_nothing(tmp_path: Path) -> None:
     assert certificate_end(run, tmp_path / "site.crt") is None
-    assert _of_the_certificate(None) == []
+    assert _of_the_certificate(None, None) == []
+
+
+@pytest.mark.parametrize("days", [60, 10])
+def test_status_says_why_one_was_not_renewed(tmp_path: Path, days: int) -> None:
+    """How near its end is: whatever renews it knows that better."""
+    end = f"{datetime.now(UTC) + timedelta(days=days):%FT%TZ}"
+    renewal = {"why_not": "", "last": "2026-03-29T12:00:00Z", "next": "2026-03-29T13:00:00Z"}
+
+    assert len(_of_the_certificate(end, renewal)) == 1
+
+    _, said = _of_the_certificate(end, {**renewal, "why_not": "The authority is away."})
+    assert "The authority is away." in said
+    assert renewal["last"] in said
+    assert renewal["next"] in said

@@ -21,7 +21,7 @@ from stack.documented import documented
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = Path(sys.executable).parent
-SECONDS = 60
+SECONDS = 600
 # What a run reads, or a person.
 PARTS = [
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "requirements.txt"),

@@ -21,7 +21,7 @@ from stack.host import Asked, Host
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 HERE = {"pages": "web", "mail": "worker"}
 FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
-SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), "before_migrate", {})
+SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), (), "before_migrate", {})
 BEFORE_RECORD = POINTS[: POINTS.index("after_record")]
 
 

@@ -100,9 +100,10 @@ def test_a_host_needs_what_its_own_part_does(inventory: Any, needs: Any) -> None
     assert list(needs("site_memory_at_times_mb")) == ["a deploy"]
 
 
-def test_results_in_redis_need_memory_of_their_own(needs: Any) -> None:
+@pytest.mark.parametrize("choice", ["site_result_backend: redis", "site_redis_cache: true"])
+def test_results_in_redis_need_memory_of_their_own(needs: Any, choice: str) -> None:
     assert "a full redis-server@results" not in needs("site_memory_at_times_mb")
-    assert needs("site_memory_at_times_mb", "site_result_backend: redis\n")["a full redis-server@results"] == 128
+    assert needs("site_memory_at_times_mb", f"{choice}\n")["a full redis-server@results"] == 128
 
 
 # ── A real run ───────────────────────────────────────────────────────────────────────────────────

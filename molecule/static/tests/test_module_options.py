@@ -148,7 +148,7 @@ def test_a_hook_has_the_time_that_it_says_or_that_of_all() -> None:
 def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:
     given: dict[str, Any] = {
         "archive": None, "index_environment_file": "/etc/site/index.environment", "uv_requirements": "uv==1.0",
-        "build_commands": [["make", 1]], "check": "never", "origin": {},
+        "build_commands": [["make", 1]], "wheels": ["uv-1.0-py3-none-any.whl"], "check": "never", "origin": {},
     }  # fmt: skip
 
     assert Shipment.from_params(given).archive is None

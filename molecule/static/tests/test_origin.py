@@ -183,6 +183,28 @@ def test_a_wheel_is_a_project_with_the_packages_that_it_asks_for(site: Site, ind
     assert "shop==" not in locked.file.read_text()
 
 
+def test_a_wheel_is_taken_in_place_of_the_source_where_that_is_asked_for(site: Site, index: Index) -> None:
+    """Each is kept by its own name: going from one to the other is no other thing under the same name."""
+    index.put("shop", "shop-1.2.tar.gz", tar())
+    index.add("shop", "1.2", "django>=5", "celery")
+    source = site.deploy("shop==1.2", index_url=index.url)
+    built = site.deploy("shop==1.2", "wheel", index_url=index.url)
+    assert built.exact != source.exact
+    assert (built.folder / "shop-1.2.dist-info/METADATA").is_file()
+    assert not list(source.folder.glob("*.dist-info"))
+    assert site.deploy("shop==1.2", "wheel", index_url=index.url).exact == built.exact
+    assert site.deploy("shop==1.2", index_url=index.url).exact == source.exact
+
+
+def test_a_package_that_has_no_wheel_for_every_system_is_refused_where_it_is_asked_for(
+    site: Site, index: Index
+) -> None:
+    index.put("shop", "shop-1.2.tar.gz", tar())
+    index.put("shop", "shop-1.2-cp311-cp311-manylinux_2_17_x86_64.whl", b"")
+    with pytest.raises(SourceError, match=r"no wheel for every system of shop==1\.2; there is none at all"):
+        site.deploy("shop==1.2", "wheel", index_url=index.url)
+
+
 # ── What a stranger's project may not do ─────────────────────────────────────────────────────────
 
 STATIC = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["django", "celery"]\n'

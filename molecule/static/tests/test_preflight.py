@@ -29,6 +29,16 @@ def choose(text: str) -> Callable[[Any], None]:
     return lambda inventory: inventory.choose(text)
 
 
+def on_the_internet(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices of a site that everybody can reach."""
+
+    def edit(inventory: Any) -> None:
+        inventory.extra.update(site_domain="www.mysite.org")
+        inventory.choose(text)
+
+    return edit
+
+
 def in_hosts(old: str, new: str) -> Callable[[Any], None]:
     """An edit: the file of hosts, with something replaced."""
 
@@ -61,6 +71,9 @@ def without_domain(inventory: Any) -> None:
     (inventory.folder / CHOICES_FILE).write_text("---\n")
 
 
+# A certificate of an authority that could be one of this network.
+ACME = "nginx_tls: acme\nnginx_acme_directory: https://acme.mysite.test/directory\n"
+
 # What is wrong: the edit that makes it so, the file and line to name, what the message must say,
 # and
 # the right example.
@@ -70,6 +83,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`site_drain_secnds`",
         "site_drain_seconds: 300",
+    ),
+    "wheels that Ansible takes for hosts": (
+        choose("site_wheelhouse: wheelhouse\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_wheelhouse` is `wheelhouse`, which Ansible would read as a part of the inventory",
+        "site_wheelhouse: .wheelhouse",
     ),
     "misspelt name of a host": (
         in_hosts("ansible_port: 9", "ansible_port: 9\n      gunicorn_wrokers: 3"),
@@ -358,6 +377,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`site_source_version` is `v1.2`, and `site_source` is",
         "site_source: https://git.mysite.org/me/site.git",
+    ),
+    "two versions of a package": (
+        choose("site_source: shop==1.2\nsite_source_version: '1.3'\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_source_version` is `1.3`, and `site_source` is shop==1.2, which has its version",
+        "site_source_version: wheel",
     ),
     "version that would be an option": (
         choose("site_source: git@git.mysite.test:me/site.git\nsite_source_version: --upload-pack=x\n"),
@@ -759,6 +784,48 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`nginx_tls_certificate` is /nonexistent/chain.pem, and there is no such file",
         "nginx_tls_certificate: /home/me/tls/fullchain.pem",
     ),
+    "name that no authority can reach": (
+        choose("nginx_tls: acme\n"),
+        f"{CHOICES_FILE}:2",
+        "`site_domain` holds `www.mysite.test`: a name that only a network of yours knows",
+        "nginx_tls: self_signed",
+    ),
+    "alias that no authority can reach": (
+        on_the_internet("site_domain_aliases: [mysite.org, intranet]\nnginx_tls: acme\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_domain_aliases` holds `intranet`: a name that only a network of yours knows",
+        "nginx_acme_directory: ",
+    ),
+    "address for which a certificate is asked": (
+        choose(f"site_domain_aliases: [10.1.2.3]\n{ACME}"),
+        f"{CHOICES_FILE}:3",
+        "`site_domain_aliases` holds `10.1.2.3`: an address",
+        "nginx_tls: self_signed",
+    ),
+    "authority without encryption": (
+        choose("nginx_tls: acme\nnginx_acme_directory: http://acme.mysite.test/directory\n"),
+        f"{CHOICES_FILE}:4",
+        "`nginx_acme_directory` is `http://acme.mysite.test/directory`, which is no address of an authority",
+        "nginx_acme_directory: https://",
+    ),
+    "e-mail that is none": (
+        choose(f"{ACME}nginx_acme_email: me\n"),
+        f"{CHOICES_FILE}:5",
+        "`nginx_acme_email` is `me`, which is no address",
+        "nginx_acme_email: admin@mysite.org",
+    ),
+    "name of a customer without a key": (
+        choose(f"{ACME}nginx_acme_eab_key_id: kid-1\n"),
+        f"{CHOICES_FILE}:5",
+        "`nginx_acme_eab_key_id` is set, and `vault_nginx_acme_eab_key` is not",
+        "vault_nginx_acme_eab_key: ",
+    ),
+    "key of a customer without a name": (
+        choose(f"{ACME}vault_nginx_acme_eab_key: abc-_DEF\n"),
+        f"{CHOICES_FILE}:5",
+        "`vault_nginx_acme_eab_key` is set, and `nginx_acme_eab_key_id` is not",
+        "nginx_acme_eab_key_id: kid-1",
+    ),
     "CA certificate that is not there": (
         choose("site_ca_certificates: [/nonexistent/ca.crt]\n"),
         f"{CHOICES_FILE}:3",
@@ -838,6 +905,10 @@ RIGHT = {
     "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
     "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
     "a secret of one's own": "vault_redis_password: abc\n",
+    "a certificate of an authority of this network": (
+        f"site_domain_aliases: [mysite.test, intranet]\n{ACME}nginx_acme_email: me+it@mysite.test\n"
+        "nginx_acme_eab_key_id: kid/1\nvault_nginx_acme_eab_key: abc-_DEF\n"
+    ),
     "secrets with signs": (
         "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"
         "vault_flower_password: 'a, \"x\" \\$y `z` #:'\n"
@@ -927,6 +998,27 @@ def test_a_project_needs_no_manage_py(inventory: Any, tmp_path: Path, missing: s
     problems = [str(problem) for problem in inventory.problems()]
     assert bool(problems) == bool(missing), problems
     assert all(missing[:-3].replace("/", ".") in problem for problem in problems)
+
+
+@pytest.mark.parametrize("added", ["settings_here.py", "settings_here/__init__.py", "src/settings_here.py", "other.py"])
+def test_a_module_may_come_from_the_inventory(inventory: Any, tmp_path: Path, added: str) -> None:
+    """It is found where the project's own are: in the folder that has its packages."""
+    folder = "src" if added.startswith("src/") else ""
+    for name in ("requirements.txt", "shop/celery.py", "shop/wsgi.py"):
+        file = tmp_path / "shop" / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    template = inventory.folder / ".files/settings.j2"
+    template.parent.mkdir()
+    template.touch()
+    inventory.choose(
+        f"site_source: {tmp_path}/shop\nsite_source_folder: '{folder}'\nsite_settings_module: settings_here\n"
+        f"site_celery_app: shop.celery\nsite_wsgi_application: shop.wsgi:application\n"
+        f"site_files: {{ {added}: .files/settings.j2 }}\n"
+    )
+    problems = [str(problem) for problem in inventory.problems()]
+    assert bool(problems) == (added == "other.py"), problems
+    assert all("nor the module `settings_here`" in problem for problem in problems)
 
 
 def test_an_encrypted_value_is_read_with_its_password(inventory: Any, ansible_playbook: Any, tmp_path: Path) -> None:
@@ -1192,4 +1284,9 @@ def test_the_checks_take_no_time_that_anybody_notices(inventory: Any) -> None:
 def test_it_is_known_on_which_hosts_a_role_runs(bundle: Bundle) -> None:
     assert bundle.runs_on("nginx", {"web", "workers"})
     assert not bundle.runs_on("nginx", {"workers"})
+    # One play has roles for several groups.
+    assert bundle.runs_on("gunicorn", {"web"})
+    assert not bundle.runs_on("gunicorn", {"workers"})
+    assert bundle.runs_on("redis_results", {"broker"})
+    assert not bundle.runs_on("redis_results", {"database"})
     assert bundle.runs_on("site", set())

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,31 @@ def test_no_play_gathers_facts_that_nobody_reads() -> None:
     """Gathering costs each host a round trip and half a second; preflight knows what we need."""
     real = [play for _, play in plays() if "roles" in play]
     assert [play["name"] for play in real if play.get("gather_facts") is not False] == []
+
+
+def test_a_playbook_reads_and_checks_the_choices_once() -> None:
+    """Each time takes 0.2 s. So it is one play, whose roles say for which of its hosts they are."""
+    reads = Counter(file.name for file, play in plays() for entry in play.get("roles", [])
+                    if entry["role"] == f"{COLLECTION}site")  # fmt: skip
+    assert set(reads.values()) == {1}
+
+
+def test_a_process_is_run_by_the_hosts_of_its_group(loader: DataLoader, tmp_path: Path) -> None:
+    known = variables_for(loader, "site", tmp_path)
+    processes = read(ROOT / "playbooks" / "group_vars" / "all" / "facts.yml")["site_all_processes"]
+    groups = {process["name"].replace("-", "_"): process["group"] for process in processes}
+    entries = {
+        entry["role"].removeprefix(COLLECTION): (play["hosts"].split(":"), entry.get("when"))
+        for play in read(ROOT / "playbooks" / "processes.yml")
+        for entry in play["roles"]
+    }
+    assert groups.keys() <= entries.keys()
+    for role, group in groups.items():
+        hosts, when = entries[role]
+        assert group in hosts
+        for groups_of_host in ([group], sorted(set(hosts) - {group})):
+            templar = Templar(loader=loader, variables=known | {"group_names": groups_of_host})
+            assert templar.evaluate_conditional(trust_as_template(when)) is (group in groups_of_host)
 
 
 def test_tags_are_on_the_entries_of_roles() -> None:
@@ -454,15 +480,22 @@ def value_of(loader: DataLoader, folder: Path, role: str, expression: str, **cho
 
 
 @pytest.mark.parametrize(
-    ("choice", "port", "told"),
-    [("redis", [6380], "redis://site:%24a%2Fb@127.0.0.1:6380/0"), ("django-db", [], "django-db"), ("project", [], "")],
+    ("choice", "cached", "port", "told"),
+    [
+        ("redis", False, [6380], "redis://site:%24a%2Fb@127.0.0.1:6380/0"),
+        ("django-db", False, [], "django-db"),
+        ("django-db", True, [6380], "django-db"),
+        ("project", False, [], ""),
+        ("project", True, [6380], ""),
+    ],
 )
 def test_results_have_a_redis_of_their_own(
-    loader: DataLoader, tmp_path: Path, choice: str, port: list[int], told: str
+    loader: DataLoader, tmp_path: Path, choice: str, cached: bool, port: list[int], told: str
 ) -> None:
-    """Where they are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
-    choices = {"site_result_backend": choice, "site_redis_password": "$a/b"}
-    wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", site_result_backend=choice)
+    """Where they or what is cached are in Redis; its port is wanted nowhere else, and a project is not sent to it."""
+    chosen = {"site_result_backend": choice, "site_redis_cache": cached}
+    choices = chosen | {"site_redis_password": "$a/b"}
+    wanted = value_of(loader, tmp_path, "preflight_host", "__preflight_host_results_ports", **chosen)
     given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **choices)
 
     assert [item["port"] for item in wanted] == port
@@ -473,7 +506,7 @@ def test_results_have_a_redis_of_their_own(
         for entry in play.get("roles", [])
         if isinstance(entry, dict) and entry["role"] == f"{COLLECTION}redis_results"
     ]
-    assert value_of(loader, tmp_path, "redis_results", listed["when"], site_result_backend=choice) is bool(port)
+    assert value_of(loader, tmp_path, "redis_results", listed["when"], **chosen) is bool(port)
 
 
 def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_path: Path) -> None:

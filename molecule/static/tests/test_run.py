@@ -24,7 +24,7 @@ from stack.play import Play
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAIM = "ansible_collections.celeriac.site.plugins.module_utils.site_claim"
-SECONDS = 60
+SECONDS = 600
 # Roles that change nothing on a host, or only what a run says of itself.
 READERS = {
     f"celeriac.site.{role}"

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.celeriac.site.plugins.action.site_release import pack, release_files, release_name, written
+from ansible_collections.celeriac.site.plugins.action.site_release import (
+    metadata_files,
+    pack,
+    release_files,
+    release_name,
+    written,
+)
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError, read_source
 
 PEOPLE = ("-c", "user.name=A", "-c", "user.email=a@mysite.test", "-c", "protocol.file.allow=always")
@@ -83,6 +90,31 @@ def test_a_file_of_the_inventory_is_part_of_the_release_in_place_of_the_projects
     assert (host / "app/manage.py").read_text() == "manage.py"
     assert len({first, made("c", "b")[0], made("a", "c")[0]}) == 3
     assert made("a", "b")[0] == first
+
+
+@pytest.mark.parametrize("folder", ["", "src"])
+@pytest.mark.parametrize("has", ["PKG-INFO", "a_shop.egg-info/PKG-INFO", "A_Shop-1.2.dist-info/METADATA"])
+def test_a_package_that_is_not_installed_knows_its_version(tmp_path: Path, folder: str, has: str) -> None:
+    """A source distribution says it at its top, where Python does not look."""
+    top = tmp_path / "project"
+    for file in {top / "PKG-INFO", top / folder / has}:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("Metadata-Version: 2.4\nName: A-Shop\nVersion: 1.2\n")
+    source = read_source(top)
+    added = metadata_files(source, folder)
+    files = release_files(source, source, top / "PKG-INFO") | added
+    host = name_and_content(files, tmp_path / "host")[1] / "app" / folder
+
+    asked = [sys.executable, "-c", "from importlib.metadata import version; print(version('a-shop'))"]
+    answer = subprocess.run(asked, cwd=host, env={"PYTHONPATH": str(host)}, check=True, capture_output=True, text=True)
+    assert answer.stdout == "1.2\n"
+    assert bool(added) == (has == "PKG-INFO")
+
+
+@pytest.mark.parametrize("name", ["../../../etc/shop", "/etc/shop", "", "shop\n .."])
+def test_what_a_package_calls_itself_is_no_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "PKG-INFO").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.2\n")
+    assert metadata_files(read_source(tmp_path), "") == {}
 
 
 def name_and_content(files: dict[str, Path], target: Path) -> tuple[str, Path]:

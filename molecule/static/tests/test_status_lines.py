@@ -31,6 +31,7 @@ def lines(
         "off": off or [],
         "broker": broker,
         "certificate": None,
+        "renewal": None,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 

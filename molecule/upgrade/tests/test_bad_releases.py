@@ -145,13 +145,14 @@ FAULTS = [
     ),
     Fault(
         "worker-that-exits",
-        r"(?s)celery-worker-RELEASE\.service.*This worker cannot go on",
+        # What it says is shown without the secrets that it has.
+        r"(?s)celery-worker-RELEASE\.service.*This worker cannot go on with \*{8}\W",
         appended(
             "TimeOut/celery.py",
             "from celery.signals import worker_init",
             "@worker_init.connect",
             "def give_up(**_):",
-            '    print("This worker cannot go on", flush=True)',
+            '    print("This worker cannot go on with", os.environ["SECRET_KEY"], flush=True)',
             "    os._exit(3)",
         ),
     ),

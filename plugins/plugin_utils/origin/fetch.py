@@ -13,7 +13,7 @@ from ..preflight.source import SourceError
 from .cache import Cache
 from .index import digest_of, download, where
 from .kept import KEPT, Exact, read_kept, write_kept
-from .origin import ARCHIVE, FOLDER, PACKAGE, Origin
+from .origin import ARCHIVE, FOLDER, PACKAGE, WHEEL, Origin
 from .repository import Repository, name_of
 from .unpack import unpack
 
@@ -83,7 +83,8 @@ def _package(cache: Cache, origin: Origin, indexes: Iterable[str], before: Exact
     if before and cache.has(f"sha256-{before.digest}"):
         return cache.folder(f"sha256-{before.digest}", lambda _: None), before
     with cache.scratch() as scratch:
-        archive = download(origin.package, indexes, f"sha256:{before.digest}" if before else "", scratch)
+        digest = f"sha256:{before.digest}" if before else ""
+        archive = download(origin.package, indexes, digest, scratch, built=origin.version == WHEEL)
         exact = Exact("sha256", digest_of(archive).partition(":")[2])
         _refuse_another(origin, before, exact)
         return _archive(cache, archive)

@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from http.client import HTTPException
@@ -55,10 +56,15 @@ class File:
     login: str
 
     @property
+    def is_wheel(self) -> bool:
+        """Say whether it was built."""
+        return self.name.endswith(".whl")
+
+    @property
     def version(self) -> Version | None:
         """Return which version it is; None where it can be no source."""
         try:
-            if self.name.endswith(".whl"):
+            if self.is_wheel:
                 _, version, _, tags = parse_wheel_filename(self.name)
                 return version if any(tag.platform == "any" and tag.abi == "none" for tag in tags) else None
             return parse_sdist_filename(self.name)[1]
@@ -66,7 +72,7 @@ class File:
             return None
 
 
-def download(package: Line, indexes: Iterable[str], digest: str, into: Path) -> Path:
+def download(package: Line, indexes: Iterable[str], digest: str, into: Path, *, built: bool = False) -> Path:
     """Fetch the source of a package: its source distribution, or a wheel that is for every system where it has none.
 
     Args:
@@ -74,28 +80,46 @@ def download(package: Line, indexes: Iterable[str], digest: str, into: Path) -> 
         indexes: where it may be; the first one that knows the package counts, as for uv.
         digest: the one that it must have; empty for any.
         into: a folder.
+        built: whether it must be that wheel.
 
     Raises:
         SourceError: there is none, or it is another.
     """
-    found = [file for file in _files(package, indexes) if file.version]
+    found = [file for file in files_of(package, indexes) if file.version and (file.is_wheel or not built)]
     chosen = [file for file in found if file.version == Version(package.version)]
     if not chosen:
         versions = sorted({file.version for file in found if file.version}, reverse=True)
         newest = ", ".join(map(str, versions[:_VERSIONS_SHOWN]))
         raise SourceError(
-            f"There is no source of {package.text}; there is {newest or 'none at all'}.",
+            f"There is no {'wheel for every system' if built else 'source'} of {package.text}; "
+            f"there is {newest or 'none at all'}.",
             f"site_source: {package.name}=={versions[0] if versions else '1.2'}",
         )
-    file = min(chosen, key=lambda file: (file.digest != digest, file.name.endswith(".whl")))
-    archive = into / file.name
-    with _opened(file.url, file.login) as answer, archive.open("wb") as stream:
-        shutil.copyfileobj(answer, stream)
-    if file.digest and digest_of(archive) != file.digest:
-        raise SourceError(
-            f"{file.name} did not arrive as the index has it.", "the same again, or another index: site_index_url"
-        )
-    return archive
+    return fetch(min(chosen, key=lambda file: (file.digest != digest, file.is_wheel)), into)
+
+
+def fetch(file: File, into: Path, known: Collection[str] = ()) -> Path:
+    """Fetch a file, which is in the folder whole and as the index has it, or not at all.
+
+    Args:
+        file: which.
+        into: the folder.
+        known: the digests of which it must have one, whatever the index says; none for any.
+
+    Raises:
+        SourceError: it does not come, or comes as another.
+    """
+    with tempfile.TemporaryDirectory(dir=into, prefix=".") as folder:
+        archive = Path(folder) / file.name
+        with _opened(file.url, file.login) as answer, archive.open("wb") as stream:
+            shutil.copyfileobj(answer, stream)
+        if file.digest and digest_of(archive) != file.digest:
+            raise SourceError(
+                f"{file.name} did not arrive as the index has it.", "the same again, or another index: site_index_url"
+            )
+        if known and digest_of(archive) not in known:
+            raise SourceError(f"{file.name} of the index is another file than the lock has.", "-e site_relock=true")
+        return archive.replace(into / file.name)
 
 
 def digest_of(file: Path) -> str:
@@ -109,7 +133,16 @@ def where(index_url: str, extra_index_urls: Iterable[str]) -> list[str]:
     return [*extra_index_urls, index_url or default]
 
 
-def _files(package: Line, indexes: Iterable[str]) -> list[File]:
+def files_of(package: Line, indexes: Iterable[str]) -> list[File]:
+    """Return the files of a package, in the first index that knows it.
+
+    Args:
+        package: which.
+        indexes: their addresses.
+
+    Raises:
+        SourceError: one does not answer.
+    """
     for index in indexes:
         address, login = _without_login(f"{index.rstrip('/')}/{canonicalize_name(package.name)}/")
         try:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_choices import without_passwords
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import without_passwords
 
 from ..resolve.requirements import Line
 
 FOLDER, ARCHIVE, PACKAGE, REPOSITORY = "folder", "archive", "package", "repository"
+# The version of a package that is what its authors have built, in place of its source distribution.
+WHEEL = "wheel"
 # How the name of an archive may end.
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
@@ -32,7 +34,7 @@ class Origin:
     Attributes:
         kind: FOLDER, ARCHIVE, PACKAGE or REPOSITORY.
         text: what the inventory names, without the password in an address.
-        version: the branch, tag or commit of a repository; empty for its own choice.
+        version: the branch, tag or commit of a repository, empty for its own choice; WHEEL for that of a package.
         beside: the folder of the inventory.
         login: `name:password` of the address of a repository.
     """
@@ -119,7 +121,10 @@ def fault_of(origin: Origin) -> tuple[str, str, str]:
             "site_source",
             f"site_source: .files/{shown}        (what has a dot first it leaves alone; or an absolute path)",
         )
-    if origin.version and origin.kind != REPOSITORY:
+    if origin.kind == PACKAGE and origin.version not in ("", WHEEL):
+        fault = f"`site_source_version` is `{origin.version}`, and `site_source` is {shown}, which has its version."
+        return fault, "site_source_version", f"site_source_version: {WHEEL}        (what its authors have built)"
+    if origin.version and origin.kind not in (REPOSITORY, PACKAGE):
         fault = f"`site_source_version` is `{origin.version}`, and `site_source` is {shown}, which is no repository."
         return (
             fault,

@@ -22,6 +22,8 @@ except ImportError:
 SHARED_ROLE = "site"
 # Roles that only other roles call: their options are passed from role to role.
 HELPER_ROLES = frozenset({"systemd_service"})
+# How a playbook says that a role of a play is not for all of its hosts.
+_IN_GROUP = re.compile(r"'(\w+)' in group_names")
 # The fact that lists the processes of the site.
 PROCESSES = "site_all_processes"
 # The choice that allows names beside those of the bundle: an operator's own playbooks read them.
@@ -151,5 +153,6 @@ def _groups_of(playbooks: Path) -> dict[str, frozenset[str]]:
             hosts = set(re.split(r"[:,]", str(play.get("hosts", ""))))
             for entry in play.get("roles", []):
                 role = entry.get("role", entry.get("name")) if isinstance(entry, dict) else entry
-                groups.setdefault(str(role).rpartition(".")[2], set()).update(hosts)
+                chosen = _IN_GROUP.findall(str(entry.get("when", ""))) if isinstance(entry, dict) else []
+                groups.setdefault(str(role).rpartition(".")[2], set()).update(chosen or hosts)
     return {role: frozenset(names) for role, names in groups.items()}

@@ -46,6 +46,14 @@ _EXAMPLE_NETWORKS = [
     ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
 
+# The authority that is chosen by default, and where it is tried out.
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/"
+LETS_ENCRYPTS = (LETS_ENCRYPT, "https://acme-staging-v02.api.letsencrypt.org/")
+# What is no name on the internet (RFC 2606, 6761, 6762, 8375, 9476).
+_INNER_NAME = re.compile(
+    r"(^|\.)(test|invalid|localhost|local|internal|alt|onion|home\.arpa|lan|home|corp)$", re.IGNORECASE
+)
+
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
@@ -100,6 +108,7 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
     "vault_site_health_token": re.compile(r"[!-~]+"),
+    "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),
 }
 
 # What `site_task_guarantees` may give to a task.
@@ -266,7 +275,7 @@ def source_is_a_project(site: Site) -> Iterator[Problem]:
                 site.place(host, "site_source_folder"),
                 "site_source_folder: src        (where manage.py is, below site_source)",
             )
-        elif not _has_project(site, host, source / folder):
+        elif not _has_project(site, host, source, folder):
             below = [path.parent.name for path in sorted(source.glob("*/manage.py"))]
             module = _text(site, host, "site_settings_module")
             yield Problem(
@@ -281,7 +290,7 @@ def packages_are_said(site: Site) -> Iterator[Problem]:
     for host in site.hosts:
         project, source = site.value(host, "site_project"), site.source(host)
         wanted = Wanted.from_fact(project, source) if isinstance(project, dict) and source else None
-        if not wanted or not _has_project(site, host, wanted.source / wanted.folder):
+        if not wanted or not _has_project(site, host, wanted.source, wanted.folder):
             continue
         try:
             read_project(wanted)
@@ -371,6 +380,25 @@ def _fault_of_file(name: Any, template: Any, beside: Path, source: Path | None) 
     return f"`{name}`, which is a folder of the project" if (source / name).is_dir() else ""
 
 
+def wheelhouse_is_apart(site: Site) -> Iterator[Problem]:
+    """Ansible does not take the wheels for hosts, and they are in a folder."""
+    for host in site.hosts:
+        chosen, folder = _text(site, host, "site_wheelhouse"), _text(site, host, "site_wheelhouse_folder")
+        if not chosen or not folder:
+            continue
+        if is_read_as_inventory(chosen):
+            fault = f"`site_wheelhouse` is `{chosen}`, which Ansible would read as a part of the inventory."
+        elif Path(folder).exists() and not Path(folder).is_dir():
+            fault = f"`site_wheelhouse` is {folder}, and that is no folder."
+        else:
+            continue
+        yield Problem(
+            fault,
+            site.place(host, "site_wheelhouse"),
+            "site_wheelhouse: .wheelhouse        (what has a dot first it leaves alone; or an absolute path)",
+        )
+
+
 def modules_exist(site: Site) -> Iterator[Problem]:
     """The settings, the Celery app and the WSGI application are modules of the project."""
     examples = {
@@ -379,7 +407,8 @@ def modules_exist(site: Site) -> Iterator[Problem]:
         "site_wsgi_application": "TimeOut.wsgi:application",
     }
     for host in site.hosts:
-        source = (site.source(host) or Path()) / (_text(site, host, "site_source_folder") or "")
+        source, folder = site.source(host) or Path(), _text(site, host, "site_source_folder") or ""
+        has_project = site.source(host) is not None and _has_project(site, host, source, folder)
         given = [(name, name, _text(site, host, name), f"{name}: {example}") for name, example in examples.items()]
         for choice in _own_environments(site):
             environment = site.value(host, choice)
@@ -392,8 +421,8 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             module, _, attribute = value.partition(":")
             if not _MODULE.match(module) or (":" in value and not _MODULE.match(attribute)):
                 fault = f"`{name}` is `{value}`, which is not how Python names a module."
-            elif site.source(host) and _has_project(site, host, source) and not _has_module(source, module):
-                fault = f"`{name}` is `{value}`, and {source} has no module `{module}`."
+            elif has_project and not _has_module(site, host, source, folder, module):
+                fault = f"`{name}` is `{value}`, and {source / folder} has no module `{module}`."
             else:
                 continue
             yield Problem(fault, site.place(host, choice), example)
@@ -769,6 +798,75 @@ def certificate_fits(site: Site) -> Iterator[Problem]:
             )
 
 
+def acme_can_give_one(site: Site) -> Iterator[Problem]:
+    """What is asked for of an authority is something that it can give, to the host that asks."""
+    hosts = [host for host in site.members.get("web", ()) if site.value(host, "nginx_tls") == "acme"]
+    if len(hosts) > 1:
+        yield Problem(
+            f"`nginx_tls` is acme, and the group `web` has {len(hosts)} hosts: the authority would ask one of them "
+            "what another has said.",
+            site.place(hosts[0], "nginx_tls"),
+            "nginx_tls: certificate",
+        )
+    for host in hosts[:1]:
+        yield from _asks_an_authority(site, host)
+        yield from _asks_for_names(site, host)
+
+
+def _asks_an_authority(site: Site, host: str) -> Iterator[Problem]:
+    """Refuse an authority that is none, and what it cannot know us by."""
+    directory = _text(site, host, "nginx_acme_directory")
+    if directory and not re.fullmatch(r"https://[^\s/\"'\\]+(/[^\s\"'\\]*)?", directory):
+        yield Problem(
+            f"`nginx_acme_directory` is `{directory}`, which is no address of an authority: it begins with https://.",
+            site.place(host, "nginx_acme_directory"),
+            f"nginx_acme_directory: {LETS_ENCRYPT}directory",
+        )
+    email = _text(site, host, "nginx_acme_email")
+    if email and not re.fullmatch(r"[^\s@,\"'\\]+@[^\s@,\"'\\]+\.[^\s@,\"'\\.]+", email):
+        yield Problem(
+            f"`nginx_acme_email` is `{email}`, which is no address for e-mail.",
+            site.place(host, "nginx_acme_email"),
+            "nginx_acme_email: admin@mysite.org",
+        )
+    key_id, key = _text(site, host, "nginx_acme_eab_key_id"), site.value(host, "vault_nginx_acme_eab_key")
+    if key_id and re.search(r"\s", key_id):
+        yield Problem(
+            f"`nginx_acme_eab_key_id` is `{key_id}`; it has no space.",
+            site.place(host, "nginx_acme_eab_key_id"),
+            "nginx_acme_eab_key_id: kid-1",
+        )
+    pair = {"nginx_acme_eab_key_id": key_id, "vault_nginx_acme_eab_key": key}
+    for name, other in (tuple(pair), tuple(pair)[::-1]):
+        if pair[other] and not pair[name] and not site.is_empty(host, name):
+            yield Problem(
+                f"`{other}` is set, and `{name}` is not: an authority knows its customers by both.",
+                site.place(host, other),
+                'nginx_acme_eab_key_id: kid-1\nvault_nginx_acme_eab_key: "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"',
+            )
+
+
+def _asks_for_names(site: Site, host: str) -> Iterator[Problem]:
+    """Refuse a name for which no authority gives a certificate over port 80."""
+    directory, aliases = _text(site, host, "nginx_acme_directory") or "", site.value(host, "site_domain_aliases")
+    named = [("site_domain", site.value(host, "site_domain"))]
+    named += [("site_domain_aliases", alias) for alias in (aliases if isinstance(aliases, list) else [])]
+    for choice, name in named:
+        if not isinstance(name, str) or not _DOMAIN.match(name):
+            continue
+        if re.fullmatch(r"[0-9.]+", name):
+            fault = "an address, and this client asks for names only"
+        elif directory.startswith(LETS_ENCRYPTS) and ("." not in name or _INNER_NAME.search(name)):
+            fault = "a name that only a network of yours knows, and the authority has to reach it"
+        else:
+            continue
+        yield Problem(
+            f"`nginx_tls` is acme, and `{choice}` holds `{name}`: {fault}.",
+            site.place(host, choice),
+            "nginx_tls: self_signed        (or nginx_acme_directory: with an authority of that network)",
+        )
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -792,6 +890,7 @@ RULES: tuple[Rule, ...] = (
     packages_are_said,
     project_is_one,
     files_can_be_made,
+    wheelhouse_is_apart,
     modules_exist,
     user_is_a_name,
     python_is_one,
@@ -815,6 +914,7 @@ RULES: tuple[Rule, ...] = (
     connections_suffice,
     certificate_is_complete,
     certificate_fits,
+    acme_can_give_one,
     certificate_files_exist,
 )
 
@@ -906,15 +1006,23 @@ def _is_local_database(site: Site, host: str) -> bool:
     return (_text(site, host, "site_database_url") or "").startswith("postgresql:///")
 
 
-def _has_project(site: Site, host: str, folder: Path) -> bool:
-    """Whether a project is in a folder: one that is published as a package may have no manage.py."""
+def _has_project(site: Site, host: str, source: Path, folder: str) -> bool:
+    """Whether a project is in a folder of a source: one that is published as a package may have no manage.py."""
     module = _text(site, host, "site_settings_module")
-    return (folder / "manage.py").is_file() or (module is not None and _has_module(folder, module))
+    has_command = (source / folder / "manage.py").is_file()
+    return has_command or (module is not None and _has_module(site, host, source, folder, module))
 
 
-def _has_module(source: Path, module: str) -> bool:
-    path = source.joinpath(*module.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file()
+def _has_module(site: Site, host: str, source: Path, folder: str, module: str) -> bool:
+    """Whether a module is in a folder of a source, or comes there by `site_files`."""
+    path = Path(folder, *module.split("."))
+    added = site.value(host, "site_files")
+    names = {Path(name) for name in added if isinstance(name, str)} if isinstance(added, dict) else set()
+    return (
+        (source / path).is_dir()
+        or (source / path).with_suffix(".py").is_file()
+        or not names.isdisjoint({path.with_suffix(".py"), path / "__init__.py"})
+    )
 
 
 def _text(site: Site, host: str, name: str) -> str | None:

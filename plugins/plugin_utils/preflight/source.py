@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_choices import without_passwords
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import without_passwords
 
 # Of a project in which git tracks nothing: made again from the rest on the host, or of use here only.
 IGNORED = {

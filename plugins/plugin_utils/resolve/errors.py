@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_choices import without_passwords
+from ansible_collections.celeriac.site.plugins.module_utils.site_secrets import without_passwords
 
 
 class LockError(Exception):

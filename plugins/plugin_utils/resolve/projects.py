@@ -199,7 +199,7 @@ def _upwards(wanted: Wanted, folder: Path) -> list[Path]:
 def _says_something(path: Path) -> bool:
     """Say whether a file speaks of packages: many a pyproject.toml is there for linters alone."""
     if path.name in ("PKG-INFO", "METADATA"):
-        return "Requires-Dist" in _metadata(path)
+        return "Requires-Dist" in read_metadata(path)
     if path.name != "pyproject.toml":
         return True
     content, metadata = _toml(path), path.with_name("PKG-INFO")
@@ -261,13 +261,14 @@ def _read_poetry(lock: Path, wanted: Wanted) -> Project:
 
 def _read_metadata(lock: Path, wanted: Wanted) -> Project:
     """Read what a package says of itself (https://packaging.python.org/en/latest/specifications/core-metadata/)."""
-    metadata = _metadata(lock)
+    metadata = read_metadata(lock)
     stated = [line for text in metadata.get_all("Requires-Dist", []) for line in _of_extras(Requirement(text), wanted)]
     refuse_without_hash(lock, _loose(stated))
     return Project(lock, _named(wanted, [lock]), str(metadata.get("Requires-Python", "")), tuple(stated))
 
 
-def _metadata(path: Path) -> Message:
+def read_metadata(path: Path) -> Message:
+    """Return what a package says of itself (https://packaging.python.org/en/latest/specifications/core-metadata/)."""
     return Parser().parsestr(path.read_text(errors="replace"), headersonly=True)
 
 

@@ -2,11 +2,13 @@
 
 import io
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core import checks
 from django.core.files.storage import FileSystemStorage
@@ -39,7 +41,24 @@ def collect() -> str:
     _refuse_another_folder()
     output = io.StringIO()
     call_command("collectstatic", interactive=False, stdout=output)
+    _collect_lists_of_vite()
     return output.getvalue().strip().rpartition("\n")[2].rstrip(".")
+
+
+def _collect_lists_of_vite() -> None:
+    """Collect what Vite says of the files that it made: ``collectstatic`` leaves out what begins with a dot.
+
+    A page that is made from it asks STATIC_ROOT for it (https://vite.dev/guide/backend-integration.html).
+    """
+    found = (each for finder in get_finders() for each in finder.list([]))
+    # The first one counts, as for all others.
+    for path, storage in reversed([*found]):
+        if path.split("/")[-2:] == [".vite", "manifest.json"]:
+            prefix = getattr(storage, "prefix", None)
+            place = Path(settings.STATIC_ROOT, prefix or "", path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with storage.open(path) as file:
+                place.write_bytes(file.read())
 
 
 def _is_used() -> bool:

@@ -18,8 +18,8 @@ with SIGKILL at ``TimeoutStopSec``, and then the unfinished messages stay out of
 broker's visibility timeout. So the worker ends it itself, earlier: ``CELERIAC_DRAIN_SECONDS`` after
 SIGTERM it raises SIGQUIT, the cold shutdown, which waits ``worker_soft_shutdown_timeout`` more
 (since Celery 5.5) and then requeues unfinished ``acks_late`` tasks. Hence ``TimeoutStopSec`` > drain
-+ soft shutdown + a few seconds. A SIGQUIT from outside ends the drain in the same way. Without the
-variable Celery waits as it always did.
++ soft shutdown + a few seconds. Without the variable Celery waits as it always did. A SIGQUIT from
+outside ends the drain in the same way, with a clock or without one.
 (celery/apps/worker.py, 5.7)
 """
 
@@ -81,12 +81,13 @@ def _shutting_down(worker: Any, sig: str, how: str, **_: Any) -> None:
     tasks = len(state.active_requests)
     status = f"{how.lower()} shutdown ({sig}), {tasks} task(s) running"
     seconds = _drain_seconds()
-    if how == "Warm" and seconds is not None and state.should_stop is None:  # the first signal
-        # An interval timer, not a thread: a thread cannot be started safely in a signal handler.
-        signal.signal(signal.SIGALRM, _drained)
+    if how == "Warm" and state.should_stop is None:  # the first signal
         signal.signal(signal.SIGQUIT, partial(_cut_short, worker, signal.getsignal(signal.SIGQUIT)))
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
-        status += f", requeued after {seconds:g} s"
+        if seconds is not None:
+            # An interval timer, not a thread: a thread cannot be started safely in a signal handler.
+            signal.signal(signal.SIGALRM, _drained)
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean "never"
+            status += f", requeued after {seconds:g} s"
     notify(f"STOPPING=1\nSTATUS={status}")
 
 

@@ -1,0 +1,30 @@
+"""A site that is to stay for years; on a machine that `stack.upgrading` makes.
+
+It is converged while the authority that its certificate is to come from is away.
+"""
+
+import pytest
+from stack.authority import CUSTOMER, DIRECTORY
+from stack.lab import CHOICES
+
+pytest_plugins = ["stack.upgrading"]
+
+
+@pytest.fixture(scope="session")
+def suite() -> str:
+    """The name of the suite, and of its machine."""
+    return "production"
+
+
+@pytest.fixture(scope="session")
+def choices() -> dict[str, object]:
+    """What its inventory chooses."""
+    return {
+        **CHOICES,
+        "site_domain_aliases": ["site.test"],
+        "nginx_tls": "acme",
+        "nginx_acme_directory": DIRECTORY,
+        "nginx_acme_email": "admin@site.test",
+        "nginx_acme_eab_key_id": CUSTOMER[0],
+        "vault_nginx_acme_eab_key": CUSTOMER[1],
+    }
