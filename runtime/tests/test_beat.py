@@ -17,35 +17,75 @@ from celeriac.beat.status import BeatStatus
 
 
 @pytest.fixture
-def sends() -> Any:
-    """A function that counts how often a scheduler sends one hourly entry over a rebuilt heap."""
+def hourly() -> Any:
+    """A function that makes a scheduler with hourly entries, each sent some seconds ago, and lists what it sends."""
     django.setup()
     call_command("migrate", verbosity=0)
     from demo.celery import app
     from django.utils import timezone
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-    def count(scheduler_class: type) -> int:
+    def make(scheduler_class: type, *ago: float) -> tuple[Any, list[str]]:
         PeriodicTask.objects.all().delete()
         interval, _ = IntervalSchedule.objects.get_or_create(every=HOURLY, period="seconds")
-        PeriodicTask.objects.create(
-            name="hourly",
-            task="work.tasks.sleep",
-            interval=interval,
-            last_run_at=timezone.now() - timedelta(seconds=HOURLY + 1),
-        )
+        now = timezone.now()
+        for number, seconds in enumerate(ago):
+            PeriodicTask.objects.create(
+                name=f"hourly {number}",
+                task="work.tasks.sleep",
+                interval=interval,
+                last_run_at=now - timedelta(seconds=seconds),
+            )
         scheduler = scheduler_class(app)
         sent: list[str] = []
         scheduler.apply_entry = lambda entry, producer=None: sent.append(entry.name)
         scheduler.producer = None
+        return scheduler, sent
+
+    return make
+
+
+@pytest.fixture
+def sends(hourly: Any) -> Any:
+    """A function that counts how often a scheduler sends one hourly entry over a rebuilt heap."""
+
+    def count(scheduler_class: type) -> int:
+        scheduler, sent = hourly(scheduler_class, HOURLY + 1)
         scheduler.tick()
         # So it is left when an operator's edit lands between the two times that a tick looks.
         scheduler._heap_invalidated = True
         for _ in range(3):
             scheduler.tick()
-        return sent.count("hourly")
+        return sent.count("hourly 0")
 
     return count
+
+
+def test_it_sleeps_while_nothing_is_due(hourly: Any) -> None:
+    """Each tick asks the database. Celery before 5.7 asks the entry on top of the heap in each of them."""
+    from celeriac.beat.database import DatabaseScheduler
+
+    scheduler, sent = hourly(DatabaseScheduler, 0, 60, 60, 1800)
+    assert [scheduler.tick() for _ in range(5)] == [scheduler.max_interval] * 5
+    assert sent == []
+
+
+def test_an_entry_that_is_not_due_yet_holds_up_no_other(hourly: Any) -> None:
+    """One may be on top that puts its run off: at its time it is not due."""
+    from celeriac.beat.database import DatabaseScheduler
+
+    scheduler, sent = hourly(DatabaseScheduler, 1800, 60, HOURLY + 1)
+    scheduler.tick()
+    assert sent == ["hourly 2"]
+    del sent[:]
+    events = {event.entry.name: event for event in scheduler._heap}
+    put_off, due = events["hourly 0"], events["hourly 2"]
+    due.entry.last_run_at = due.entry.last_run_at - timedelta(seconds=HOURLY)
+    scheduler._heap[:] = [put_off._replace(time=0), due._replace(time=1)]
+
+    assert scheduler.tick() == 0
+    scheduler.tick()
+    assert sent == ["hourly 2"]
 
 
 def test_an_entry_is_sent_once_though_the_heap_is_rebuilt(sends: Any) -> None:

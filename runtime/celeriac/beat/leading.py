@@ -27,6 +27,7 @@ import signal
 import time
 from collections.abc import Mapping
 from heapq import heapreplace
+from math import inf
 from typing import Any
 
 from celery import signals
@@ -177,7 +178,7 @@ class Leading(Scheduler):
             if not self._leads:
                 self._take_over()
             delay: float = super().tick(*args, **kwargs)
-            return 0.0 if self._sort_again() else delay, self._status()
+            return min(delay, self._sort_again()), self._status()
         except Error as error:
             if self._reported is not Standby.NO_DATABASE:  # once is enough
                 _log.error("beat: the database does not answer: %r", error)
@@ -206,21 +207,22 @@ class Leading(Scheduler):
             self._lease.release()
         connections[self._alias].close()
 
-    def _sort_again(self) -> bool:
+    def _sort_again(self) -> float:
         """Move an entry that is not due yet from the top, where it holds up all others.
 
         Celery does it since 5.7 (https://github.com/celery/celery/issues/7649).
 
         Returns:
-            Whether it was there.
+            The seconds until another one, which is on top then, may be due.
         """
         event, seconds = self._not_due or (None, 0.0)
         self._not_due = None
         if event is None or not self._heap or self._heap[0] is not event:
-            return False
+            return inf
         _, priority, entry = event
         heapreplace(self._heap, type(event)(self._when(entry, seconds), priority, entry))
-        return True
+        at, _, following = self._heap[0]
+        return inf if following is entry else max(0.0, at - self._when(entry, 0))
 
     # The broker.
 
