@@ -92,8 +92,8 @@ LEFT_OUT = re.compile(
 NAME_ONLY = re.compile(
     r"^/etc/ssh/ssh_host_|^/etc/nginx/site\.(crt|pem)$|/release\.json$|/deploy\.lock$|/history\.jsonl$"
     r"|^/etc/ssl/(certs|private)/ssl-cert-snakeoil"
-    # When the package was built, and a list of hashes with that of the file that says so.
-    r"|/celeriac-[^/]+\.dist-info/(uv_cache\.json|RECORD)$"
+    # When the package was built or its wheel came, and a list of hashes with that of the file that says so.
+    r"|/[^/]+\.dist-info/(uv_cache\.json|RECORD)$"
 )
 
 def describe(path):
