@@ -80,20 +80,20 @@ class Systemd:
 
     def last_words(self, unit: str, lines: int = 40) -> str:
         """Return the end of the unit's journal, without the secrets of its environment."""
-        # Without it the journal may not have yet what a process said while it ended.
-        self._run(["journalctl", "--sync"])
-        _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={unit}"])
+        output = self._journal(lines, f"--unit={unit}")
         # A line each: `EnvironmentFiles=/etc/site/site.environment (ignore_errors=no)`.
         shown = self.call("show", "--property=EnvironmentFiles", "--", unit)
         files = re.findall(r"(?m)^EnvironmentFiles=(.+) \(ignore_errors=\w+\)$", shown)
-        return concealed(output.strip(), map(Path, files))
+        return concealed(output, map(Path, files))
 
     def said_by(self, identifier: str) -> str:
         """Return the last line that the processes of an identifier (SyslogIdentifier=) have said."""
+        return self._journal(1, f"--identifier={identifier}")
+
+    def _journal(self, lines: int, chosen: str) -> str:
+        # Without it the journal may not have yet what a process said while it ended.
         self._run(["journalctl", "--sync"])
-        _, output, _ = self._run(
-            ["journalctl", "--no-pager", "--output=cat", "--lines=1", f"--identifier={identifier}"]
-        )
+        _, output, _ = self._run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", chosen])
         return output.strip()
 
     def started_at(self, unit: str, *, reloads: bool) -> datetime | None:

@@ -77,7 +77,7 @@ def test_an_entry_that_is_not_due_yet_holds_up_no_other(hourly: Any) -> None:
     scheduler, sent = hourly(DatabaseScheduler, 1800, 60, HOURLY + 1)
     scheduler.tick()
     assert sent == ["hourly 2"]
-    del sent[:]
+    sent.clear()
     events = {event.entry.name: event for event in scheduler._heap}
     put_off, due = events["hourly 0"], events["hourly 2"]
     due.entry.last_run_at = due.entry.last_run_at - timedelta(seconds=HOURLY)
