@@ -383,16 +383,14 @@ def test_an_inventory_sets_any_of_them(tmp_path: Path) -> None:
     values = {name: value for name, (value, _) in CELERY_SETTINGS.items()}
     template = SITE.parent / "templates" / "systemd" / "environment.j2"
     # As roles/site_host has it: what is derived, and `site_environment` over it.
-    variables = {
-        "systemd_service_environment": "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"
-    }
-    written = run(
+    environment = "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"
+    play = run(
         *("ansible", "localhost", "--connection=local", "--module-name=ansible.builtin.template"),
         f"--args=src={template} dest={tmp_path / 'environment'}",
-        f"--extra-vars={json.dumps({**variables, 'site_environment': values})}",
+        f"--extra-vars={json.dumps({'item': {'environment': environment}, 'site_environment': values})}",
     )
-    assert written.returncode == 0, written.stdout
+    assert play.returncode == 0, play.stdout
     lines = (line for line in (tmp_path / "environment").read_text().splitlines() if not line.startswith("#"))
-    environment = {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines if line)}
-    assert environment == values
-    assert configuration(**environment)["task_time_limit"] == 700
+    written = {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines if line)}
+    assert written == values
+    assert configuration(**written)["task_time_limit"] == 700

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,9 +70,14 @@ def series(site: Site, folder: Path, full: bool) -> Iterator[Series]:
         yield Series(first, shipped, load, began, time.time())
 
 
-def test_each_deploy_ends_green(series: Series) -> None:
+def test_each_deploy_ends_green(series: Series, figures: list[str]) -> None:
     for shipped in series.shipped:
         assert shipped.run.status == 0, shipped.run.output
+
+    # How quick it stays is measured by `bin/bench deploy-p99`: here Ansible works on the processors of the site.
+    for shipped in series.shipped:
+        seconds = shipped.ended - shipped.began
+        figures.append(f"deploy {shipped.release.name}: {seconds:.1f} s, p99 {series.slowdown(shipped):.2f} of before")
 
 
 def test_no_request_fails(series: Series) -> None:
@@ -128,14 +132,3 @@ def test_the_schedule_of_a_second_keeps_its_step(series: Series, site: Site, fig
     # Two soon one after the other were sent twice; of runs that may also be a worker that had to wait for a processor.
     assert [pair for pair, gap in zip(pairs, sent, strict=True) if not 0.5 <= gap <= 10] == []
     assert [pair for pair, gap in zip(pairs, ended, strict=True) if gap > 10] == []
-
-
-def test_the_site_stays_quick(series: Series, figures: list[str]) -> None:
-    slowdowns = [series.slowdown(shipped) for shipped in series.shipped]
-
-    for shipped, slowdown in zip(series.shipped, slowdowns, strict=True):
-        seconds = shipped.ended - shipped.began
-        figures.append(f"deploy {shipped.release.name}: {seconds:.1f} s, p99 during over before {slowdown:.2f}")
-    figures.append(f"p99 during a deploy over before, median: {statistics.median(slowdowns):.2f}")
-    # The goal is 2. What fails is what no other work on this computer explains.
-    assert statistics.median(slowdowns) < 10
