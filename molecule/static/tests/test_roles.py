@@ -863,6 +863,15 @@ def test_files_that_outlive_a_release_are_served_where_it_was_chosen(loader: Dat
     assert ["internal;" in after[path] for path in ("/files/", "/-/private/invoices/")] == [False, True]
 
 
+def test_of_uploads_only_those_are_served_that_are_for_everybody(loader: DataLoader, tmp_path: Path) -> None:
+    before = locations(site_conf(loader, tmp_path))
+    after = locations(site_conf(loader, tmp_path, site_media_url="/files/", site_media_folders=["pub", "a/b"]))
+
+    assert after.keys() - before.keys() == {"/files/pub/", "/files/a/b/"}
+    assert "alias /srv/site/data/media/pub/;" in after["/files/pub/"]
+    assert "alias /srv/site/data/media/a/b/;" in after["/files/a/b/"]
+
+
 def test_static_files_are_served_at_the_address_of_the_project(loader: DataLoader, tmp_path: Path) -> None:
     default = locations(site_conf(loader, tmp_path))["/static/"]
     other = locations(site_conf(loader, tmp_path, site_static_url="/a.b/"))

@@ -586,6 +586,21 @@ def data_folders_are_names(site: Site) -> Iterator[Problem]:
         served = {"site_private_folders": private if isinstance(private, list) else []}
         if _text(site, host, "site_media_url"):
             served["site_media_url"] = ["media"]
+        parts = site.value(host, "site_media_folders")
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, str) and not all(map(_FOLDER.fullmatch, part.split("/"))):
+                yield Problem(
+                    f"`site_media_folders` holds `{part}`; it must be the path of a folder below "
+                    f"{site.value(host, 'site_data')}/media: pub, or pub/pictures.",
+                    site.place(host, "site_media_folders"),
+                    "site_media_folders: [pub]",
+                )
+        if parts and "site_media_url" not in served:
+            yield Problem(
+                "`site_media_folders` is set and `site_media_url` is not: nothing of them is served.",
+                site.place(host, "site_media_folders"),
+                "site_media_url: /media/",
+            )
         for name, wanted in served.items():
             for folder in wanted:
                 if folder not in folders:
