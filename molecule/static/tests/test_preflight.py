@@ -240,6 +240,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_migrate_commands` has as number 2 what does not begin with a command of manage.py",
         "site_migrate_commands: [[migrate], [createcachetable]]",
     ),
+    "command for static files that is a path": (
+        choose("site_static_commands: [[./compress.sh]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_static_commands` has as number 1 what does not begin with a command of manage.py",
+        "site_static_commands: [[compress]]",
+    ),
     "command of two lines": (
         choose('site_build_commands: [[sh, -c, "a\\nb"]]\n'),
         f"{CHOICES_FILE}:3",
@@ -957,6 +963,7 @@ site_release_hooks:
 """,
     "steps as lists": (
         "site_build_commands: [[npm, ci], [make, -j, 2]]\nsite_migrate_commands: []\n"
+        "site_static_commands: [[compress, --force]]\n"
         "site_check: after_migrate\nsite_check_ignore: [security.W004, celeriac.W001]\n"
     ),
     "limits of memory": (

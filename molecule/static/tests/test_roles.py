@@ -722,14 +722,15 @@ def test_postgresql_has_room_for_all_connections(
     assert found == settings
 
 
-def test_the_commands_of_migrate_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["migrate", "static"])
+def test_the_commands_of_a_step_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path, of: str) -> None:
     words = ["themes", "--name=a 'b' \"c\" $d"]
     given = value_of(
         loader,
         tmp_path,
         "site_host",
-        "__site_host_deploy_environment.CELERIAC_MIGRATE_COMMANDS",
-        site_migrate_commands=[["migrate"], [*words, 3]],
+        f"__site_host_deploy_environment.CELERIAC_{of.upper()}_COMMANDS",
+        **{f"site_{of}_commands": [["migrate"], [*words, 3]]},
     )
     assert [shlex.split(line) for line in given.splitlines()] == [["migrate"], [*words, "3"]]
 

@@ -649,12 +649,13 @@ def commands_are_words(site: Site) -> Iterator[Problem]:
     examples = {
         "site_build_commands": "site_build_commands: [[npm, ci], [npm, run, build]]",
         "site_migrate_commands": "site_migrate_commands: [[migrate], [createcachetable]]",
+        "site_static_commands": "site_static_commands: [[compress]]",
     }
     for host in site.hosts:
         for name, example in examples.items():
             commands = site.value(host, name)
             for number, words in enumerate(commands if isinstance(commands, list) else (), start=1):
-                if fault := _fault_of_words(words, of_manage=name == "site_migrate_commands"):
+                if fault := _fault_of_words(words, of_manage=name != "site_build_commands"):
                     yield Problem(f"`{name}` has as number {number} {fault}.", site.place(host, name), example)
 
 
