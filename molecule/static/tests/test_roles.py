@@ -722,6 +722,14 @@ def test_postgresql_has_room_for_all_connections(
     assert found == settings
 
 
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yml")), ids=lambda path: path.stem)
+def test_an_example_chooses_what_there_is(example: Path) -> None:
+    choices = read(example)
+    assert choices.keys() <= {name for role in defaults_files() for name in options_of(role)}
+    files = choices.get("site_files", {}).values()
+    assert [name for name in files if not (example.parent / name.removeprefix(".")).is_file()] == []
+
+
 @pytest.mark.parametrize("of", ["migrate", "static"])
 def test_the_commands_of_a_step_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path, of: str) -> None:
     words = ["themes", "--name=a 'b' \"c\" $d"]
