@@ -276,7 +276,7 @@ class Releases:
         """
         code, output = self._run_transient(release, command, environment or {}, properties or [])
         if code != 0:
-            raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{output}")
+            raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:3])} failed.\n{output}")
 
     def _run_transient(
         self, release: str, command: list[str], environment: dict[str, str], properties: list[str]

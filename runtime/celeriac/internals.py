@@ -26,6 +26,7 @@ PARTS = {
     "billiard.pool:ApplyResult": ("_accepted", "correlation_id", "discard"),
     "billiard.pool:Pool": ("_cache", "_pool"),
     "celery.app.amqp:AMQP": ("_create_task_sender",),
+    "celery.app.base:Celery": ("_get_backend",),
     "celery.app.task:Task": ("bind",),
     "celery.app.trace": ("LOG_SUCCESS",),
     "celery.beat:PersistentScheduler": ("_open_schedule", "_store"),
@@ -64,6 +65,22 @@ BRPOP_SECONDS = 1
 
 
 # The app.
+
+
+def before_backend(app: Celery, prepare: Callable[[], None]) -> None:
+    """Have something done before an app loads its result backend, which it does when it first needs it.
+
+    Args:
+        app: the app.
+        prepare: is called in each thread that needs the backend.
+    """
+    load = app._get_backend
+
+    def prepared() -> Any:
+        prepare()
+        return load()
+
+    app._get_backend = prepared
 
 
 def wrap_sender(wrap: Callable[[Sender], Sender]) -> None:

@@ -1,6 +1,7 @@
 """The project's own Celery app, with our parts, under every command of Celery's."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -192,6 +193,19 @@ def test_every_command_of_celery_runs_on_it(environment: dict[str, str], redis: 
         web.waits(lambda: "Visit me" in web.log.read_text(), "start of Flower")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             assert page.status == 200
+
+
+def test_a_task_is_sent_from_the_command_line_whatever_keeps_the_results(environment: dict[str, str]) -> None:
+    """A backend whose results are in a model, too, though Celery sets Django up for its processes alone."""
+    call = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "celeriac.app", "call", "celeriac.ping"],
+        env={**environment, "CELERIAC_RESULT_BACKEND": "django-db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert call.returncode == 0, call.stderr
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", call.stdout)
 
 
 def test_a_wrong_name_of_the_app_is_said_on_the_command_line(

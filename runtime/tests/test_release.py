@@ -228,6 +228,32 @@ def test_a_failed_migration_is_shown(bare_environment: dict[str, str], project: 
     assert refused(prepare(bare_environment, "migrate"), "migrate", "no such table: no_such_table")
 
 
+def test_more_is_made_of_the_static_files_once_they_are_collected(
+    bare_environment: dict[str, str], project: Path
+) -> None:
+    """Where they are, by a command that sees them; one that fails stops the release."""
+    folder = project / "work/management/commands"
+    folder.mkdir(parents=True)
+    (folder / "shorten.py").write_text(
+        "from pathlib import Path\n"
+        "from django.conf import settings\n"
+        "from django.core.management import BaseCommand\n"
+        "class Command(BaseCommand):\n"
+        "    def add_arguments(self, parser):\n"
+        "        parser.add_argument('path')\n"
+        "    def handle(self, path, **_):\n"
+        "        file = Path(settings.STATIC_ROOT, path)\n"
+        "        file.with_suffix('.min.css').write_text(file.read_text()[:4])\n"
+    )
+    (project / "work/static/plain.css").write_text("body { color: black }")
+    result = prepare(bare_environment, "static", CELERIAC_STATIC_COMMANDS="shorten plain.css")
+    assert result.returncode == 0, result.stderr
+    assert ", shorten done" in lines(result)["static"]
+    assert Path(bare_environment["STATIC_ROOT"], "plain.min.css").read_text() == "body"
+    failed = prepare(bare_environment, "static", CELERIAC_STATIC_COMMANDS="shorten no.css")
+    assert refused(failed, "static", "This was manage.py shorten.")
+
+
 def test_static_files_without_a_place_are_refused(bare_environment: dict[str, str]) -> None:
     del bare_environment["STATIC_ROOT"]
     assert refused(prepare(bare_environment, "static"), "static", "STATIC_ROOT")

@@ -1,7 +1,8 @@
 """A project that nobody here wrote is deployed by its inventory alone: `examples/`.
 
 Each has a machine of its own; `CELERIAC_DEBIAN` chooses its Debian. Its source is not here: a run fetches what the
-inventory names. The first one is always tried, all of them with `CELERIAC_FULL=1`.
+inventory names. The first one is always tried, all of them with `CELERIAC_FULL=1`. With a folder in
+`CELERIAC_UPGRADE_KEEP` the machines stay, for the next run with the same folder.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import yaml
@@ -26,7 +30,7 @@ from stack.load import ASSETS, Load, failures
 from stack.machine import Machine
 from stack.playbook import REPOSITORY
 from stack.releases import Workshop, append
-from stack.upgrading import GROUPS, is_full
+from stack.upgrading import GROUPS, KEEP, is_full
 
 from testkit.waiting import eventually
 
@@ -79,6 +83,75 @@ def to_weblate(site: Site) -> Upload:
     return Upload(made["file_url"].partition(DOMAIN)[2], who, PICTURE)
 
 
+def to_nautobot(site: Site) -> Upload:
+    """Attach a picture to a place; who is logged in may see it."""
+    code = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+from nautobot.dcim.models import Location, LocationType
+from nautobot.extras.models import Status
+from nautobot.users.models import Token
+kind = LocationType.objects.create(name="Tried")
+place = Location.objects.create(name="Tried", location_type=kind, status=Status.objects.get_for_model(Location).first())
+admin, browser = get_user_model().objects.get(username="admin"), Client()
+browser.force_login(admin)
+print(place.pk, Token.objects.create(user=admin).key, browser.cookies["sessionid"].value)
+"""
+    place, token, session = site.machine.feed(code, "site-manage", "shell", "--no-imports").split()[-3:]
+    picture = ("tried.png", PICTURE)
+    body = form({"content_type": "dcim.location", "object_id": place, "name": "Tried", "image": picture})
+    headers = {"Authorization": f"Token {token}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    answer = site.web.request("POST", "/api/extras/image-attachments/", body, headers, 120)
+    assert answer.status == 201, answer.text
+    site.web.cookies["sessionid"] = session
+    return Upload(answer.json()["image"].partition(DOMAIN)[2], {}, PICTURE)
+
+
+def to_pretix(site: Site) -> Upload:
+    """Give those who sell tickets a logo."""
+    code = """
+from django_scopes import scopes_disabled
+from pretix.base.models import Organizer, Team
+with scopes_disabled():
+    team = Team.objects.create(
+        organizer=Organizer.objects.create(name="Tried", slug="tried"), name="Tried",
+        all_events=True, all_event_permissions=True, all_organizer_permissions=True,
+    )
+    print(team.tokens.create(name="Tried").token)
+"""
+    token = site.machine.feed(code, "site-manage", "shell", "--no-imports").split()[-1]
+    who = {"Authorization": f"Token {token}"}
+    of_file = {"Content-Type": "image/png", "Content-Disposition": 'attachment; filename="tried.png"'}
+    uploaded = site.web.request("POST", "/api/v1/upload", PICTURE, who | of_file, 120)
+    assert uploaded.status == 201, uploaded.text
+    logo = json.dumps({"organizer_logo_image": uploaded.json()["id"]})
+    of_text = {"Content-Type": "application/json"}
+    answer = site.web.request("PATCH", "/api/v1/organizers/tried/settings/", logo, who | of_text, 120)
+    assert answer.status == 200, answer.text
+    return Upload(answer.json()["organizer_logo_image"].partition(DOMAIN)[2], {}, PICTURE)
+
+
+def to_wooey(site: Site) -> Upload:
+    """Upload a script."""
+    code = """
+from django.contrib.auth import get_user_model
+from wooey.models import APIKey, WooeyProfile
+profile, _ = WooeyProfile.objects.get_or_create(user=get_user_model().objects.get(username="admin"))
+print(APIKey.objects.create(name="Tried", profile=profile)._api_key)
+"""
+    key = site.machine.feed(code, "site-manage", "shell").split()[-1]
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    script = (
+        b"import argparse\nparser = argparse.ArgumentParser()\nif __name__ == '__main__':\n    parser.parse_args()\n"
+    )
+    body = form({"group": "Tried", "tried": ("tried.py", script)})
+    answer = site.web.request("POST", "/api/scripts/v1/add-or-update/", body, headers, 120)
+    assert answer.status == 200, answer.text
+    [made] = answer.json()
+    assert made["success"], answer.text
+    return Upload("/uploads/wooey_scripts/tried.py", {}, script)
+
+
 @dataclass(frozen=True)
 class Project:
     """Somebody's project.
@@ -86,13 +159,17 @@ class Project:
     Attributes:
         name: of its inventory in `examples/`.
         package: the one that it is in.
-        exact: what `site.source.txt` is to say of that.
+        exact: what `site.source.txt` is to say of that, where it is the source.
         page: one that everybody may see.
         task: one of its own, which needs no arguments.
         entry: one of its schedule.
         scheduled: the task of that entry.
         style: a file that is changed, or made, for its next release.
+        hurry: code that lets that entry run soon and again, with its name for ENTRY; empty where `settings` do it.
+        settings: over those of the inventory, for the test alone.
+        serializer: what its workers accept messages in.
         template: a folder of the package that a project `myauth` is made from, where that is none itself.
+        maker: a command of the package that makes a project, where that is none itself; what it is called comes last.
         upload: gives it a file, where it takes any.
     """
 
@@ -104,13 +181,23 @@ class Project:
     entry: str
     scheduled: str
     style: str
+    hurry: str = """
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+entry = PeriodicTask.objects.get(name="ENTRY")
+entry.crontab, entry.interval = None, IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0]
+entry.save()
+"""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    serializer: str = "json"
     template: str = ""
+    maker: tuple[str, ...] = ()
     upload: Callable[[Site], Upload] | None = None
 
 
 BOUNDARY = "a-line-of-no-file"
 # One pixel.
 PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
+EXAMPLES = REPOSITORY / "examples"
 # A file that the inventory adds to a release.
 TRIED = "tried.ini"
 
@@ -147,6 +234,53 @@ PROJECTS = [
         style="weblate/static/styles/main.css",
         upload=to_weblate,
     ),
+    Project(
+        "nautobot",
+        "nautobot==3.2.7",
+        "sha256 0742bcb18aaf08dc45891f2c410707d4c6467089944a01ad6a836b37899ca843",
+        page="/login/",
+        task="nautobot.core.tasks.get_releases",
+        entry="Tried",
+        scheduled="nautobot.extras.jobs.run_job",
+        # It has entries when somebody makes them, of whole minutes.
+        hurry="""
+from django.contrib.auth import get_user_model
+from nautobot.extras.models import Job, ScheduledJob
+job, admin = Job.objects.get(job_class_name="RefreshDynamicGroupCaches"), get_user_model().objects.get(username="admin")
+Job.objects.filter(pk=job.pk).update(enabled=True)
+ScheduledJob.create_schedule(job, admin, name="ENTRY", interval="custom", crontab="* * * * *", job_kwargs={})
+""",
+        serializer="nautobot_json",
+        style="nautobot/project-static/css/own.css",
+        upload=to_nautobot,
+    ),
+    Project(
+        "pretix",
+        "pretix==2026.8.0",
+        "sha256 a78932e698778d873530d67f25a57c28d1c09b1bfb1a22ec817c00d90397db85",
+        page="/control/login",
+        task="periodic.runperiodic",
+        entry="runperiodic",
+        scheduled="periodic.runperiodic",
+        hurry="",
+        settings={"CELERY_BEAT_SCHEDULE": {"runperiodic": {"task": "periodic.runperiodic", "schedule": 5}}},
+        style="pretix/static/own.css",
+        upload=to_pretix,
+    ),
+    Project(
+        "wooey",
+        "wooey==0.14.1",
+        "",
+        page="/",
+        task="wooey.tasks.cleanup_dead_jobs",
+        entry="tried",
+        scheduled="wooey.tasks.cleanup_stuck_jobs",
+        hurry="",
+        settings={"CELERYBEAT_SCHEDULE": {"tried": {"task": "wooey.tasks.cleanup_stuck_jobs", "schedule": 5}}},
+        style="tools/static/wooey/css/base.css",
+        maker=("wooify", "--project", "tools"),
+        upload=to_wooey,
+    ),
 ]
 
 
@@ -171,21 +305,26 @@ class Deployed:
 
 
 @pytest.fixture(scope="module", params=PROJECTS if is_full() else PROJECTS[:1], ids=lambda project: project.name)
-def deployed(request: pytest.FixtureRequest) -> Iterator[Deployed]:
+def deployed(request: pytest.FixtureRequest, figures: list[str]) -> Iterator[Deployed]:
     """A project, deployed to a bare machine."""
     project: Project = request.param
     name = f"projects-{project.name}"
-    with TemporaryDirectory(prefix="projects-") as folder:
+    with nullcontext(f"{KEEP}/{name}") if KEEP else TemporaryDirectory(prefix="projects-") as made:
+        folder = Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             debian = os.environ.get("CELERIAC_DEBIAN", "13")
             subprocess.run([MACHINE, "up", name, "--debian", debian], check=True)
-            inventory = described(project, name, Path(folder))
-            site = Site(Machine(name, inventory, Path(folder)), Workshop(Path(folder), probe=False), Path(folder))
-            run = site.start("site.yml").wait(BUILD_SECONDS)
+            inventory = described(project, name, folder)
+            site = Site(Machine(name, inventory, folder), Workshop(folder, probe=False), folder)
+            play = site.start("site.yml")
+            run = play.wait(BUILD_SECONDS)
             assert run.status == 0, run.output
-            yield Deployed(project, site, source_of(project, Path(folder)))
+            figures.append(f"{project.name}: on an empty host in {play.seconds:.0f} s")
+            yield Deployed(project, site, source_of(project, folder))
         finally:
-            subprocess.run([MACHINE, "down", name], check=True)
+            if not KEEP:
+                subprocess.run([MACHINE, "down", name], check=True)
 
 
 def source_of(project: Project, folder: Path) -> Path:
@@ -193,8 +332,11 @@ def source_of(project: Project, folder: Path) -> Path:
     made = folder / "made"
     if made.is_dir():
         return made
-    fact = {"source": project.package, "source_version": "", "beside": folder, "index_url": "", "extra_index_urls": []}
-    source = fetched(fact).folder
+    if project.maker:
+        return made_by(project, folder).rename(made)
+    chosen = choices_of(project)
+    fact = {"source": project.package, "source_version": chosen.get("site_source_version", "")}
+    source = fetched({**fact, "beside": folder, "index_url": "", "extra_index_urls": []}).folder
     if not project.template:
         return shutil.copytree(source, made, symlinks=True)
     made.mkdir()
@@ -203,19 +345,36 @@ def source_of(project: Project, folder: Path) -> Path:
     return made
 
 
+def made_by(project: Project, folder: Path) -> Path:
+    """Let a package make a project, as whoever wants one does."""
+    environment = str(folder / "maker")
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    subprocess.run(["uv", "pip", "install", "--quiet", "--python", environment, project.package], check=True)
+    where = {**os.environ, "PATH": f"{environment}/bin:{os.environ['PATH']}"}
+    subprocess.run(project.maker, cwd=folder, env=where, stdout=subprocess.DEVNULL, check=True)
+    return folder / project.maker[-1]
+
+
+def choices_of(project: Project) -> dict[str, Any]:
+    """Return what the inventory of a project chooses."""
+    chosen: dict[str, Any] = yaml.safe_load((EXAMPLES / f"{project.name}.yml").read_text())
+    return chosen
+
+
 def described(project: Project, host: str, folder: Path) -> Path:
     """Write the inventory of a host: what `examples/` has, with the name of this one, and what its source must be."""
-    chosen = yaml.safe_load((REPOSITORY / f"examples/{project.name}.yml").read_text())
-    choices = {**chosen, "site_domain": DOMAIN}
-    (folder / KEPT).write_text(f"{project.package} = {project.exact}\n")
-    if project.template:
+    choices = {**choices_of(project), "site_domain": DOMAIN}
+    choices["site_settings"] = {**choices["site_settings"], **project.settings}
+    asked = " ".join([project.package, *choices.get("site_source_version", "").split()])
+    (folder / KEPT).write_text(f"{asked} = {project.exact}\n")
+    if project.template or project.maker:
         choices["site_source"] = str(source_of(project, folder))
     variables = json.loads(subprocess.check_output([MACHINE, "inventory", host]))
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
     # The build runs as the owner of the releases, and copies what that reads.
     choices["site_build_commands"] = [*choices.get("site_build_commands", []), ["cp", TRIED, f"{TRIED}.seen"]]
-    choices["site_files"] = {TRIED: ".files/tried.j2"}
-    (folder / ".files").mkdir()
+    choices["site_files"] = {**choices.get("site_files", {}), TRIED: ".files/tried.j2"}
+    shutil.copytree(EXAMPLES / "files", folder / ".files", dirs_exist_ok=True)
     (folder / ".files/tried.j2").write_text("{{ site_database_user }} {{ site_redis_password }}")
     inventory = folder / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": {host: variables}, "vars": choices, "children": children}}))
@@ -243,21 +402,18 @@ def test_a_file_of_the_inventory_is_there_for_each_account_and_nobody_else(deplo
 def test_a_task_of_its_own_is_executed(deployed: Deployed) -> None:
     task = deployed.project.task
     before = deployed.executed(task)
-    deployed.site.machine.root.check_output("site-celery call %s", task)
+    # Celery's own command says json, whatever the project has.
+    deployed.site.machine.root.check_output(f"site-celery call --serializer={deployed.project.serializer} {task}")
     eventually(lambda: deployed.executed(task) > before, 60)
 
 
 def test_beat_sends_an_entry_of_its_schedule(deployed: Deployed) -> None:
-    """The schedule of the project's code is in the database, where somebody lets it run each second."""
-    code = f"""
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
-entry = PeriodicTask.objects.get(name={deployed.project.entry!r})
-entry.crontab, entry.interval = None, IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0]
-entry.save()
-"""
-    before = deployed.executed(deployed.project.scheduled)
-    deployed.site.machine.feed(code, "site-manage", "shell")
-    eventually(lambda: deployed.executed(deployed.project.scheduled) > before + 1, 60)
+    """Wherever the project has it; somebody lets the entry run more often."""
+    project = deployed.project
+    before = deployed.executed(project.scheduled)
+    if project.hurry:
+        deployed.site.machine.feed(project.hurry.replace("ENTRY", project.entry), "site-manage", "shell")
+    eventually(lambda: deployed.executed(project.scheduled) > before + 1, 240)
 
 
 @pytest.fixture(scope="module")
@@ -273,13 +429,14 @@ def test_what_is_uploaded_comes_back(deployed: Deployed, uploaded: Upload | None
         assert (answer.status, answer.body) == (200, uploaded.content)
 
 
-def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> None:
+def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path, figures: list[str]) -> None:
     site = deployed.site
     before = site.current()
     append(deployed.source / deployed.project.style, "/* the next release */")
     plan = replace(site.plan(requests=10, tasks=5), page_path=deployed.project.page)
     with Load(plan, tmp_path / "load.txt") as load:
-        play = site.start("playbooks/deploy.yml", "--extra-vars", f"site_source={deployed.source}")
+        another = json.dumps({"site_source": str(deployed.source), "site_source_version": ""})
+        play = site.start("playbooks/deploy.yml", "--extra-vars", another)
         run = play.wait()
         assert run.status == 0, run.output
         answers = load.settled(play.began, play.ended)
@@ -290,6 +447,8 @@ def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path) -> N
     accepted = load.accepted()
     assert len(accepted) > 20
     eventually(lambda: not accepted - site.executions(play.began - 60).keys(), 60, pause=1)
+    counted = f"{len(answers)} requests, {len(accepted)} tasks, none lost"
+    figures.append(f"{deployed.project.name}: the next release in {play.seconds:.0f} s, {counted}")
 
 
 def test_what_was_uploaded_outlives_a_release(deployed: Deployed, uploaded: Upload | None) -> None:

@@ -240,6 +240,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_migrate_commands` has as number 2 what does not begin with a command of manage.py",
         "site_migrate_commands: [[migrate], [createcachetable]]",
     ),
+    "command for static files that is a path": (
+        choose("site_static_commands: [[./compress.sh]]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_static_commands` has as number 1 what does not begin with a command of manage.py",
+        "site_static_commands: [[compress]]",
+    ),
     "command of two lines": (
         choose('site_build_commands: [[sh, -c, "a\\nb"]]\n'),
         f"{CHOICES_FILE}:3",
@@ -700,6 +706,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_media_url` is for the folder `media`",
         "site_data_folders: [keys, media]",
     ),
+    "a part of the uploads outside of them": (
+        choose("site_media_url: /media/\nsite_data_folders: [media]\nsite_media_folders: [pub/../../keys]\n"),
+        f"{CHOICES_FILE}:5",
+        "`site_media_folders` holds `pub/../../keys`; it must be the path of a folder below /srv/site/data/media",
+        "site_media_folders: [pub]",
+    ),
+    "a part of uploads that are not served": (
+        choose("site_media_folders: [pub]\nsite_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_media_folders` is set and `site_media_url` is not",
+        "site_media_url: /media/",
+    ),
     "private folder that is none": (
         choose("site_private_folders: [invoices]\n"),
         f"{CHOICES_FILE}:3",
@@ -932,6 +950,7 @@ RIGHT = {
     "files of each kind": (
         "site_data_folders: [media, well-known_2.d, '2026']\nsite_media_url: /files/media/\n"
         "site_static_url: /files/static/\nsite_private_folders: ['2026']\n"
+        "site_media_folders: [pub, pub.d/2026]\n"
     ),
     "hooks of each kind": """\
 site_release_hooks:
@@ -944,6 +963,7 @@ site_release_hooks:
 """,
     "steps as lists": (
         "site_build_commands: [[npm, ci], [make, -j, 2]]\nsite_migrate_commands: []\n"
+        "site_static_commands: [[compress, --force]]\n"
         "site_check: after_migrate\nsite_check_ignore: [security.W004, celeriac.W001]\n"
     ),
     "limits of memory": (

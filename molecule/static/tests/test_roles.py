@@ -722,14 +722,23 @@ def test_postgresql_has_room_for_all_connections(
     assert found == settings
 
 
-def test_the_commands_of_migrate_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yml")), ids=lambda path: path.stem)
+def test_an_example_chooses_what_there_is(example: Path) -> None:
+    choices = read(example)
+    assert choices.keys() <= {name for role in defaults_files() for name in options_of(role)}
+    files = choices.get("site_files", {}).values()
+    assert [name for name in files if not (example.parent / name.removeprefix(".")).is_file()] == []
+
+
+@pytest.mark.parametrize("of", ["migrate", "static"])
+def test_the_commands_of_a_step_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path, of: str) -> None:
     words = ["themes", "--name=a 'b' \"c\" $d"]
     given = value_of(
         loader,
         tmp_path,
         "site_host",
-        "__site_host_deploy_environment.CELERIAC_MIGRATE_COMMANDS",
-        site_migrate_commands=[["migrate"], [*words, 3]],
+        f"__site_host_deploy_environment.CELERIAC_{of.upper()}_COMMANDS",
+        **{f"site_{of}_commands": [["migrate"], [*words, 3]]},
     )
     assert [shlex.split(line) for line in given.splitlines()] == [["migrate"], [*words, "3"]]
 
@@ -861,6 +870,15 @@ def test_files_that_outlive_a_release_are_served_where_it_was_chosen(loader: Dat
     assert "alias /srv/site/data/media/;" in after["/files/"]
     assert "alias /srv/site/data/invoices/;" in after["/-/private/invoices/"]
     assert ["internal;" in after[path] for path in ("/files/", "/-/private/invoices/")] == [False, True]
+
+
+def test_of_uploads_only_those_are_served_that_are_for_everybody(loader: DataLoader, tmp_path: Path) -> None:
+    before = locations(site_conf(loader, tmp_path))
+    after = locations(site_conf(loader, tmp_path, site_media_url="/files/", site_media_folders=["pub", "a/b"]))
+
+    assert after.keys() - before.keys() == {"/files/pub/", "/files/a/b/"}
+    assert "alias /srv/site/data/media/pub/;" in after["/files/pub/"]
+    assert "alias /srv/site/data/media/a/b/;" in after["/files/a/b/"]
 
 
 def test_static_files_are_served_at_the_address_of_the_project(loader: DataLoader, tmp_path: Path) -> None:

@@ -586,6 +586,21 @@ def data_folders_are_names(site: Site) -> Iterator[Problem]:
         served = {"site_private_folders": private if isinstance(private, list) else []}
         if _text(site, host, "site_media_url"):
             served["site_media_url"] = ["media"]
+        parts = site.value(host, "site_media_folders")
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, str) and not all(map(_FOLDER.fullmatch, part.split("/"))):
+                yield Problem(
+                    f"`site_media_folders` holds `{part}`; it must be the path of a folder below "
+                    f"{site.value(host, 'site_data')}/media: pub, or pub/pictures.",
+                    site.place(host, "site_media_folders"),
+                    "site_media_folders: [pub]",
+                )
+        if parts and "site_media_url" not in served:
+            yield Problem(
+                "`site_media_folders` is set and `site_media_url` is not: nothing of them is served.",
+                site.place(host, "site_media_folders"),
+                "site_media_url: /media/",
+            )
         for name, wanted in served.items():
             for folder in wanted:
                 if folder not in folders:
@@ -634,12 +649,13 @@ def commands_are_words(site: Site) -> Iterator[Problem]:
     examples = {
         "site_build_commands": "site_build_commands: [[npm, ci], [npm, run, build]]",
         "site_migrate_commands": "site_migrate_commands: [[migrate], [createcachetable]]",
+        "site_static_commands": "site_static_commands: [[compress]]",
     }
     for host in site.hosts:
         for name, example in examples.items():
             commands = site.value(host, name)
             for number, words in enumerate(commands if isinstance(commands, list) else (), start=1):
-                if fault := _fault_of_words(words, of_manage=name == "site_migrate_commands"):
+                if fault := _fault_of_words(words, of_manage=name != "site_build_commands"):
                     yield Problem(f"`{name}` has as number {number} {fault}.", site.place(host, name), example)
 
 

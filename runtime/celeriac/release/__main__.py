@@ -12,7 +12,8 @@ One process, so Django is set up once. The steps, in the order given on the comm
              live traffic holds
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
-``static``   ``manage.py collectstatic``, where the project uses staticfiles
+``static``   ``manage.py collectstatic``, where the project uses staticfiles, and behind it the commands of
+             ``manage.py`` in ``CELERIAC_STATIC_COMMANDS`` (a line each)
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
              there it is given only with ``CELERIAC_ADMIN_PASSWORD_IS_NEW``
 

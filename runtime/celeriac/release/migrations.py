@@ -4,11 +4,9 @@ The steps of `celeriac.release` that deal with migrations. Each returns its outc
 or raises.
 """
 
-import io
 import json
 import os
 import re
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +25,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
 from celeriac.postgresql import begin_with
+from celeriac.release import commands
 
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
@@ -42,11 +41,11 @@ def migrate() -> str:
     """Bring the default database to the schema of this release, by each command of `CELERIAC_MIGRATE_COMMANDS`."""
     lock_timeout = int(os.environ.get("CELERIAC_LOCK_TIMEOUT_SECONDS") or 10)
     seconds = int(os.environ.get("CELERIAC_MIGRATE_SECONDS") or 600)
-    commands = [shlex.split(line) for line in os.environ.get("CELERIAC_MIGRATE_COMMANDS", "migrate").splitlines()]
-    if not commands:
+    listed = commands.listed("CELERIAC_MIGRATE_COMMANDS", "migrate")
+    if not listed:
         return "there are no commands, nothing to do"
     with _one_host_at_a_time(lock_timeout, seconds):
-        return ", ".join([(_migrated if words[0] == "migrate" else _done)(words, seconds) for words in commands])
+        return ", ".join([(_migrated if words[0] == "migrate" else _done)(words, seconds) for words in listed])
 
 
 def _migrated(words: list[str], seconds: int) -> str:
@@ -80,19 +79,13 @@ def _unapplied() -> int:
 
 
 def _done(words: list[str], seconds: int) -> str:
-    """Run another command of ``manage.py``; what it prints is shown when it fails."""
-    name, output = words[0], io.StringIO()
+    """Run another command of ``manage.py``."""
+    name = words[0]
     try:
         with _at_most(seconds):
-            call_command(*words, stdout=output, stderr=output)
+            commands.run(words)
     except OutOfTime:
         raise CommandError(f"{name} did not end in {seconds} s {TIME}; what it did until then stays") from None
-    except SystemExit as error:
-        if error.code:
-            raise CommandError(f"manage.py {name} ended with {error.code}.\n{output.getvalue().strip()}") from None
-    except Exception as error:
-        error.add_note(f"This was manage.py {name}.\n{output.getvalue().strip()}")
-        raise
     return f"{name} done"
 
 

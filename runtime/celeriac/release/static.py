@@ -14,6 +14,8 @@ from django.core import checks
 from django.core.files.storage import FileSystemStorage
 from django.core.management import CommandError, call_command
 
+from celeriac.release import commands
+
 
 def register() -> None:
     """Have Django's ``check`` compare ``STATIC_URL`` with what nginx serves (``CELERIAC_STATIC_URL``)."""
@@ -35,14 +37,18 @@ def register() -> None:
 
 
 def collect() -> str:
-    """Collect the static files into STATIC_ROOT."""
+    """Collect the static files into STATIC_ROOT, and run what makes more of them (`CELERIAC_STATIC_COMMANDS`)."""
     if not _is_used():
         return "the project does not use django.contrib.staticfiles"
     _refuse_another_folder()
     output = io.StringIO()
     call_command("collectstatic", interactive=False, stdout=output)
     _collect_lists_of_vite()
-    return output.getvalue().strip().rpartition("\n")[2].rstrip(".")
+    done = [output.getvalue().strip().rpartition("\n")[2].rstrip(".")]
+    for words in commands.listed("CELERIAC_STATIC_COMMANDS"):
+        commands.run(words)
+        done.append(f"{words[0]} done")
+    return ", ".join(done)
 
 
 def _collect_lists_of_vite() -> None:
