@@ -50,6 +50,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_hints import wi
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import refuse_paused
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
     RETIRED,
@@ -129,9 +130,11 @@ class Transaction:
 
         Raises:
             ProcessError: a process does not say of which kind it is, and nothing was begun.
+            MaintenanceError: the processes are paused, and nothing was begun.
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
+        refuse_paused()
         # Whatever root's is on this host: a mode that is not said would be another one elsewhere.
         os.umask(0o022)
         self.releases.make_folders()
