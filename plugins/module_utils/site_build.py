@@ -497,11 +497,17 @@ class Build:
         steps = CHECKED[self._shipment.check]
         self._releases.prepare(self._name, steps[: steps.index("migrate")])
 
-    def prepare(self) -> None:
-        """Check, import, migrate, collect; what is complete after that says so."""
+    def prepare(self, *, beside: bool) -> None:
+        """Check, import, migrate, collect; what is complete after that says so.
+
+        Args:
+            beside: another release serves meanwhile, which the migrations must not hurt.
+        """
         choices = self._releases.choices
-        new_password = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
-        self._releases.prepare(self._name, CHECKED[self._shipment.check], new_password)
+        more = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
+        if beside and self._shipment.rehearsal_database:
+            more["CELERIAC_REHEARSAL_DATABASE"] = self._shipment.rehearsal_database
+        self._releases.prepare(self._name, CHECKED[self._shipment.check], more)
         choices.note()
         if not self._made:
             note = {

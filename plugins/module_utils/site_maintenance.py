@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Deadline, Nginx
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
@@ -21,6 +23,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
     UnhealthyError,
 )
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, newest_change
@@ -90,12 +93,15 @@ class Maintenance:
         by: who began it.
         paused: whether workers and beat are.
         token: who knows it gets through.
+        then: what the deploy that began it, or paused the processes in it, does when it ends: "off" or "run". Empty
+            where an operator decides.
     """
 
     since: str
     by: str
     paused: bool
     token: str = field(repr=False)
+    then: str = ""
 
     @property
     def cookie(self) -> dict[str, str]:
@@ -109,13 +115,13 @@ def in_maintenance() -> Maintenance | None:
 
 
 def refuse_paused() -> None:
-    """Refuse what needs workers, while they are paused.
+    """Refuse what needs workers, while they are paused by an operator.
 
     Raises:
         MaintenanceError: they are.
     """
     now = in_maintenance()
-    if now and now.paused:
+    if now and now.paused and not now.then:
         raise MaintenanceError(
             f"Workers and beat are paused, for maintenance since {now.since} by {now.by}, and no release can be "
             "checked without them. End it (`playbooks/maintenance.yml -e state=off`), or let them run while people "
@@ -275,3 +281,49 @@ class Switch:
         self._systemd.call("daemon-reload")
         if to_start := [unit for unit in to_start if self._systemd.state(unit) not in RUNNING]:
             self._systemd.start(*to_start)
+
+
+class OfDeploy:
+    """A maintenance for the time of a deploy; one that was killed leaves it to the next, whatever that is.
+
+    Args:
+        run: to run commands.
+        site: what is known about it.
+    """
+
+    def __init__(self, run: Run, site: Site) -> None:
+        self._run = run
+        self._site = site
+
+    def _switch(self, *, web: bool) -> Switch:
+        return Switch(self._run, self._site, web=web)
+
+    def begin(self, by: str, choices: Mapping[str, Any]) -> None:
+        """Let people wait, and the workers end what they run.
+
+        Args:
+            by: who deploys.
+            choices: `page`, `token` and `retry_after_seconds`.
+        """
+        before = in_maintenance() or Maintenance(now(), f"a deploy of {by}", paused=False, token="", then="off")
+        wanted = replace(before, paused=True, token=choices["token"], then=before.then or "run")
+        web = any(process.kind == WEB for process in described(Systemd(self._run), self._site.processes))
+        self._switch(web=web).on(wanted, choices["page"], int(choices["retry_after_seconds"]))
+
+    def hold(self) -> None:
+        """Pause again what was started meanwhile: the maintenance goes on without the deploy."""
+        if before := in_maintenance():
+            self._switch(web=False).on(before, "", 0)
+
+    def end(self) -> None:
+        """Let all be as it was before a deploy began a maintenance, or paused the processes in one."""
+        before = in_maintenance()
+        if before and before.then == "off":
+            self._switch(web=FOLDER.exists()).off()
+        elif before and before.then == "run":
+            self._switch(web=False).on(replace(before, paused=False, then=""), "", 0)
+
+
+def now() -> str:
+    """Return the time, as it is written down."""
+    return f"{datetime.now(UTC):%FT%TZ}"

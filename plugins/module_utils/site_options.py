@@ -129,6 +129,8 @@ class Shipment:
         build_commands: the operator's commands that build a part of it; no shell reads their words.
         wheels: the files that the virtualenv and uv are made from, by their names; none where hosts ask an index.
         check: when it is checked, a key of `site_build.CHECKED`.
+        rehearsal_database: where its migrations are tried first; empty for nowhere.
+        maintenance: what people see while it migrates, and how some get in; empty where they are let in.
         origin: what is noted about where it came from.
     """
 
@@ -139,6 +141,8 @@ class Shipment:
     wheels: tuple[str, ...]
     check: str
     origin: Mapping[str, Any]
+    rehearsal_database: str = ""
+    maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
@@ -147,7 +151,9 @@ class Shipment:
         commands = tuple(tuple(map(str, words)) for words in params["build_commands"])
         index = Path(params["index_environment_file"])
         wheels = tuple(params["wheels"])
-        return cls(archive, index, params["uv_requirements"], commands, wheels, params["check"], params["origin"])
+        of_release = params["uv_requirements"], commands, wheels, params["check"], params["origin"]
+        maintenance = params["maintenance"] if params["maintenance"].get("token") else {}
+        return cls(archive, index, *of_release, params["rehearsal_database"], maintenance)
 
 
 def site_spec() -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ choose          (rollback) which release it shall be, and that the database fits
 fetch           the code is on the host
 build           the virtualenv is made from the lock file, and the rest by `site_build_commands`
 before_migrate  * (deploy) in a release that was checked, on the database as it is
+close           (`site_migrate: maintenance`) people wait, and the old worker and beat end what they run
 prepare         checked (here or behind the migrations: `site_check`), every module imported, the database migrated
                 (`site_migrate_commands`), static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
@@ -25,6 +26,7 @@ health          with them gone, everything answers
 after_switch    * only the release serves; the old worker would still go on
 drain           the old worker takes nothing new and ends what it runs
 record          the aliases stand for the new units for good; the release has passed
+open            the maintenance is over that a deploy began, this one or one that was killed
 prune           releases, units and tools that nothing needs are removed
 after_record    * all is done: what fails here is reported, and undoes nothing
 ==============  ====================================================================================
@@ -50,7 +52,11 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_hints import wi
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
-from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import refuse_paused
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import (
+    OfDeploy,
+    in_maintenance,
+    refuse_paused,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
     RETIRED,
@@ -65,14 +71,18 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, 
 SWITCH = (
     *("before_switch", "start", "readiness"),
     *("switch", "retire", "health", "after_switch"),
-    *("drain", "record", "prune", "after_record"),
+    *("drain", "record", "open", "prune", "after_record"),
 )
 STEPS = {
-    "deploy": ("lock", "fetch", "build", "before_migrate", "prepare", "publish", *SWITCH),
+    "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
     "rollback": ("lock", "choose", "publish", *SWITCH),
 }
 # Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
-BEHIND = {"prune": "what is old could not be removed", "after_record": "a hook has failed, and nothing is undone"}
+BEHIND = {
+    "open": "the maintenance could not be ended",
+    "prune": "what is old could not be removed",
+    "after_record": "a hook has failed, and nothing is undone",
+}
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -109,6 +119,8 @@ class Transaction:
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each alias stood for
+        self._maintenance = OfDeploy(run, site)
+        self._applied: set[str] | None = None  # what the database had when this began a maintenance
         self._step = ""
 
     def is_settled(self) -> bool:
@@ -122,6 +134,7 @@ class Transaction:
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
             and not forgotten(self._systemd, self._site.processes)
+            and not _is_left_in_maintenance()
             and all(process.serves(self.release) for process in self._processes)
         )
 
@@ -220,9 +233,21 @@ class Transaction:
         """See `Build.build`."""
         self._build().build()
 
+    def close(self) -> None:
+        """Begin a maintenance, where the release is to have one. What a killed run began goes on.
+
+        The release is checked before: people wait for the migrations alone.
+        """
+        if self._shipment and self._shipment.maintenance:
+            self._build().check()
+            self._applied = self._migrated_so_far()
+            self._maintenance.begin(self._order.by, self._shipment.maintenance)
+
     def prepare(self) -> None:
         """See `Build.prepare`."""
-        self._build().prepare()
+        # A restore point, to which the release is tied, belongs here, where there is something to migrate.
+        now = in_maintenance()
+        self._build().prepare(beside=any(self._before.values()) and not (now and now.paused))
 
     def _build(self) -> Build:
         assert self._shipment, "what goes back builds nothing"
@@ -330,6 +355,10 @@ class Transaction:
         commit = str(self.releases.note(self.release).get("commit", ""))
         self.history.append(self.release, outcome, self._order.kind, by=self._order.by, commit=commit, reason=reason)
 
+    def open(self) -> None:
+        """End the maintenance that a deploy began. One of an operator's goes on."""
+        self._maintenance.end()
+
     def prune(self) -> None:
         """Remove what nothing needs any more."""
         for process in forgotten(self._systemd, self._site.processes):
@@ -392,6 +421,7 @@ class Transaction:
         try:
             if self._units:
                 self._restore()
+            reason += self._end_maintenance()
             with contextlib.suppress(OSError):  # a full disk has no room for a note
                 self._note(outcome, reason)
             self._forget_release()
@@ -400,6 +430,31 @@ class Transaction:
         served = self.history.serving()
         now = f"Release {served.release} serves on." if served else "No release serves yet."
         return f"{failed} {now}\n{reason}"
+
+    def _end_maintenance(self) -> str:
+        """End the maintenance of this deploy, unless the release that is back may not know the database any more.
+
+        Returns:
+            What is to be said of it, empty for nothing.
+        """
+        if not _is_left_in_maintenance():
+            return ""
+        if self._applied is not None and self._migrated_so_far() == self._applied:
+            self._maintenance.end()
+            return ""
+        self._maintenance.hold()
+        return (
+            "\nThe database may have been migrated meanwhile to what the release that is back does not know: people "
+            "still wait, and workers are paused. The next deploy that passes ends that: ship a repair. "
+            "Or look at the site, and end it: `playbooks/maintenance.yml -e state=off`."
+        )
+
+    def _migrated_so_far(self) -> set[str] | None:
+        """Return the migrations that the database has; None where nothing answers that knows."""
+        try:
+            return self._checks().applied()
+        except UnhealthyError:
+            return None
 
     def _before_release(self) -> str:
         """Return the release that the aliases stood for when this began, empty for none."""
@@ -472,3 +527,9 @@ class Transaction:
         for name, unit in self._units.items():
             units.setdefault(self._kinds[name], []).append(unit)
         return Checks(self._systemd, web, monitor, self.release, self._site, units)
+
+
+def _is_left_in_maintenance() -> bool:
+    """Say whether a deploy that was killed has left a maintenance behind, which the next one ends."""
+    now = in_maintenance()
+    return bool(now and now.then)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -15,6 +14,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance imp
     Maintenance,
     Switch,
     in_maintenance,
+    now,
 )
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
 
@@ -98,9 +98,10 @@ def main() -> None:
     )
     given, site, before = module.params, Site.from_params(module.params), in_maintenance()
     is_on = given["state"] == "on"
-    now = before or Maintenance(f"{datetime.now(UTC):%FT%TZ}", given["by"], paused=False, token="")
-    paused = {"pause": True, "run": False}.get(given["processes"], now.paused)
-    wanted = replace(now, paused=paused, token=given["token"])
+    basis = before or Maintenance(now(), given["by"], paused=False, token="")
+    paused = {"pause": True, "run": False}.get(given["processes"], basis.paused)
+    # What a deploy began, and left when it was killed, is an operator's from now on.
+    wanted = replace(basis, paused=paused, token=given["token"], then="")
     if module.check_mode:
         module.exit_json(changed=before != (wanted if is_on else None), lines=[])
     switch = Switch(module.run_command, site, web=given["web"])

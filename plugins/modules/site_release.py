@@ -58,6 +58,25 @@ options:
     description: What to note about where the release came from, such as a commit.
     type: dict
     required: true
+  rehearsal_database:
+    description: A database that may be emptied, in which migrations are tried first; empty for none.
+    type: str
+    required: true
+  maintenance:
+    description:
+      - With a token, people wait and workers are paused from before the migrations until the release has passed.
+    type: dict
+    required: true
+    suboptions:
+      page:
+        description: What people see, HTML; empty for ours.
+        type: str
+      token:
+        description: Who knows it gets through.
+        type: str
+      retry_after_seconds:
+        description: When a program may ask again.
+        type: int
   fault:
     description:
       - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
@@ -79,6 +98,8 @@ EXAMPLES = r"""
     build_commands: [[npm, ci], [npm, run, build]]
     wheelhouse: ""
     check: before_migrate
+    rehearsal_database: site_rehearsal
+    maintenance: {}
     site: "{{ site_on_host }}"
     host: www.example.org
     hooks: { before_switch: [python manage.py check_data] }
@@ -120,6 +141,16 @@ def main() -> None:
             "build_commands": {"type": "list", "elements": "list", "required": True},
             "wheels": {"type": "list", "elements": "str", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},
+            "rehearsal_database": {"type": "str", "required": True},
+            "maintenance": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "page": {"type": "str"},
+                    "token": {"type": "str", "no_log": True},
+                    "retry_after_seconds": {"type": "int"},
+                },
+            },
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),

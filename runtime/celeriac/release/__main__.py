@@ -9,7 +9,8 @@ One process, so Django is set up once. The steps, in the order given on the comm
 ``migrate``  commands of ``manage.py``, ``CELERIAC_MIGRATE_COMMANDS`` (a line each; default ``migrate``), each
              for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and
              no statement waits longer than ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that
-             live traffic holds
+             live traffic holds; before ``migrate`` its plan is rehearsed, where there is a database for that
+             (`~.rehearsal`)
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles

@@ -27,6 +27,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
 from celeriac.postgresql import begin_with
+from celeriac.release.rehearsal import refuse_what_hurts
 
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
@@ -60,7 +61,8 @@ def _migrated(words: list[str], seconds: int) -> str:
         following(action, migration, fake)
 
     command.migration_progress_callback = follow
-    before = _unapplied()
+    plan = _plan()
+    refuse_what_hurts(plan)
     try:
         with _at_most(seconds):
             call_command(command, *words[1:], interactive=False, verbosity=0)
@@ -70,13 +72,14 @@ def _migrated(words: list[str], seconds: int) -> str:
         if at:
             error.add_note(f"This was the migration {at[0]}.")
         raise
-    return f"{before - _unapplied()} migrations applied"
+    return f"{len(plan) - len(_plan())} migrations applied"
 
 
-def _unapplied() -> int:
-    """Return how many migrations of this release the default database has not."""
+def _plan() -> list[Any]:
+    """Return the migrations of this release that the default database has not, as an executor has them."""
     executor = MigrationExecutor(connection)
-    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    found: list[Any] = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return found
 
 
 def _done(words: list[str], seconds: int) -> str:
