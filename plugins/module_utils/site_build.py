@@ -167,13 +167,16 @@ class Releases:
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
-    def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> None:
+    def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> str:
         """Run steps of `celeriac.release` in a release.
 
         Args:
             release: which.
             steps: which.
             more: environment beside that of the site.
+
+        Returns:
+            What they printed.
 
         Raises:
             ReleaseError: a step failed.
@@ -184,7 +187,7 @@ class Releases:
             **(more or {}),
         }
         python = f"{self.path(release)}/venv/bin/python"
-        self.run(release, [python, "-m", "celeriac.release", *steps], environment, self._environment_files())
+        return self.run(release, [python, "-m", "celeriac.release", *steps], environment, self._environment_files())
 
     def run_hook(self, release: str, hook: Hook, more: dict[str, str]) -> None:
         """Run a command of the operator in a release, as its steps are run.
@@ -268,8 +271,11 @@ class Releases:
         command: list[str],
         environment: dict[str, str] | None = None,
         properties: list[str] | None = None,
-    ) -> None:
+    ) -> str:
         """Run a command as the owner of the releases, in a transient unit that may write below the root only.
+
+        Returns:
+            What it printed.
 
         Raises:
             ReleaseError: it failed; the message ends with what it printed.
@@ -277,6 +283,7 @@ class Releases:
         code, output = self._run_transient(release, command, environment or {}, properties or [])
         if code != 0:
             raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:4])} failed.\n{output}")
+        return output
 
     def _run_transient(
         self, release: str, command: list[str], environment: dict[str, str], properties: list[str]

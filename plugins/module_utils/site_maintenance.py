@@ -220,18 +220,27 @@ class Switch:
         Raises:
             UnhealthyError: there is another answer than the page.
         """
-        nginx, page = Nginx(self._site.domain, "127.0.0.1", CERTIFICATE), (FOLDER / "page.html").read_bytes()
-        for _ in range(REQUESTS_IN_A_ROW):
-            if nginx.expect(503, "GET", "/").body != page:
-                raise UnhealthyError("GET /: 503, and not with the page of the maintenance")
+        if self._pages_seen() < REQUESTS_IN_A_ROW:
+            raise UnhealthyError("GET /: the answer is not that of the maintenance")
+
+    def _is_opened(self) -> None:
+        if self._pages_seen():
+            raise UnhealthyError("GET /: the answer is that of the maintenance")
+
+    def _pages_seen(self) -> int:
+        """Return how many of a few requests are answered with the page of the maintenance."""
+        nginx, file = Nginx(self._site.domain, "127.0.0.1", CERTIFICATE), FOLDER / "page.html"
+        page = file.read_bytes() if file.exists() else None
+        return sum(nginx.request("GET", "/").body == page for _ in range(REQUESTS_IN_A_ROW))
 
     def _open(self) -> bool:
         if not self._web or not FOLDER.exists():
             return False
-        # It stays, empty: when it has changed is what says whether nginx has seen it.
-        for path in FOLDER.iterdir():
+        # The folder stays until nginx has seen that they are gone, and the page until nobody is sent it.
+        for path in FOLDER.glob("*.conf"):
             path.unlink()
         changed = self._reload()
+        Deadline(self._site.timeout).eventually(self._is_opened)
         shutil.rmtree(FOLDER)
         return changed
 

@@ -100,6 +100,8 @@ class Order:
         host: what the inventory calls the host.
         hooks: the operator's commands, by the point at which they run.
         fault: an injected one.
+        maintenance: what people see while it migrates, and how some get in; empty where they are let in.
+        reverse: (rollback) whether migrations may be taken back.
     """
 
     kind: str
@@ -108,13 +110,17 @@ class Order:
     host: str
     hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
     fault: Fault = field(default_factory=Fault)
+    maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reverse: bool = False
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
         """Return the order of a module of this kind."""
         hooks = read_hooks(params["hooks"], params["hook_timeout_seconds"])
         fault = Fault.from_text(params.get("fault", ""))
-        return cls(kind, params["release"], params["by"], params["host"], hooks, fault)
+        maintenance = params["maintenance"] if params["maintenance"].get("token") else {}
+        reverse = params.get("migrations") == "reverse"
+        return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, reverse)
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,6 @@ class Shipment:
         wheels: the files that the virtualenv and uv are made from, by their names; none where hosts ask an index.
         check: when it is checked, a key of `site_build.CHECKED`.
         rehearsal_database: where its migrations are tried first; empty for nowhere.
-        maintenance: what people see while it migrates, and how some get in; empty where they are let in.
         origin: what is noted about where it came from.
     """
 
@@ -142,7 +147,6 @@ class Shipment:
     check: str
     origin: Mapping[str, Any]
     rehearsal_database: str = ""
-    maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
@@ -152,8 +156,7 @@ class Shipment:
         index = Path(params["index_environment_file"])
         wheels = tuple(params["wheels"])
         of_release = params["uv_requirements"], commands, wheels, params["check"], params["origin"]
-        maintenance = params["maintenance"] if params["maintenance"].get("token") else {}
-        return cls(archive, index, *of_release, params["rehearsal_database"], maintenance)
+        return cls(archive, index, *of_release, params["rehearsal_database"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:
@@ -185,4 +188,13 @@ def site_spec() -> dict[str, dict[str, Any]]:
 def order_spec() -> dict[str, dict[str, Any]]:
     """Return the options that each module with a transaction has."""
     types = {"release": "str", "by": "str", "host": "str", "hooks": "dict", "hook_timeout_seconds": "int"}
-    return {name: {"type": kind, "required": True} for name, kind in types.items()} | site_spec()
+    maintenance: dict[str, Any] = {
+        "page": {"type": "str"},
+        "token": {"type": "str", "no_log": True},
+        "retry_after_seconds": {"type": "int"},
+    }
+    return {
+        **{name: {"type": kind, "required": True} for name, kind in types.items()},
+        "maintenance": {"type": "dict", "required": True, "options": maintenance},
+        **site_spec(),
+    }

@@ -13,7 +13,9 @@ choose          (rollback) which release it shall be, and that the database fits
 fetch           the code is on the host
 build           the virtualenv is made from the lock file, and the rest by `site_build_commands`
 before_migrate  * (deploy) in a release that was checked, on the database as it is
-close           (`site_migrate: maintenance`) people wait, and the old worker and beat end what they run
+close           (`site_migrate: maintenance`, or where migrations are taken back) people wait, and the old worker and
+                beat end what they run
+reverse         (rollback) the release that serves takes back the migrations that the other one does not know
 prepare         checked (here or behind the migrations: `site_check`), every module imported, the database migrated
                 (`site_migrate_commands`), static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
@@ -40,7 +42,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_build import Build, Releases
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import MIGRATIONS, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
     HeldError,
@@ -75,7 +77,7 @@ SWITCH = (
 )
 STEPS = {
     "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
-    "rollback": ("lock", "choose", "publish", *SWITCH),
+    "rollback": ("lock", "choose", "close", "reverse", "publish", *SWITCH),
 }
 # Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
 BEHIND = {
@@ -83,6 +85,9 @@ BEHIND = {
     "prune": "what is old could not be removed",
     "after_record": "a hook has failed, and nothing is undone",
 }
+
+# What a release says of a database that it does not fit (runtime/celeriac/release/migrations.py).
+UNKNOWN_MIGRATIONS = "the database has migrations that this release does not know"
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -120,6 +125,7 @@ class Transaction:
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each alias stood for
         self._maintenance = OfDeploy(run, site)
+        self._reverses = False  # migrations are in the way of a rollback, and may be taken back
         self._applied: set[str] | None = None  # what the database had when this began a maintenance
         self._step = ""
 
@@ -212,7 +218,31 @@ class Transaction:
             these = ", ".join(known) or "none"
             raise ReleaseError(f"{self.release} is no release to go back to.{serves} These are: {these}.")
         if not self._fits_at_first_sight():
+            self._ask_whether_it_fits()
+
+    def _ask_whether_it_fits(self) -> None:
+        try:
             self.releases.prepare(self.release, ["schema"])
+        except ReleaseError as error:
+            if UNKNOWN_MIGRATIONS not in str(error):
+                raise
+            # The release that serves has these migrations, and knows the way back; where there is none, it says so.
+            costs = self._of_serving("reversible")
+            if not self._order.reverse:
+                raise ReleaseError(
+                    f"{error}\nOr let a rollback do that while people wait: `-e migrations=reverse`. It costs:\n{costs}"
+                ) from error
+            self._reverses = True
+
+    def _of_serving(self, step: str) -> str:
+        """Run a step of the release that serves, which is told what the other one knows."""
+        known = {"CELERIAC_KNOWN_MIGRATIONS": str(self.releases.path(self.release) / MIGRATIONS)}
+        return self.releases.prepare(self._before_release(), [step], known)
+
+    def reverse(self) -> None:
+        """Take back what the release does not know, where that was said to be right."""
+        if self._reverses:
+            self._of_serving("reverse")
 
     def _fits_at_first_sight(self) -> bool:
         """Say whether the release knows all that the database has, by what others know of the two.
@@ -238,10 +268,12 @@ class Transaction:
 
         The release is checked before: people wait for the migrations alone.
         """
-        if self._shipment and self._shipment.maintenance:
+        if not self._order.maintenance or not (self._shipment or self._reverses):
+            return
+        if self._shipment:
             self._build().check()
-            self._applied = self._migrated_so_far()
-            self._maintenance.begin(self._order.by, self._shipment.maintenance)
+        self._applied = self._migrated_so_far()
+        self._maintenance.begin(self._order.by, self._order.maintenance)
 
     def prepare(self) -> None:
         """See `Build.prepare`."""

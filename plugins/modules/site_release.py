@@ -62,21 +62,6 @@ options:
     description: A database that may be emptied, in which migrations are tried first; empty for none.
     type: str
     required: true
-  maintenance:
-    description:
-      - With a token, people wait and workers are paused from before the migrations until the release has passed.
-    type: dict
-    required: true
-    suboptions:
-      page:
-        description: What people see, HTML; empty for ours.
-        type: str
-      token:
-        description: Who knows it gets through.
-        type: str
-      retry_after_seconds:
-        description: When a program may ask again.
-        type: int
   fault:
     description:
       - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
@@ -142,15 +127,6 @@ def main() -> None:
             "wheels": {"type": "list", "elements": "str", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},
             "rehearsal_database": {"type": "str", "required": True},
-            "maintenance": {
-                "type": "dict",
-                "required": True,
-                "options": {
-                    "page": {"type": "str"},
-                    "token": {"type": "str", "no_log": True},
-                    "retry_after_seconds": {"type": "int"},
-                },
-            },
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),

@@ -17,6 +17,7 @@ OPEN_PREFIXES = ("ansible_", "vault_")
 # Words of the command line of one playbook; an inventory must not decide them for every run.
 ARGUMENTS = {
     "release": "playbooks/rollback.yml",
+    "migrations": "playbooks/rollback.yml",
     "format": "playbooks/status.yml",
     "state": "playbooks/maintenance.yml",
     "processes": "playbooks/maintenance.yml",

@@ -13,6 +13,9 @@ One process, so Django is set up once. The steps, in the order given on the comm
              (`~.rehearsal`)
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
+``reversible``  what it costs to take back the migrations that the release of ``CELERIAC_KNOWN_MIGRATIONS`` does
+             not know; fails where that cannot be done
+``reverse``  takes them back
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
              there it is given only with ``CELERIAC_ADMIN_PASSWORD_IS_NEW``
@@ -38,6 +41,8 @@ STEPS: dict[str, Callable[[], str]] = {
     "migrate": migrations.migrate,
     "note": migrations.note,
     "schema": migrations.known,
+    "reversible": migrations.reversible,
+    "reverse": migrations.reverse,
     "static": static.collect,
     "admin": steps.admin,
 }
