@@ -187,3 +187,41 @@ def test_the_token_is_written_down_nowhere(site: Site, token: str) -> None:
 
     assert token not in said
     assert token not in watch.seen(site.machine)
+
+
+def test_a_deploy_works_as_ever_and_lets_nobody_in(site: Site, full: bool) -> None:
+    if not full:
+        pytest.skip("a deploy more")
+    assert changes(site, maintain(site, "on")) == 1
+    new = site.make()
+
+    run = site.deploy(new)
+
+    assert run.status == 0, run.output
+    assert "The site is in maintenance since" in run.output
+    assert site.faults(new.name) == []
+    assert stranger(site).status == 503
+    assert changes(site, maintain(site, "off")) == 1
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_one_that_was_killed_is_seen_and_mended_by_the_same_command(site: Site, full: bool, state: str) -> None:
+    if not full:
+        pytest.skip("three runs more")
+    other = {"on": "off", "off": "on"}[state]
+    assert maintain(site, other, **({"processes": "pause"} if other == "on" else {})).wait().status == 0
+    play = maintain(site, state, **({"processes": "pause"} if state == "on" else {}))
+    if state == "on":
+        eventually(lambda: site.machine.root.run(f"ls {STATE}").succeeded, 120, pause=0.05)
+    else:
+        eventually(lambda: site.machine.state("celery-worker") != "inactive", 120, pause=0.05)
+    play.kill()
+    site.machine.root.run("pkill --signal KILL --full site_maintenance")
+    eventually(lambda: "maintenance since" in site.start("playbooks/status.yml").wait().output, 60)
+
+    assert maintain(site, state, **({"processes": "pause"} if state == "on" else {})).wait().status == 0
+
+    assert stranger(site).status == {"on": 503, "off": 200}[state]
+    if state == "off":
+        assert site.faults(site.current()) == []
+        assert site.machine.root.run(f"ls {STATE} {NGINX}").stdout == ""

@@ -163,3 +163,18 @@ def test_people_wait_on_where_the_database_is_migrated_and_the_release_has_faile
     assert run.status == 0, run.output
     assert site.faults(new.name) == []
     assert site.web.get("/").status == 200
+
+
+def test_a_maintenance_of_a_deploy_that_was_killed_is_ended_by_the_next(site: Site, full: bool) -> None:
+    if not full:
+        pytest.skip("two deploys more")
+    serving, new = site.healthy(), site.make()
+
+    run = site.deploy(new, "-e", "site_migrate=maintenance", "-e", "site_release_fault=switch:kill")
+
+    assert run.status != 0
+    assert site.web.get("/").status == 503
+    run = site.deploy(serving)
+    assert run.status == 0, run.output
+    assert site.faults(serving.name) == []
+    assert site.web.get("/").status == 200

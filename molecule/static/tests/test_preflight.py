@@ -78,6 +78,12 @@ ACME = "nginx_tls: acme\nnginx_acme_directory: https://acme.mysite.test/director
 # and
 # the right example.
 WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
+    "migrations that go another way than back": (
+        extra(migrations="yes"),
+        "-e on the command line",
+        "`migrations` is yes, and may be reverse",
+        "-e migrations=reverse",
+    ),
     "maintenance that is neither on nor off": (
         extra(state="onn"),
         "-e on the command line",

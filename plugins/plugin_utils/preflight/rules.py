@@ -882,6 +882,18 @@ def certificate_files_exist(site: Site) -> Iterator[Problem]:
                 )
 
 
+def way_back_is_said(site: Site) -> Iterator[Problem]:
+    """What `playbooks/rollback.yml` does about migrations is its own word."""
+    for host in site.hosts:
+        said = site.value(host, "site_rollback_migrations")
+        if said not in ("", None, "reverse"):
+            yield Problem(
+                f"`migrations` is {said}, and may be reverse, or left out.",
+                site.place(host, "migrations"),
+                "-e migrations=reverse",
+            )
+
+
 def maintenance_is_said(site: Site) -> Iterator[Problem]:
     """The words of `playbooks/maintenance.yml` are its own."""
     words = {"state": ("on", "off"), "processes": ("pause", "run")}
@@ -955,6 +967,7 @@ RULES: tuple[Rule, ...] = (
     certificate_fits,
     acme_can_give_one,
     certificate_files_exist,
+    way_back_is_said,
     maintenance_is_said,
     maintenance_page_exists,
 )
