@@ -118,7 +118,8 @@ class Order:
         """Return the order of a module of this kind."""
         hooks = read_hooks(params["hooks"], params["hook_timeout_seconds"])
         fault = Fault.from_text(params.get("fault", ""))
-        maintenance = params["maintenance"] if params["maintenance"].get("token") else {}
+        maintenance = params.get("maintenance") or {}
+        maintenance = maintenance if maintenance.get("token") else {}
         reverse = params.get("migrations") == "reverse"
         return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, reverse)
 
