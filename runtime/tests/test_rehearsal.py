@@ -200,6 +200,19 @@ def test_a_migration_that_fails_fails_on_the_copy(
     assert {name for (name,) in columns} == {"id", "text"}
 
 
+def test_a_rehearsal_that_does_not_end_is_ended(
+    database: dict[str, str], project: Path, session: psycopg.Connection
+) -> None:
+    migration(project, SQL.format("SELECT pg_sleep(3600)"))
+
+    result = prepare(database, "migrate", CELERIAC_MIGRATE_SECONDS="5")
+
+    assert refused(result, "migrate", "rehearsal did not end in 5 s (site_migrate_timeout_seconds)"), result.stderr
+    assert session.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'").fetchone() == (
+        0,
+    )
+
+
 def test_the_database_itself_is_never_the_copy(
     database: dict[str, str], project: Path, session: psycopg.Connection
 ) -> None:

@@ -63,7 +63,13 @@ def _migrated(words: list[str], seconds: int) -> str:
 
     command.migration_progress_callback = follow
     plan = _plan()
-    refuse_what_hurts(plan)
+    try:
+        with _at_most(seconds):
+            refuse_what_hurts(plan)
+    except OutOfTime:
+        raise CommandError(
+            f"the migrations' rehearsal did not end in {seconds} s {TIME}; nothing was migrated"
+        ) from None
     try:
         with _at_most(seconds):
             call_command(command, *words[1:], interactive=False, verbosity=0)
