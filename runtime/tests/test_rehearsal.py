@@ -9,15 +9,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django import VERSION
 from environment import empty_database, postgresql_session
 from test_release import Result, lines, prepare, refused
 from testkit.postgresql import PostgreSQL
 
 HEAD = """
-import uuid
+import django
 import django.contrib.postgres.operations as postgres
 from django.db import migrations, models
-from django.db.models.functions import Now
+CONDITION = "condition" if django.VERSION >= (5, 1) else "check"
 def fill(apps, schema_editor):
     Note = apps.get_model("work", "Note")
     Note.objects.get(pk=1)
@@ -83,7 +84,7 @@ HURTS = {
     ),
     "unique": (ALTER.format("models.CharField(max_length=80, unique=True)"), "reads all of work_note"),
     "a check": (
-        'migrations.AddConstraint("note", models.CheckConstraint(condition=~models.Q(text=""), name="text"))',
+        'migrations.AddConstraint("note", models.CheckConstraint(**{CONDITION: ~models.Q(text="")}, name="text"))',
         "reads all of work_note",
     ),
     "a reference": (
@@ -105,8 +106,9 @@ HURTS = {
     "a column that is dropped by hand": (SQL.format("ALTER TABLE work_note DROP COLUMN text"), "drops work_note.text"),
 }
 HARMLESS = {
+    "a default of the database by hand": SQL.format("ALTER TABLE work_note ADD COLUMN more int NOT NULL DEFAULT 0"),
     "a column that may be empty": ADD.format("models.TextField(null=True)"),
-    "a default of the database": ADD.format("models.IntegerField(db_default=0)"),
+    **({"a default of the database": ADD.format("models.IntegerField(db_default=0)")} if VERSION >= (5, 0) else {}),
     "a longer text": ALTER.format("models.CharField(max_length=200)"),
     "nothing for the database": ALTER.format('models.CharField(max_length=80, help_text="A line")'),
     "a new table, indexed, filled and changed": (
@@ -256,7 +258,7 @@ def test_migrations_that_an_older_release_does_not_know_are_taken_back(
     database: dict[str, str], project: Path, session: psycopg.Connection
 ) -> None:
     migration(project, MADE)
-    migration(project, ADD.format("models.IntegerField(db_default=0)"), 3)
+    migration(project, ADD.format("models.IntegerField(null=True, default=0)"), 3)
     assert prepare(database, "migrate").returncode == 0
 
     result = taken_back(database, "reversible", "reverse")
