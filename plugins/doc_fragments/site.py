@@ -107,4 +107,19 @@ options:
     description: How long a hook may take that does not say it.
     type: int
     required: true
+  maintenance:
+    description:
+      - With a token, people wait and workers are paused from before the migrations until the release has passed.
+    type: dict
+    required: true
+    suboptions:
+      page:
+        description: What people see, HTML; empty for ours.
+        type: str
+      token:
+        description: Who knows it gets through.
+        type: str
+      retry_after_seconds:
+        description: When a program may ask again.
+        type: int
 """

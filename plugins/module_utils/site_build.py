@@ -167,13 +167,16 @@ class Releases:
             if not (path / "release.json").exists():
                 shutil.rmtree(path)
 
-    def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> None:
+    def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> str:
         """Run steps of `celeriac.release` in a release.
 
         Args:
             release: which.
             steps: which.
             more: environment beside that of the site.
+
+        Returns:
+            What they printed.
 
         Raises:
             ReleaseError: a step failed.
@@ -184,7 +187,7 @@ class Releases:
             **(more or {}),
         }
         python = f"{self.path(release)}/venv/bin/python"
-        self.run(release, [python, "-m", "celeriac.release", *steps], environment, self._environment_files())
+        return self.run(release, [python, "-m", "celeriac.release", *steps], environment, self._environment_files())
 
     def run_hook(self, release: str, hook: Hook, more: dict[str, str]) -> None:
         """Run a command of the operator in a release, as its steps are run.
@@ -268,8 +271,11 @@ class Releases:
         command: list[str],
         environment: dict[str, str] | None = None,
         properties: list[str] | None = None,
-    ) -> None:
+    ) -> str:
         """Run a command as the owner of the releases, in a transient unit that may write below the root only.
+
+        Returns:
+            What it printed.
 
         Raises:
             ReleaseError: it failed; the message ends with what it printed.
@@ -277,6 +283,7 @@ class Releases:
         code, output = self._run_transient(release, command, environment or {}, properties or [])
         if code != 0:
             raise ReleaseError(f"{Path(command[0]).name} {' '.join(command[1:3])} failed.\n{output}")
+        return output
 
     def _run_transient(
         self, release: str, command: list[str], environment: dict[str, str], properties: list[str]
@@ -497,11 +504,17 @@ class Build:
         steps = CHECKED[self._shipment.check]
         self._releases.prepare(self._name, steps[: steps.index("migrate")])
 
-    def prepare(self) -> None:
-        """Check, import, migrate, collect; what is complete after that says so."""
+    def prepare(self, *, beside: bool) -> None:
+        """Check, import, migrate, collect; what is complete after that says so.
+
+        Args:
+            beside: another release serves meanwhile, which the migrations must not hurt.
+        """
         choices = self._releases.choices
-        new_password = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
-        self._releases.prepare(self._name, CHECKED[self._shipment.check], new_password)
+        more = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
+        if beside and self._shipment.rehearsal_database:
+            more["CELERIAC_REHEARSAL_DATABASE"] = self._shipment.rehearsal_database
+        self._releases.prepare(self._name, CHECKED[self._shipment.check], more)
         choices.note()
         if not self._made:
             note = {

@@ -90,10 +90,13 @@ class Nginx(Client):
         domain: the name.
         address: where nginx is.
         ca_file: certificates to trust beside the host's, None for no others.
+        headers: what each request carries, as it takes to get through a maintenance.
     """
 
-    def __init__(self, domain: str, address: str, ca_file: str | None) -> None:
-        self._domain, self._address = domain, address
+    def __init__(
+        self, domain: str, address: str, ca_file: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._domain, self._address, self._headers = domain, address, dict(headers or {})
         self._context = ssl.create_default_context()
         if ca_file:
             self._context.load_verify_locations(ca_file)
@@ -106,6 +109,10 @@ class Nginx(Client):
         plain = socket.create_connection((self._address, 443), timeout=ANSWER_SECONDS)
         connection.sock = self._context.wrap_socket(plain, server_hostname=self._domain)
         return connection
+
+    def headers(self) -> dict[str, str]:
+        """Return what opens the site."""
+        return self._headers
 
 
 class Socket(Client):

@@ -5,6 +5,7 @@ A name ends in `Error`, and begins with what is wrong.
 SiteError
 ├── CertificateError  a certificate cannot be used, or none can be made
 ├── HeldError         somebody else has a lock
+├── MaintenanceError  the site is in maintenance, or cannot be brought into it
 ├── ProcessError      a process is not described as it must be
 ├── ReleaseError      a step of a release failed
 ├── SystemdError      systemctl refused, or a unit did not start
@@ -24,6 +25,10 @@ class CertificateError(SiteError):
 
 class HeldError(SiteError):
     """Somebody else has the lock; the message says who."""
+
+
+class MaintenanceError(SiteError):
+    """The site is in maintenance, or cannot be brought into it; the message says what to do."""
 
 
 class ProcessError(SiteError):

@@ -35,6 +35,7 @@ class Kind:
         through: the kind through which it is checked: where the host has none, it is not asked.
         health: checks when the old ones are gone.
         outside: checks of `site_health`, the way that people go.
+        pauses: whether it stops where a maintenance pauses the processes: what changes data when nobody asks.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kind:
     through: str = ""
     health: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    pauses: bool = False
 
     @property
     def overlaps(self) -> bool:
@@ -59,10 +61,10 @@ WEB = Kind(
     # The workers may be on other hosts.
     outside=("page", "static_file", "migrations", "worker"),
 )
-WORKER = Kind("worker", wave=1, drains=True, readiness=("worker",), through="web")
-BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",))
+WORKER = Kind("worker", wave=1, drains=True, readiness=("worker",), through="web", pauses=True)
+BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",), pauses=True)
 MONITOR = Kind("monitor", health=("monitor",), outside=("monitor", "monitor_closed"))
-COMMAND = Kind("command")
+COMMAND = Kind("command", pauses=True)
 
 # In the order in which they are asked: whether a worker works is asked through the web processes.
 KINDS = {kind.name: kind for kind in (WEB, WORKER, BEAT, MONITOR, COMMAND)}

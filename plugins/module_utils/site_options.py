@@ -100,6 +100,8 @@ class Order:
         host: what the inventory calls the host.
         hooks: the operator's commands, by the point at which they run.
         fault: an injected one.
+        maintenance: what people see while it migrates, and how some get in; empty where they are let in.
+        reverse: (rollback) whether migrations may be taken back.
     """
 
     kind: str
@@ -108,13 +110,18 @@ class Order:
     host: str
     hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)
     fault: Fault = field(default_factory=Fault)
+    maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reverse: bool = False
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
         """Return the order of a module of this kind."""
         hooks = read_hooks(params["hooks"], params["hook_timeout_seconds"])
         fault = Fault.from_text(params.get("fault", ""))
-        return cls(kind, params["release"], params["by"], params["host"], hooks, fault)
+        maintenance = params.get("maintenance") or {}
+        maintenance = maintenance if maintenance.get("token") else {}
+        reverse = params.get("migrations") == "reverse"
+        return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, reverse)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ class Shipment:
         build_commands: the operator's commands that build a part of it; no shell reads their words.
         wheels: the files that the virtualenv and uv are made from, by their names; none where hosts ask an index.
         check: when it is checked, a key of `site_build.CHECKED`.
+        rehearsal_database: where its migrations are tried first; empty for nowhere.
         origin: what is noted about where it came from.
     """
 
@@ -139,6 +147,7 @@ class Shipment:
     wheels: tuple[str, ...]
     check: str
     origin: Mapping[str, Any]
+    rehearsal_database: str = ""
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
@@ -147,7 +156,8 @@ class Shipment:
         commands = tuple(tuple(map(str, words)) for words in params["build_commands"])
         index = Path(params["index_environment_file"])
         wheels = tuple(params["wheels"])
-        return cls(archive, index, params["uv_requirements"], commands, wheels, params["check"], params["origin"])
+        of_release = params["uv_requirements"], commands, wheels, params["check"], params["origin"]
+        return cls(archive, index, *of_release, params["rehearsal_database"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:
@@ -179,4 +189,13 @@ def site_spec() -> dict[str, dict[str, Any]]:
 def order_spec() -> dict[str, dict[str, Any]]:
     """Return the options that each module with a transaction has."""
     types = {"release": "str", "by": "str", "host": "str", "hooks": "dict", "hook_timeout_seconds": "int"}
-    return {name: {"type": kind, "required": True} for name, kind in types.items()} | site_spec()
+    maintenance: dict[str, Any] = {
+        "page": {"type": "str"},
+        "token": {"type": "str", "no_log": True},
+        "retry_after_seconds": {"type": "int"},
+    }
+    return {
+        **{name: {"type": kind, "required": True} for name, kind in types.items()},
+        "maintenance": {"type": "dict", "required": True, "options": maintenance},
+        **site_spec(),
+    }

@@ -223,12 +223,22 @@ class Process:
             CANDIDATE_DIRECTORY.mkdir(parents=True, exist_ok=True)
             link_atomically(CANDIDATE_DIRECTORY / self._alias, str(UNIT_DIRECTORY / unit))
             return
-        wants = UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias
-        wants.parent.mkdir(exist_ok=True)
-        link_atomically(wants, f"../{self._alias}")
+        self._wants.parent.mkdir(exist_ok=True)
+        link_atomically(self._wants, f"../{self._alias}")
         link_atomically(UNIT_DIRECTORY / self._alias, unit)
         self.promote(unit)
         self.withdraw()
+
+    @property
+    def _wants(self) -> Path:
+        """The link by which the boot knows it."""
+        return UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias
+
+    def leave_to_hand(self) -> bool:
+        """Let the boot start it no more, until its alias is pointed again; return whether the boot did."""
+        known = self._wants.is_symlink()
+        self._wants.unlink(missing_ok=True)
+        return known
 
     def withdraw(self) -> None:
         """Let the alias stand for what is recorded again, if anything is."""
@@ -268,7 +278,7 @@ class Process:
         self.withdraw()
         self._description.unlink(missing_ok=True)
         for name in (self._alias, *self.sockets()):
-            (UNIT_DIRECTORY / f"{TARGET}.wants" / name).unlink(missing_ok=True)
+            self._wants.with_name(name).unlink(missing_ok=True)
             (UNIT_DIRECTORY / name).unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_checks import S
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import Process, described
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
@@ -74,6 +75,7 @@ class Report:
             "commit": serving.commit or None if serving else None,
             "last": asdict(last[0]) if last else None,
             "back_to": history.back_to(),
+            "maintenance": _maintenance(),
             "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
             "candidates": [unit for unit in candidates if unit],
             "drains": [drain for process in self._processes for drain in self._drains(process)],
@@ -146,6 +148,12 @@ class Report:
         }
 
 
+def _maintenance() -> dict[str, Any] | None:
+    """Return since when, and by whom, the site is in maintenance, without what opens it; None where it is not."""
+    now = in_maintenance()
+    return {"since": now.since, "by": now.by, "paused": now.paused} if now else None
+
+
 def certificate_end(run: Run, file: Path) -> str | None:
     """Return when a certificate ends (UTC, ISO 8601), None where there is none.
 
@@ -174,11 +182,17 @@ def as_text(report: dict[str, Any]) -> list[str]:
     if last["outcome"] != "serving":
         first_line = last["reason"].partition("\n")[0]
         lines.append(f"last {last['kind']}: {last['release']} was undone at {last['at']}: {first_line}")
+    if now := report["maintenance"]:
+        processes = "are paused" if now["paused"] else "run"
+        lines.append(
+            f"maintenance since {now['since']}, by {now['by']}: people are answered 503, workers and beat {processes}"
+        )
     for name, unit in report["units"].items():
         restarts = f", {unit['restarts']} restarts" if unit["restarts"] else ""
         heartbeat = f", heartbeat {unit['heartbeat']}" if unit["heartbeat"] else ""
         says = f", {unit['says']}" if unit["says"] else ""
-        lines.append(f"{name}: {unit['state']} since {unit['since']}{restarts}{heartbeat}{says}")
+        from_then = f" since {unit['since']}" if unit["since"] else ""  # else it never ran in this boot
+        lines.append(f"{name}: {unit['state']}{from_then}{restarts}{heartbeat}{says}")
     lines += [f"drains: {drain['unit']} since {drain['since']}, {drain['says']}" for drain in report["drains"]]
     if report["candidates"]:
         lines.append(f"a switch has not ended: {', '.join(report['candidates'])}; run the deploy again")

@@ -13,6 +13,9 @@ choose          (rollback) which release it shall be, and that the database fits
 fetch           the code is on the host
 build           the virtualenv is made from the lock file, and the rest by `site_build_commands`
 before_migrate  * (deploy) in a release that was checked, on the database as it is
+close           (`site_migrate: maintenance`, or where migrations are taken back) people wait, and the old worker and
+                beat end what they run
+reverse         (rollback) the release that serves takes back the migrations that the other one does not know
 prepare         checked (here or behind the migrations: `site_check`), every module imported, the database migrated
                 (`site_migrate_commands`), static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
@@ -25,6 +28,7 @@ health          with them gone, everything answers
 after_switch    * only the release serves; the old worker would still go on
 drain           the old worker takes nothing new and ends what it runs
 record          the aliases stand for the new units for good; the release has passed
+open            the maintenance is over that a deploy began, this one or one that was killed
 prune           releases, units and tools that nothing needs are removed
 after_record    * all is done: what fails here is reported, and undoes nothing
 ==============  ====================================================================================
@@ -38,7 +42,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_build import Build, Releases
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import MIGRATIONS, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
     HeldError,
@@ -50,6 +54,11 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_hints import wi
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind, health, readiness
 from ansible_collections.celeriac.site.plugins.module_utils.site_lock import locked
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import (
+    OfDeploy,
+    in_maintenance,
+    refuse_paused,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
     RETIRED,
@@ -64,14 +73,21 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, 
 SWITCH = (
     *("before_switch", "start", "readiness"),
     *("switch", "retire", "health", "after_switch"),
-    *("drain", "record", "prune", "after_record"),
+    *("drain", "record", "open", "prune", "after_record"),
 )
 STEPS = {
-    "deploy": ("lock", "fetch", "build", "before_migrate", "prepare", "publish", *SWITCH),
-    "rollback": ("lock", "choose", "publish", *SWITCH),
+    "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
+    "rollback": ("lock", "choose", "close", "reverse", "publish", *SWITCH),
 }
 # Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
-BEHIND = {"prune": "what is old could not be removed", "after_record": "a hook has failed, and nothing is undone"}
+BEHIND = {
+    "open": "the maintenance could not be ended",
+    "prune": "what is old could not be removed",
+    "after_record": "a hook has failed, and nothing is undone",
+}
+
+# What a release says of a database that it does not fit (runtime/celeriac/release/migrations.py).
+UNKNOWN_MIGRATIONS = "the database has migrations that this release does not know"
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -108,6 +124,9 @@ class Transaction:
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each alias stood for
+        self._maintenance = OfDeploy(run, site)
+        self._reverses = False  # migrations are in the way of a rollback, and may be taken back
+        self._applied: set[str] | None = None  # what the database had when this began a maintenance
         self._step = ""
 
     def is_settled(self) -> bool:
@@ -121,6 +140,7 @@ class Transaction:
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
             and not forgotten(self._systemd, self._site.processes)
+            and not _is_left_in_maintenance()
             and all(process.serves(self.release) for process in self._processes)
         )
 
@@ -129,9 +149,11 @@ class Transaction:
 
         Raises:
             ProcessError: a process does not say of which kind it is, and nothing was begun.
+            MaintenanceError: the processes are paused, and nothing was begun.
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
+        refuse_paused()
         # Whatever root's is on this host: a mode that is not said would be another one elsewhere.
         os.umask(0o022)
         self.releases.make_folders()
@@ -196,7 +218,31 @@ class Transaction:
             these = ", ".join(known) or "none"
             raise ReleaseError(f"{self.release} is no release to go back to.{serves} These are: {these}.")
         if not self._fits_at_first_sight():
+            self._ask_whether_it_fits()
+
+    def _ask_whether_it_fits(self) -> None:
+        try:
             self.releases.prepare(self.release, ["schema"])
+        except ReleaseError as error:
+            if UNKNOWN_MIGRATIONS not in str(error):
+                raise
+            # The release that serves has these migrations, and knows the way back; where there is none, it says so.
+            costs = self._of_serving("reversible")
+            if not self._order.reverse:
+                raise ReleaseError(
+                    f"{error}\nOr let a rollback do that while people wait: `-e migrations=reverse`. It costs:\n{costs}"
+                ) from error
+            self._reverses = True
+
+    def _of_serving(self, step: str) -> str:
+        """Run a step of the release that serves, which is told what the other one knows."""
+        known = {"CELERIAC_KNOWN_MIGRATIONS": str(self.releases.path(self.release) / MIGRATIONS)}
+        return self.releases.prepare(self._before_release(), [step], known)
+
+    def reverse(self) -> None:
+        """Take back what the release does not know, where that was said to be right."""
+        if self._reverses:
+            self._of_serving("reverse")
 
     def _fits_at_first_sight(self) -> bool:
         """Say whether the release knows all that the database has, by what others know of the two.
@@ -217,9 +263,23 @@ class Transaction:
         """See `Build.build`."""
         self._build().build()
 
+    def close(self) -> None:
+        """Begin a maintenance, where the release is to have one. What a killed run began goes on.
+
+        The release is checked before: people wait for the migrations alone.
+        """
+        if not self._order.maintenance or not (self._shipment or self._reverses):
+            return
+        if self._shipment:
+            self._build().check()
+        self._applied = self._migrated_so_far()
+        self._maintenance.begin(self._order.by, self._order.maintenance)
+
     def prepare(self) -> None:
         """See `Build.prepare`."""
-        self._build().prepare()
+        # A restore point, to which the release is tied, belongs here, where there is something to migrate.
+        now = in_maintenance()
+        self._build().prepare(beside=any(self._before.values()) and not (now and now.paused))
 
     def _build(self) -> Build:
         assert self._shipment, "what goes back builds nothing"
@@ -327,6 +387,10 @@ class Transaction:
         commit = str(self.releases.note(self.release).get("commit", ""))
         self.history.append(self.release, outcome, self._order.kind, by=self._order.by, commit=commit, reason=reason)
 
+    def open(self) -> None:
+        """End the maintenance that a deploy began. One of an operator's goes on."""
+        self._maintenance.end()
+
     def prune(self) -> None:
         """Remove what nothing needs any more."""
         for process in forgotten(self._systemd, self._site.processes):
@@ -389,6 +453,7 @@ class Transaction:
         try:
             if self._units:
                 self._restore()
+            reason += self._end_maintenance()
             with contextlib.suppress(OSError):  # a full disk has no room for a note
                 self._note(outcome, reason)
             self._forget_release()
@@ -397,6 +462,31 @@ class Transaction:
         served = self.history.serving()
         now = f"Release {served.release} serves on." if served else "No release serves yet."
         return f"{failed} {now}\n{reason}"
+
+    def _end_maintenance(self) -> str:
+        """End the maintenance of this deploy, unless the release that is back may not know the database any more.
+
+        Returns:
+            What is to be said of it, empty for nothing.
+        """
+        if not _is_left_in_maintenance():
+            return ""
+        if self._applied is not None and self._migrated_so_far() == self._applied:
+            self._maintenance.end()
+            return ""
+        self._maintenance.hold()
+        return (
+            "\nThe database may have been migrated meanwhile to what the release that is back does not know: people "
+            "still wait, and workers are paused. The next deploy that passes ends that: ship a repair. "
+            "Or look at the site, and end it: `playbooks/maintenance.yml -e state=off`."
+        )
+
+    def _migrated_so_far(self) -> set[str] | None:
+        """Return the migrations that the database has; None where nothing answers that knows."""
+        try:
+            return self._checks().applied()
+        except UnhealthyError:
+            return None
 
     def _before_release(self) -> str:
         """Return the release that the aliases stood for when this began, empty for none."""
@@ -469,3 +559,9 @@ class Transaction:
         for name, unit in self._units.items():
             units.setdefault(self._kinds[name], []).append(unit)
         return Checks(self._systemd, web, monitor, self.release, self._site, units)
+
+
+def _is_left_in_maintenance() -> bool:
+    """Say whether a deploy that was killed has left a maintenance behind, which the next one ends."""
+    now = in_maintenance()
+    return bool(now and now.then)

@@ -8,6 +8,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_checks import C
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError, UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB, Kind, outside
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, site_spec
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import described
 from ansible_collections.celeriac.site.plugins.module_utils.site_report import of_the_tasks
@@ -85,7 +86,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     site, systemd = Site.from_params(module.params), Systemd(module.run_command)
-    nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"])
+    now = in_maintenance()
+    nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"], now.cookie if now else {})
     try:
         units = units_of(systemd, site)
     except ProcessError as error:
@@ -105,6 +107,11 @@ def main() -> None:
             failed.append(str(error))
     if failed:
         module.fail_json(msg="The site is not well.\n" + "\n".join(f"- {line}" for line in failed), report=report)
+    if now:
+        module.warn(
+            f"The site is in maintenance since {now.since}, by {now.by}: people are answered 503. "
+            "`playbooks/maintenance.yml -e state=off` ends that."
+        )
     module.exit_json(changed=False, report=report, tasks=guarantees(checks) if WEB in units else [])
 
 

@@ -58,6 +58,10 @@ options:
     description: What to note about where the release came from, such as a commit.
     type: dict
     required: true
+  rehearsal_database:
+    description: A database that may be emptied, in which migrations are tried first; empty for none.
+    type: str
+    required: true
   fault:
     description:
       - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
@@ -79,6 +83,8 @@ EXAMPLES = r"""
     build_commands: [[npm, ci], [npm, run, build]]
     wheelhouse: ""
     check: before_migrate
+    rehearsal_database: site_rehearsal
+    maintenance: {}
     site: "{{ site_on_host }}"
     host: www.example.org
     hooks: { before_switch: [python manage.py check_data] }
@@ -120,6 +126,7 @@ def main() -> None:
             "build_commands": {"type": "list", "elements": "list", "required": True},
             "wheels": {"type": "list", "elements": "str", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},
+            "rehearsal_database": {"type": "str", "required": True},
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),

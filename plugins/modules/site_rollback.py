@@ -12,12 +12,18 @@ DOCUMENTATION = r"""
 module: site_rollback
 short_description: A release that passed before serves again
 description:
-  - Switches by the same checked transaction as a deploy. Nothing is built and nothing is migrated.
-  - Refuses a release that never passed, and one that does not know a migration of the database.
+  - Switches by the same checked transaction as a deploy. Nothing is built.
+  - Refuses a release that never passed, and one that does not know a migration of the database, unless that may be
+    taken back; where that cannot be done it is refused in any case.
 options:
   release:
     description: Name of the release; empty for the one before.
     type: str
+    required: true
+  migrations:
+    description: C(reverse), where migrations that the release does not know are taken back; empty, where they are not.
+    type: str
+    choices: ["", "reverse"]
     required: true
 extends_documentation_fragment: [celeriac.site.site, celeriac.site.site.transaction]
 author: [Celeriac]
@@ -27,6 +33,8 @@ EXAMPLES = r"""
 - name: The release before serves
   celeriac.site.site_rollback:
     release: ""
+    migrations: ""
+    maintenance: {}
     by: anna
     site: "{{ site_on_host }}"
     host: www.example.org
@@ -52,7 +60,10 @@ hooks:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=order_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"migrations": {"type": "str", "choices": ["", "reverse"], "required": True}, **order_spec()},
+        supports_check_mode=True,
+    )
     site, order = Site.from_params(module.params), Order.from_params("rollback", module.params)
     transaction = Transaction(module.run_command, site, order)
     if module.check_mode:

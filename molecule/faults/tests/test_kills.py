@@ -15,8 +15,8 @@ from testkit.waiting import eventually
 
 UNITS = ("celery-worker", "gunicorn", "celery-beat", "flower")
 DEPLOY = STEPS["deploy"]
-# Steps in which nothing is done: these deploys have no hooks.
-EMPTY = set(POINTS)
+# Steps in which nothing is done: these deploys have no hooks, and no maintenance.
+EMPTY = {*POINTS, "close", "open"}
 # From here on the release serves, whatever happens.
 RECORDED = DEPLOY[DEPLOY.index("record") :]
 # What a quick run does step by step: where the most is under way. The full run does it for every step.

@@ -78,6 +78,36 @@ ACME = "nginx_tls: acme\nnginx_acme_directory: https://acme.mysite.test/director
 # and
 # the right example.
 WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
+    "migrations that go another way than back": (
+        extra(migrations="yes"),
+        "-e on the command line",
+        "`migrations` is yes, and may be reverse",
+        "-e migrations=reverse",
+    ),
+    "maintenance that is neither on nor off": (
+        extra(state="onn"),
+        "-e on the command line",
+        "`state` is onn, and may be on or off",
+        "-e state=on",
+    ),
+    "maintenance with processes of another word": (
+        extra(state="on", processes="stop"),
+        "-e on the command line",
+        "`processes` is stop, and may be pause or run",
+        "-e processes=pause",
+    ),
+    "processes that pause when all is over": (
+        extra(state="off", processes="pause"),
+        "-e on the command line",
+        "`state` is off, which lets all processes run",
+        "-e state=on -e processes=pause",
+    ),
+    "page of the maintenance that is not there": (
+        choose("site_maintenance_page: .files/page.html\n"),
+        f"{CHOICES_FILE}:3",
+        ".files/page.html, which cannot be read",
+        "site_maintenance_page: .files/maintenance.html",
+    ),
     "misspelt name": (
         choose("site_drain_secnds: 60\n"),
         f"{CHOICES_FILE}:3",

@@ -11,7 +11,10 @@ STOCK = "stock: kombu 5.8.0 is not one of those it was tried with"
 
 
 def lines(
-    broker: dict[str, Any] | None, off: list[str] | None = None, workers: dict[str, Any] | None = None
+    broker: dict[str, Any] | None,
+    off: list[str] | None = None,
+    workers: dict[str, Any] | None = None,
+    maintenance: dict[str, Any] | None = None,
 ) -> list[str]:
     """What is said of a host whose broker and workers are so, and of nothing else that is amiss."""
     report: dict[str, Any] = {
@@ -32,6 +35,7 @@ def lines(
         "broker": broker,
         "certificate": None,
         "renewal": None,
+        "maintenance": maintenance,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 
@@ -91,3 +95,11 @@ def test_of_many_tasks_it_names_some() -> None:
     (line,) = lines(None, workers={"a": worker({"at_least_once": 20, "at_most_once": 12}, **others)})[1:]
     assert line.count("(at most once: task)") == 10
     assert line.endswith(" and 2 more")
+
+
+@pytest.mark.parametrize(("paused", "words"), [(True, "are paused"), (False, "run")])
+def test_of_a_maintenance_it_says_since_when_and_what_the_processes_do(paused: bool, words: str) -> None:
+    (line,) = lines(None, maintenance={"since": "2027-01-31T12:00:00Z", "by": "anna", "paused": paused})
+    assert line == (
+        f"maintenance since 2027-01-31T12:00:00Z, by anna: people are answered 503, workers and beat {words}"
+    )

@@ -15,7 +15,13 @@ from .problem import Place, Problem
 OPEN_PREFIXES = ("ansible_", "vault_")
 
 # Words of the command line of one playbook; an inventory must not decide them for every run.
-ARGUMENTS = {"release": "playbooks/rollback.yml", "format": "playbooks/status.yml"}
+ARGUMENTS = {
+    "release": "playbooks/rollback.yml",
+    "migrations": "playbooks/rollback.yml",
+    "format": "playbooks/status.yml",
+    "state": "playbooks/maintenance.yml",
+    "processes": "playbooks/maintenance.yml",
+}
 
 # What to write for a choice that has no default and no choices, or whose default must be quoted.
 _EXAMPLES = {

@@ -108,6 +108,8 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
     "vault_site_health_token": re.compile(r"[!-~]+"),
+    # Part of an address, of a cookie and of what nginx reads.
+    "vault_site_maintenance_token": re.compile(r"[A-Za-z0-9_-]{20,}"),
     "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),
 }
 
@@ -896,6 +898,55 @@ def certificate_files_exist(site: Site) -> Iterator[Problem]:
                 )
 
 
+def way_back_is_said(site: Site) -> Iterator[Problem]:
+    """What `playbooks/rollback.yml` does about migrations is its own word."""
+    for host in site.hosts:
+        said = site.value(host, "site_rollback_migrations")
+        if said not in ("", None, "reverse"):
+            yield Problem(
+                f"`migrations` is {said}, and may be reverse, or left out.",
+                site.place(host, "migrations"),
+                "-e migrations=reverse",
+            )
+
+
+def maintenance_is_said(site: Site) -> Iterator[Problem]:
+    """The words of `playbooks/maintenance.yml` are its own."""
+    words = {"state": ("on", "off"), "processes": ("pause", "run")}
+    for host in site.hosts:
+        said = {name: site.value(host, f"site_maintenance_{name}") for name in words}
+        for name, known in words.items():
+            if said[name] not in ("", None, *known):
+                yield Problem(
+                    f"`{name}` is {said[name]}, and may be {' or '.join(known)}.",
+                    site.place(host, name),
+                    f"-e {name}={known[0]}",
+                )
+        if said["state"] == "off" and said["processes"] == "pause":
+            yield Problem(
+                "`state` is off, which lets all processes run, and `processes` is pause.",
+                site.place(host, "processes"),
+                "-e state=on -e processes=pause",
+            )
+
+
+def maintenance_page_exists(site: Site) -> Iterator[Problem]:
+    """The page that people see in maintenance is a file here, and can be read as a text."""
+    for host in site.members.get("web", ()):
+        file = _text(site, host, "site_maintenance_page_file")
+        if not file:
+            continue
+        try:
+            Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            fault = "is no text in UTF-8" if isinstance(error, ValueError) else "cannot be read on this computer"
+            yield Problem(
+                f"`site_maintenance_page` is {file}, which {fault}.",
+                site.place(host, "site_maintenance_page"),
+                "site_maintenance_page: .files/maintenance.html        (HTML, from the folder of the inventory)",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     groups_have_hosts,
     single_hosts,
@@ -932,6 +983,9 @@ RULES: tuple[Rule, ...] = (
     certificate_fits,
     acme_can_give_one,
     certificate_files_exist,
+    way_back_is_said,
+    maintenance_is_said,
+    maintenance_page_exists,
 )
 
 

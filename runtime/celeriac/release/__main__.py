@@ -9,9 +9,13 @@ One process, so Django is set up once. The steps, in the order given on the comm
 ``migrate``  commands of ``manage.py``, ``CELERIAC_MIGRATE_COMMANDS`` (a line each; default ``migrate``), each
              for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and
              no statement waits longer than ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that
-             live traffic holds
+             live traffic holds; before ``migrate`` its plan is rehearsed, where there is a database for that
+             (`~.rehearsal`)
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
+``reversible``  what it costs to take back the migrations that the release of ``CELERIAC_KNOWN_MIGRATIONS`` does
+             not know; fails where that cannot be done
+``reverse``  takes them back
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles, and behind it the commands of
              ``manage.py`` in ``CELERIAC_STATIC_COMMANDS`` (a line each)
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
@@ -38,6 +42,8 @@ STEPS: dict[str, Callable[[], str]] = {
     "migrate": migrations.migrate,
     "note": migrations.note,
     "schema": migrations.known,
+    "reversible": migrations.reversible,
+    "reverse": migrations.reverse,
     "static": static.collect,
     "admin": steps.admin,
 }

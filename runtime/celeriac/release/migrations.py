@@ -8,7 +8,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from django.core.management import (
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import AddField, CreateModel
 
 from celeriac.postgresql import begin_with
 from celeriac.release import commands
+from celeriac.release.rehearsal import refuse_what_hurts
 
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
@@ -59,7 +61,14 @@ def _migrated(words: list[str], seconds: int) -> str:
         following(action, migration, fake)
 
     command.migration_progress_callback = follow
-    before = _unapplied()
+    plan = _plan()
+    try:
+        with _at_most(seconds):
+            refuse_what_hurts(plan)
+    except OutOfTime:
+        raise CommandError(
+            f"the migrations' rehearsal did not end in {seconds} s {TIME}; nothing was migrated"
+        ) from None
     try:
         with _at_most(seconds):
             call_command(command, *words[1:], interactive=False, verbosity=0)
@@ -69,13 +78,14 @@ def _migrated(words: list[str], seconds: int) -> str:
         if at:
             error.add_note(f"This was the migration {at[0]}.")
         raise
-    return f"{before - _unapplied()} migrations applied"
+    return f"{len(plan) - len(_plan())} migrations applied"
 
 
-def _unapplied() -> int:
-    """Return how many migrations of this release the default database has not."""
+def _plan() -> list[Any]:
+    """Return the migrations of this release that the default database has not, as an executor has them."""
     executor = MigrationExecutor(connection)
-    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    found: list[Any] = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return found
 
 
 def _done(words: list[str], seconds: int) -> str:
@@ -116,6 +126,92 @@ def known() -> str:
             ]
         )
     )
+
+
+def reversible() -> str:
+    """Say what it costs to take back what the release of `CELERIAC_KNOWN_MIGRATIONS` does not know.
+
+    That file is what `note` has written there. The release that serves is asked: it has these migrations.
+
+    Returns:
+        A line for each migration, the last one first: what is lost with it.
+
+    Raises:
+        CommandError: one of them cannot be taken back.
+    """
+    plan = _way_back(MigrationExecutor(connection))[1]
+    stuck = [f"  {migration}: {words}" for migration, _ in plan for words in _irreversible(migration.operations)]
+    if stuck:
+        raise CommandError("\n".join(["there is no way back over these migrations, their authors gave none:", *stuck]))
+    state = MigrationExecutor(connection).loader.project_state()
+    lines = [f"  {migration}: {', '.join(_losses(migration, state)) or 'nothing is lost'}" for migration, _ in plan]
+    return "\n".join([f"{len(plan)} migrations can be taken back", *lines])
+
+
+def reverse() -> str:
+    """Take back what the release of `CELERIAC_KNOWN_MIGRATIONS` does not know, or what is left of that."""
+    lock_timeout = int(os.environ.get("CELERIAC_LOCK_TIMEOUT_SECONDS") or 10)
+    seconds = int(os.environ.get("CELERIAC_MIGRATE_SECONDS") or 600)
+    at: list[Any] = []
+
+    def follow(action: str, migration: Any = None, _: bool = False) -> None:
+        at[:] = [migration] if action == "unapply_start" else []
+
+    with _one_host_at_a_time(lock_timeout, seconds):
+        executor = MigrationExecutor(connection, follow)
+        targets, plan = _way_back(executor)
+        try:
+            with _at_most(seconds):
+                executor.migrate(targets, plan)
+        except OutOfTime:
+            raise CommandError(_too_long(at, seconds)) from None
+        except Exception as error:
+            if at:
+                error.add_note(f"This was the way back over the migration {at[0]}.")
+            raise
+    return f"{len(plan)} migrations taken back"
+
+
+def _way_back(executor: MigrationExecutor) -> tuple[list[Any], list[Any]]:
+    """Return where to, for each app, and over which migrations: as an executor has them."""
+    loader = executor.loader
+    names: list[str] = json.loads(Path(os.environ["CELERIAC_KNOWN_MIGRATIONS"]).read_text())
+    known = {tuple(name.split(".", 1)) for name in names}
+    apps = sorted({app for app, name in loader.applied_migrations if (app, name) not in known})
+    targets: list[Any] = []
+    for app in apps:
+        path = [node for leaf in loader.graph.leaf_nodes(app) for node in loader.graph.forwards_plan(leaf)]
+        common = [node for node in path if node[0] == app and node in known and node in loader.applied_migrations]
+        targets.append(common[-1] if common else (app, None))
+    plan = executor.migration_plan(targets)
+    if needed := [str(migration) for migration, _ in plan if (migration.app_label, migration.name) in known]:
+        raise CommandError(f"on the way back is {', '.join(needed)}, which the other release needs")
+    return targets, plan
+
+
+def _irreversible(operations: Sequence[Any]) -> Iterator[str]:
+    """Yield what each operation that cannot be taken back does."""
+    for operation in operations:
+        if not operation.reversible:
+            yield operation.describe()
+        yield from _irreversible(getattr(operation, "database_operations", ()))
+
+
+def _losses(migration: Any, state: Any) -> Iterator[str]:
+    """Yield which rows, or values in rows, are gone when a migration is taken back."""
+    for operation in migration.operations:
+        model = getattr(operation, "model_name", operation.name if isinstance(operation, CreateModel) else "")
+        if (
+            not isinstance(operation, CreateModel | AddField)
+            or (migration.app_label, model.lower()) not in state.models
+        ):
+            continue
+        table = state.apps.get_model(migration.app_label, model)
+        if isinstance(operation, CreateModel):
+            yield f"the {table._default_manager.count()} rows of {table._meta.db_table}"
+        elif column := table._meta.get_field(operation.name).column:
+            values = table._default_manager.exclude(**{f"{operation.name}__isnull": True}).count()
+            yield f"{table._meta.db_table}.{column} of {values} rows"
 
 
 def note() -> str:
