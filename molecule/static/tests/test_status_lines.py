@@ -32,6 +32,7 @@ def lines(
         "broker": broker,
         "certificate": None,
         "renewal": None,
+        "backup": None,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 
