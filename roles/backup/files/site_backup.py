@@ -443,7 +443,9 @@ def verify() -> str:
     if fault := settle(name):
         raise BackupError(f"What is written to the database does not reach the repository: {fault}.")
     for part in ("data", "socket", "spool", "tablespaces"):
-        (scratch / part).mkdir(mode=0o700 if part != "socket" else 0o755, parents=True)
+        (scratch / part).mkdir(mode=0o700, parents=True)
+    # Where the account of the site comes in, later.
+    (scratch / "socket").chmod(0o755)
     # It must not archive into the repository that it comes from, nor take what the live one has fetched.
     done = pgbackrest(
         "restore",
