@@ -180,29 +180,32 @@ def test_a_label_that_is_none_changes_nothing_and_the_right_ones_are_named(site:
     assert site.web.get("/").status == 200
 
 
-def test_of_a_full_repository_backup_and_status_tell_and_it_mends_itself(site: Site) -> None:
+def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(site: Site) -> None:
+    fails_to_archive = "SELECT last_failed_time > last_archived_time FROM pg_switch_wal(), pg_stat_archiver"
     eventually(lambda: site.machine.state("backup-database") == "inactive", 120)
     site.machine.root.check_output(
         f"mount -t tmpfs -o size=256k,mode=0750,uid=postgres,gid=postgres none {FOLDER}/database"
     )
     try:
-        words = fails(site, "backup-database")
-        eventually(
-            lambda: postgres(site, "SELECT last_failed_time > last_archived_time FROM pg_stat_archiver") == "t", 120
-        )
+        full, no_trial = fails(site, "backup-database"), fails(site, "backup-verify")
+        eventually(lambda: postgres(site, fails_to_archive) == "t", 120, pause=1)
         told = status(site)
     finally:
         site.machine.root.check_output(f"umount {FOLDER}/database")
 
-    assert words.startswith("The database was not backed up: ")
-    assert "the repository is full: make room" in words
+    assert full.startswith("The database was not backed up: ")
+    assert "the repository is full: make room" in full
+    assert no_trial == "There is no backup of the database to be restored for a trial."
     assert "backup-database has failed at 20" in told
     assert "the repository is full: make room" in told
+    assert "backup-verify has failed at 20" in told
+    assert no_trial in told
+    assert "restored for a trial 20" in told
     assert "what is written to the database does not reach the repository since 20" in told
     assert site.web.get("/").status == 200
 
     site.machine.systemctl("start", "backup-database")
-    eventually(lambda: postgres(site, "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver") == "t", 120)
+    eventually(lambda: postgres(site, fails_to_archive) == "f", 120, pause=1)
 
 
 def test_of_a_wrong_pass_phrase_it_says_which_it_is(site: Site) -> None:
@@ -211,26 +214,6 @@ def test_of_a_wrong_pass_phrase_it_says_which_it_is(site: Site) -> None:
 
     assert "Most likely the pass phrase is not the one that the repository was made with" in words
     site.machine.systemctl("start", "backup-files")
-
-
-def test_a_trial_that_fails_is_told_by_the_status(site: Site) -> None:
-    moved = (
-        f"find {FOLDER}/database/backup/site -name pg_data -prune -o -name bundle -prune -execdir mv bundle away ';'"
-    )
-    site.machine.root.check_output(moved)
-    try:
-        words = fails(site, "backup-verify")
-        told = status(site)
-    finally:
-        site.machine.root.check_output(
-            moved.replace("-name bundle", "-name away").replace("mv bundle away", "mv away bundle")
-        )
-
-    assert words.startswith("The last backup of the database could not be restored: ")
-    assert "backup-verify has failed at 20" in told
-    assert "The last backup of the database could not be restored: " in told
-    assert "restored for a trial 20" in told
-    site.machine.systemctl("start", "backup-verify")
 
 
 def test_the_pass_phrase_is_told_to_nobody(site: Site) -> None:

@@ -56,8 +56,12 @@ OTHERS = tuple(name.replace(".timer", ".service") for name in TIMERS)
 
 # What the two programs say, and what is most likely wrong.
 CAUSES = {
-    r"No space left on device|[Dd]isk quota|\[28\]": (
+    # A write that ends in the middle has no number.
+    r"No space left on device|[Dd]isk quota|\[28\]|unable to write '": (
         "the repository is full: make room, or keep fewer days (backup_kept_days)"
+    ),
+    r"ended before configured recovery target": (
+        "a part of what was written since that backup is not in the repository: the next backup is whole again"
     ),
     r"wrong password or no key found|unable to (flush|read|decrypt)|[Cc]rypto|cipher|bad decrypt|invalid header": (
         "the pass phrase is not the one that the repository was made with: vault_backup_passphrase, or the file "
@@ -105,8 +109,9 @@ class Done:
         """Return why it failed: its own words in one line, and what is most likely wrong."""
         if self.code == 124:
             return "the repository does not answer. Most likely the store is away, or a firewall lets this host not out"
-        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
-        loud = [line for line in lines if re.search(r"ERROR|FATAL|Fatal|error:|\[\d{3}\]", line)] or lines[-3:]
+        # What the server says to us while it is not ready is no reason.
+        lines = [line.strip() for line in self.output.splitlines() if line.strip() and "is starting up" not in line]
+        loud = [line for line in lines if re.search(r"ERROR|FATAL|Fatal|error:", line)] or lines[-3:]
         words = " ".join(re.sub(r"^\S+ \S+ P\d+\s+", "", line) for line in loud[:3]).rstrip(".")
         causes = [cause for sign, cause in CAUSES.items() if re.search(sign, self.output)][:1]
         return (words[:600] or "no word was said") + (f". Most likely {causes[0]}" if causes else "")
