@@ -49,6 +49,7 @@ SPOOL = Path("/var/spool/pgbackrest/archive") / STANZA
 SWAPPED = Path("/run/backup-restore.json")
 REQUEST, ANSWER = Path("/run/backup-request.json"), Path("/run/backup-answer.json")
 LABEL = Path("/run/backup-label")
+DATABASE_BACKED_UP = Path("/var/lib/backup-database/last.json")
 SITE = ("site.target", "gunicorn.socket", "flower.socket")
 SERVER, ASKED = "backup-verify-server", "backup-verify-check"
 TIMERS = tuple(f"backup-{name}.timer" for name in ("database", "files", "verify", "verify-files"))
@@ -330,8 +331,15 @@ def backup_files() -> str:
     Raises:
         BackupError: there is none.
     """
-    folder = Path(os.environ["BACKUP_DATA"])
-    if snapshots() is None:
+    folder, found = Path(os.environ["BACKUP_DATA"]), snapshots()
+    if found and not DATABASE_BACKED_UP.exists():
+        # Of a host that was made anew, and whose empty folders must not be the last that there were.
+        raise BackupError(
+            "The repository has the data folders of another host, and those of this one are not backed up "
+            "until its database is: playbooks/restore.yml -e to=latest has both here.",
+            WHOSE,
+        )
+    if found is None:
         made = restic("init", seconds=ASK_SECONDS)
         if made.code != 0:
             raise BackupError(f"The repository of the data folders cannot be made: {made.reason()}.")
@@ -829,14 +837,14 @@ def stop_site() -> None:
 
 def keep_present() -> str:
     """Bring to the repository what it has not yet of the present; return what of that did not go, for people."""
-    faults = []
+    faults, folder = [], Path(os.environ["BACKUP_DATA"])
     try:
-        known = info_is_of(psql("SELECT system_identifier FROM pg_control_system()"))
-        if known and (fault := settle(f"before-restore-{now()}")):
+        if not info_is_of(psql("SELECT system_identifier FROM pg_control_system()")):
+            return ""  # a host that was made anew
+        if fault := settle(f"before-restore-{now()}"):
             faults.append(fault)
     except BackupError as error:
         faults.append(str(error).rstrip("."))
-    folder = Path(os.environ["BACKUP_DATA"])
     try:
         if folder.is_dir() and snapshots() is not None:
             snapshot(folder, f"before-restore-{now()}")
