@@ -147,7 +147,7 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site)
 def test_a_restore_that_is_killed_leaves_what_was_there_and_the_next_one_ends(site: Site) -> None:
     line, release = timeline(site), site.current()
     # The one that begins a new timeline has one of its own.
-    eventually(lambda: site.machine.state("backup-database") == "inactive", 120)
+    eventually(lambda: site.machine.state("backup-database") != "activating", 120)
     ask(site, "latest")
     site.machine.systemctl("start", "--no-block", "backup-restore")
 
@@ -182,7 +182,7 @@ def test_a_label_that_is_none_changes_nothing_and_the_right_ones_are_named(site:
 
 def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(site: Site) -> None:
     fails_to_archive = "SELECT last_failed_time > last_archived_time FROM pg_switch_wal(), pg_stat_archiver"
-    eventually(lambda: site.machine.state("backup-database") == "inactive", 120)
+    eventually(lambda: site.machine.state("backup-database") != "activating", 120)
     site.machine.root.check_output(
         f"mount -t tmpfs -o size=256k,mode=0750,uid=postgres,gid=postgres none {FOLDER}/database"
     )

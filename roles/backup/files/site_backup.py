@@ -111,7 +111,8 @@ class Done:
         if self.code == 124:
             return "the repository does not answer. Most likely the store is away, or a firewall lets this host not out"
         # What the server says to us while it is not ready is no reason.
-        lines = [line.strip() for line in self.output.splitlines() if line.strip() and "is starting up" not in line]
+        noise = re.compile(r"database system is (starting up|not accepting connections)")
+        lines = [line.strip() for line in self.output.splitlines() if line.strip() and not noise.search(line)]
         loud = [line for line in lines if re.search(r"ERROR|FATAL|Fatal|error:", line)] or lines[-3:]
         words = " ".join(re.sub(r"^\S+ \S+ P\d+\s+", "", line) for line in loud[:3]).rstrip(".")
         causes = [cause for sign, cause in CAUSES.items() if re.search(sign, self.output)][:1]
@@ -931,6 +932,7 @@ def mend() -> str:
                 shutil.rmtree(side, ignore_errors=True)
                 there.data.rename(side)
             aside.rename(there.data)
+            shutil.rmtree(side, ignore_errors=True)
         SWAPPED.unlink(missing_ok=True)
         run("systemctl", "start", there.unit)
     request = read(REQUEST)
