@@ -27,6 +27,8 @@ SHOWN = {
     "celeriac.site.site_rollback": ("hooks", "hook "),
     "celeriac.site.site_health": ("tasks", ""),
     "celeriac.site.site_maintenance": ("lines", ""),
+    "celeriac.site.site_backup": ("backups", ""),
+    "celeriac.site.site_restore": ("restored", ""),
 }
 
 

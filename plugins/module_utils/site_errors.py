@@ -3,6 +3,7 @@
 A name ends in `Error`, and begins with what is wrong.
 
 SiteError
+├── BackupError       there is no backup, or it cannot be restored
 ├── CertificateError  a certificate cannot be used, or none can be made
 ├── HeldError         somebody else has a lock
 ├── MaintenanceError  the site is in maintenance, or cannot be brought into it
@@ -17,6 +18,19 @@ from __future__ import annotations
 
 class SiteError(Exception):
     """The base of all errors that a module reports as they are."""
+
+
+class BackupError(SiteError):
+    """There is no backup, or it cannot be restored; the message says why.
+
+    Args:
+        message: says it.
+        whose: whether only because the repository has the backups of another database.
+    """
+
+    def __init__(self, message: str, *, whose: bool = False) -> None:
+        super().__init__(message)
+        self.whose = whose
 
 
 class CertificateError(SiteError):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.celeriac.site.plugins.module_utils import site_backup
 from ansible_collections.celeriac.site.plugins.module_utils.site_acme import TIMER, UNIT, why_not_renewed
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
@@ -81,6 +82,7 @@ class Report:
             "drains": [drain for process in self._processes for drain in self._drains(process)],
             "certificate": certificate_end(self._run, CERTIFICATE),
             "renewal": self._renewal(),
+            "backup": site_backup.report(self._run, self._systemd),
             "disk": self._disk(),
         }
         report |= self._from_within()
@@ -209,6 +211,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines += _of_the_certificate(report["certificate"], report["renewal"])
+    lines += site_backup.as_text(report["backup"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
     return lines

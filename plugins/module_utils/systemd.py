@@ -118,10 +118,10 @@ class Systemd:
 
 def parse_timestamp(text: str) -> datetime | None:
     """Return the moment that systemd prints as `text`, None for what is none."""
-    try:
-        return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    for form in ("%a %Y-%m-%d %H:%M:%S.%f UTC", "%a %Y-%m-%d %H:%M:%S UTC"):  # the second for a timer's next one
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+    return None
 
 
 def newest_change(paths: Iterable[str | Path]) -> datetime:

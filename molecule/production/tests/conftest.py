@@ -22,6 +22,7 @@ def choices() -> dict[str, object]:
     return {
         **CHOICES,
         "site_domain_aliases": ["site.test"],
+        "backup_repository": "local",
         "nginx_tls": "acme",
         "nginx_acme_directory": DIRECTORY,
         "nginx_acme_email": "admin@site.test",

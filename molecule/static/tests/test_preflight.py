@@ -74,6 +74,15 @@ def without_domain(inventory: Any) -> None:
 # A certificate of an authority that could be one of this network.
 ACME = "nginx_tls: acme\nnginx_acme_directory: https://acme.mysite.test/directory\n"
 
+# Backups in a store, all that must be said of it.
+STORE = """\
+backup_repository: s3
+backup_s3_endpoint: s3.mysite.test:9000
+backup_s3_bucket: backups
+backup_s3_key_id: AKIA1
+vault_backup_s3_key: "a/b+c="
+"""
+
 # What is wrong: the edit that makes it so, the file and line to name, what the message must say,
 # and
 # the right example.
@@ -120,6 +129,60 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_wheelhouse` is `wheelhouse`, which Ansible would read as a part of the inventory",
         "site_wheelhouse: .wheelhouse",
     ),
+    "backups without a store": (
+        choose("backup_repository: s3\nbackup_s3_bucket: backups\nbackup_s3_key_id: a\nvault_backup_s3_key: b\n"),
+        CHOICES_FILE,
+        "`backup_repository` is s3, and `backup_s3_endpoint` is missing",
+        "backup_s3_endpoint: s3.",
+    ),
+    "a store by its address": (
+        choose(STORE.replace("s3.mysite.test:9000", "https://s3.mysite.test")),
+        f"{CHOICES_FILE}:4",
+        "`backup_s3_endpoint` is `https://s3.mysite.test`, which it cannot be",
+        "backup_s3_endpoint: s3.",
+    ),
+    "a store without a key": (
+        choose(STORE.replace('vault_backup_s3_key: "a/b+c="\n', "")),
+        CHOICES_FILE,
+        "`vault_backup_s3_key` is missing",
+        "vault_backup_s3_key: ",
+    ),
+    "backups where nothing may write": (
+        choose("backup_repository: local\nbackup_folder: /home/backups\n"),
+        f"{CHOICES_FILE}:4",
+        "`backup_folder` is `/home/backups`, where what makes backups cannot write",
+        "backup_folder: /var/lib/site-backup",
+    ),
+    "backups in no folder": (
+        choose("backup_repository: local\nbackup_folder: /mnt/../x\n"),
+        f"{CHOICES_FILE}:4",
+        "`backup_folder` is `/mnt/../x`, no path",
+        "backup_folder: /var/lib/site-backup",
+    ),
+    "backups at no time": (
+        choose('backup_repository: local\nbackup_files_calendar: "30 * * * * %"\n'),
+        f"{CHOICES_FILE}:4",
+        "`backup_files_calendar` is `30 * * * * %`, which is no time of systemd",
+        "backup_files_calendar: hourly",
+    ),
+    "an archive of one's own beside backups": (
+        choose("backup_repository: local\npostgresql_settings: { archive_command: /bin/true }\n"),
+        f"{CHOICES_FILE}:4",
+        "`postgresql_settings` has `archive_command`",
+        "backup_repository: none",
+    ),
+    "backups that are kept no day": (
+        choose("backup_kept_days: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "`backup_kept_days` is 0",
+        "backup_kept_days: 2",
+    ),
+    "a pass phrase with a space": (
+        choose("vault_backup_passphrase: a b\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_backup_passphrase`",
+        "vault_backup_passphrase: ",
+    ),
     "misspelt name of a host": (
         in_hosts("ansible_port: 9", "ansible_port: 9\n      gunicorn_wrokers: 3"),
         f"{HOSTS_FILE}:7",
@@ -133,10 +196,10 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "site_domain: www.mysite.org",
     ),
     "name that nothing is like": (
-        choose("backup_target: nas\n"),
+        choose("monitoring_target: nas\n"),
         f"{CHOICES_FILE}:3",
-        "`backup_target`",
-        "site_extra_variables: [backup_target]",
+        "`monitoring_target`",
+        "site_extra_variables: [monitoring_target]",
     ),
     "derived fact": (
         choose("site_url: https://elsewhere.test\n"),
@@ -956,6 +1019,11 @@ RIGHT = {
     "a certificate of an authority of this network": (
         f"site_domain_aliases: [mysite.test, intranet]\n{ACME}nginx_acme_email: me+it@mysite.test\n"
         "nginx_acme_eab_key_id: kid/1\nvault_nginx_acme_eab_key: abc-_DEF\n"
+    ),
+    "backups in a store": STORE,
+    "backups in a folder": (
+        "backup_repository: local\nbackup_folder: /mnt/backups\nbackup_kept_days: 1\n"
+        "backup_database_calendar: 'Mon..Fri *-*-* 02,14:30:00'\nvault_backup_passphrase: 'a#\"$b'\n"
     ),
     "secrets with signs": (
         "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"

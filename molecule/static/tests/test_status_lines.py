@@ -36,6 +36,7 @@ def lines(
         "certificate": None,
         "renewal": None,
         "maintenance": maintenance,
+        "backup": None,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 

@@ -21,12 +21,18 @@ ARGUMENTS = {
     "format": "playbooks/status.yml",
     "state": "playbooks/maintenance.yml",
     "processes": "playbooks/maintenance.yml",
+    "label": "playbooks/backup.yml",
+    "to": "playbooks/restore.yml",
+    "confirm": "playbooks/restore.yml",
+    # What Ansible makes of the words behind a space: `-e to='2027-01-31 12:00'`.
+    "_raw_params": "playbooks/restore.yml",
 }
 
 # What to write for a choice that has no default and no choices, or whose default must be quoted.
 _EXAMPLES = {
     "site_relock": '"false"',
     "site_python": '"3.13"',
+    "backup_database_calendar": '"*-*-* 02:30"',
     "site_domain": "www.mysite.org",
     "nginx_tls_certificate": "/home/me/tls/fullchain.pem",
     "nginx_tls_key": "/home/me/tls/privkey.pem",

@@ -49,6 +49,36 @@ _EXAMPLE_NETWORKS = [
 # The authority that is chosen by default, and where it is tried out.
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/"
 LETS_ENCRYPTS = (LETS_ENCRYPT, "https://acme-staging-v02.api.letsencrypt.org/")
+# What a backup in a store must know, each with what it may be made of, and one that is right.
+BACKUP_STORE = {
+    "backup_s3_endpoint": (r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", "s3.eu-central-1.amazonaws.com        (its name alone)"),
+    "backup_s3_bucket": (r"[a-z0-9][a-z0-9.-]{2,62}", "backups-of-mysite"),
+    "backup_s3_region": (r"[A-Za-z0-9-]+", "eu-central-1"),
+    "backup_s3_folder": (r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?", "www.mysite.org"),
+    "backup_s3_key_id": (r"[!-~]+", "AKIAIOSFODNN7EXAMPLE"),
+    "vault_backup_s3_key": (r"[!-~]+", '"wJalrXUtnFEMI/K7MDENG"'),
+}
+# What the sandbox of the server shows it empty, or lets it not write to.
+BACKUP_NOT_HERE = (
+    "/home",
+    "/root",
+    "/run",
+    "/tmp",
+    "/var/tmp",
+    "/usr",
+    "/etc",
+    "/boot",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/srv/site",
+)
+BACKUP_CALENDARS = {
+    "backup_database_calendar": '"*-*-* 02:30"',
+    "backup_files_calendar": "hourly",
+    "backup_verify_calendar": '"Sun *-*-* 04:30"',
+}
+
 # What is no name on the internet (RFC 2606, 6761, 6762, 8375, 9476).
 _INNER_NAME = re.compile(
     r"(^|\.)(test|invalid|localhost|local|internal|alt|onion|home\.arpa|lan|home|corp)$", re.IGNORECASE
@@ -94,7 +124,15 @@ RANGES = {
 }
 
 # Where that is not enough: a page that may take no time is none.
-LEAST = {"gunicorn_timeout_seconds": 1, "site_release_hook_timeout_seconds": 1, "preflight_host_memory_mb": 0}
+LEAST = {
+    "gunicorn_timeout_seconds": 1,
+    "site_release_hook_timeout_seconds": 1,
+    "preflight_host_memory_mb": 0,
+    "backup_kept_days": 1,
+    "backup_full_days": 1,
+    "backup_archive_seconds": 1,
+    "backup_timeout_seconds": 60,
+}
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
 # two texts to `hmac.compare_digest`), PostgreSQL changes other signs before it compares, and the token goes through a
@@ -111,6 +149,8 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     # Part of an address, of a cookie and of what nginx reads.
     "vault_site_maintenance_token": re.compile(r"[A-Za-z0-9_-]{20,}"),
     "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),
+    "vault_backup_passphrase": re.compile(r"[!-~]+"),
+    "vault_backup_s3_key": re.compile(r"[!-~]+"),
 }
 
 # What `site_task_guarantees` may give to a task.
@@ -885,6 +925,59 @@ def _asks_for_names(site: Site, host: str) -> Iterator[Problem]:
         )
 
 
+def backups_have_a_place(site: Site) -> Iterator[Problem]:
+    """What backups are to be kept in is said whole, and can be."""
+    for host in site.members.get("database", ()):
+        kept_in = site.value(host, "backup_repository")
+        if kept_in == "s3":
+            yield from _backups_in_a_store(site, host)
+        if kept_in == "local":
+            yield from _backups_in_a_folder(site, host)
+        if kept_in not in {"local", "s3"}:
+            continue
+        for name, example in BACKUP_CALENDARS.items():
+            value = _text(site, host, name)
+            if value and not re.fullmatch(r"[A-Za-z0-9*:,./~ -]+", value):
+                yield Problem(
+                    f"`{name}` is `{value}`, which is no time of systemd.", site.place(host, name), f"{name}: {example}"
+                )
+        settings = site.value(host, "postgresql_settings")
+        for name in ("archive_mode", "archive_command", "archive_timeout", "archive_library", "wal_level"):
+            if isinstance(settings, dict) and name in settings:
+                yield Problem(
+                    f"`postgresql_settings` has `{name}`, and with `backup_repository` that is the backups' own.",
+                    site.place(host, "postgresql_settings"),
+                    "backup_repository: none        (or without the setting)",
+                )
+
+
+def _backups_in_a_store(site: Site, host: str) -> Iterator[Problem]:
+    for name, (pattern, example) in BACKUP_STORE.items():
+        value = site.value(host, name)
+        if site.fault(host, name) or (isinstance(value, str) and re.fullmatch(pattern, value)):
+            continue
+        shown = f" `{value}`" if value and not name.startswith("vault_") else ""
+        fault = f"is{shown}, which it cannot be" if value else "is missing"
+        yield Problem(f"`backup_repository` is s3, and `{name}` {fault}.", site.place(host, name), f"{name}: {example}")
+
+
+def _backups_in_a_folder(site: Site, host: str) -> Iterator[Problem]:
+    folder = _text(site, host, "backup_folder")
+    if folder is None:
+        return
+    if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", folder) or os.path.normpath(folder) != folder:
+        fault = "no path of a folder"
+    elif any(f"{folder}/".startswith(f"{place}/") for place in BACKUP_NOT_HERE):
+        fault = "where what makes backups cannot write, or what is backed up itself"
+    else:
+        return
+    yield Problem(
+        f"`backup_folder` is `{folder}`, {fault}.",
+        site.place(host, "backup_folder"),
+        "backup_folder: /var/lib/site-backup        (another disk may be mounted there)",
+    )
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -982,6 +1075,7 @@ RULES: tuple[Rule, ...] = (
     certificate_is_complete,
     certificate_fits,
     acme_can_give_one,
+    backups_have_a_place,
     certificate_files_exist,
     way_back_is_said,
     maintenance_is_said,
