@@ -31,7 +31,7 @@ def beat(environment: dict[str, str]) -> Iterator[Supervised]:
     scheduler = "--scheduler=celeriac.beat.scheduler:scheduler"
     command = ["-A", "celeriac.app", "beat", scheduler]
     arguments = ["--pidfile=", "--loglevel=info", "--max-interval=1", f"--schedule={environment['SCRATCH']}/runs"]
-    with supervised("celery", *command, *arguments, environment=environment) as running:
+    with supervised("celeriac.celery", *command, *arguments, environment=environment) as running:
         yield running
 
 

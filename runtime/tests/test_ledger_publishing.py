@@ -244,7 +244,7 @@ def test_on_a_developers_computer_celerys_own_command_is_enough(bare_environment
     with running(environment) as project:
         project.send("it", 0)
         assert rows() == [("it", 0, False)]
-        with supervised("celery", *command, environment=environment) as only:
+        with supervised("celeriac.celery", *command, environment=environment) as only:
             only.waits(lambda: rows() == [("it", 1, True)], "start and end")
 
 

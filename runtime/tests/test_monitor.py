@@ -38,7 +38,7 @@ class Kept:
     def flower(self) -> Iterator[None]:
         """Run Flower, which has the socket as its first descriptor behind the usual three."""
         descriptor = self._socket.fileno()
-        command = ["-m", "celery", "--app=celeriac.monitor", "flower"]
+        command = ["-m", "celeriac.celery", "--app=celeriac.monitor", "flower"]
         process = subprocess.Popen(
             [sys.executable, "-c", HAND_OVER, str(descriptor), *command],
             env=self._environment,

@@ -642,7 +642,7 @@ def test_message_is_in_one_place_until_it_is_acknowledged(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=5000 if FULL else 120,
+            max_examples=5000 if FULL else 50,
             stateful_step_count=60,
             deadline=None,
             derandomize=not FULL,

@@ -90,7 +90,7 @@ def with_a_worker(broker: Redis | RabbitMQ, migrated: Path, **settings: object) 
         shutil.copy(migrated, environment["SQLITE"])
         site = Site(environment, broker)
         command = ["-A", "celeriac.app", "worker", "--hostname=tested@%h", "--concurrency=1"]
-        worker = stack.enter_context(supervised("celery", *command, environment=environment))
+        worker = stack.enter_context(supervised("celeriac.celery", *command, environment=environment))
         stack.enter_context(gunicorn(site))
         worker.told("READY=1")
         yield site
@@ -170,7 +170,7 @@ def test_a_ping_goes_where_the_workers_consume(site: Site) -> None:
     command = ["-A", "celeriac.app", "worker", "--hostname=mail@%h", "--queues=mail,letters"]
     with (
         gunicorn(elsewhere),
-        supervised("celery", *command, environment=elsewhere.environment) as worker,
+        supervised("celeriac.celery", *command, environment=elsewhere.environment) as worker,
     ):
         worker.told("READY=1")
         path = f"{PING}/{elsewhere.request('POST', PING)[2]['id']}"

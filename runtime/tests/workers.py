@@ -30,7 +30,7 @@ def worker(environment: dict[str, str], *arguments: str, mingle: bool = False) -
     options = ["--concurrency=2", f"--hostname=worker-{next(_names)}@%h", "--loglevel=INFO"]
     quiet = ["--without-gossip", *([] if mingle else ["--without-mingle"])]
     command = ["-A", "celeriac.app", "worker", *options, *quiet, *arguments]
-    with supervised("celery", *command, environment=environment) as running:
+    with supervised("celeriac.celery", *command, environment=environment) as running:
         yield running
 
 

@@ -14,5 +14,5 @@ def test_the_api_and_the_form_bear_the_same_on_postgresql(postgresql_server: Pos
     files = ("api", "fuzz", "console", "graphs")
     tests = (*(f"tests/test_{name}.py" for name in files), "-k", "not program and not away and not in_the_queue")
     command = ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout

@@ -209,7 +209,7 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
         "celery_worker_environment": {"CHOSEN_FOR_THE_WORKER": bad.name},
     }
     chosen = ("--extra-vars", json.dumps(environments))
-    assert site.deploy(bad, *chosen).status != 0, "the run is green"
+    assert site.deploy(bad, *chosen, whole=True).status != 0, "the run is green"
     site.wait_until_gone(bad.name, 20)
     assert site.files(bad.name) == []
 
@@ -222,7 +222,7 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
         assert not {"CHOSEN_WITH", "CHOSEN_FOR_THE_WORKER"} & variables.keys()
 
     # With what serves, nothing else has changed.
-    assert site.deploy(serving, *chosen).status == 0
+    assert site.deploy(serving, *chosen, whole=True).status == 0
     for variables in (*map(site.machine.environment, UNITS), site.machine.environment_of_a_command()):
         assert variables["CHOSEN_WITH"] == bad.name
 
@@ -235,22 +235,17 @@ def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) ->
     assert answered <= site.passed()
 
 
-@pytest.mark.parametrize(("step", "is_new"), [("readiness", False), ("switch", True), ("health", False)])
-def test_style_sheet_without_a_hash_changes_with_the_switch(
-    site: Site, serving: Release, step: str, is_new: bool
-) -> None:
+def test_style_sheet_without_a_hash_changes_with_the_switch(site: Site, serving: Release) -> None:
     """Killed after a step, a run leaves what is served then; failed after one, it leaves what was.
 
     Behind the test of all answers: who is killed behind `readiness` leaves a release that answers.
     """
     new = site.make()
-    how = ":kill" if step != "health" else ""
-    assert site.deploy(new, "--extra-vars", f"site_release_fault={step}{how}").status != 0
+    for fault, serves in (("readiness:kill", serving), ("switch:kill", new), ("health", serving)):
+        assert site.deploy(new, "--extra-vars", f"site_release_fault={fault}").status != 0
 
-    answer = site.web.get("/static/app/site.css")
+        answer = site.web.get("/static/app/site.css")
 
-    source = (new if is_new else serving).source
-    assert answer.text == (source / "app/static/app/site.css").read_text()
-    assert answer.headers["Cache-Control"] == "no-cache"
-    assert answer.headers["ETag"]
-    assert site.deploy(serving).status == 0  # as it was
+        assert answer.text == (serves.source / "app/static/app/site.css").read_text(), fault
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["ETag"]

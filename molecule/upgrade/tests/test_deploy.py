@@ -63,7 +63,7 @@ def series(site: Site, folder: Path, full: bool) -> Iterator[Series]:
         for _ in range(10 if full else 3):
             time.sleep(BEFORE_SECONDS)  # the load as it is without a deploy
             release = site.make()
-            play = site.start_deploy(release)
+            play = site.start_deploy(release, whole=True)
             shipped.append(Shipped(release, play.wait(), play.began, play.ended))
         time.sleep(BEFORE_SECONDS)
         load.stop()

@@ -15,7 +15,8 @@ from testkit.waiting import eventually
 UNITS = ("celery-worker", "gunicorn")
 
 
-def test_it_says_what_serves_what_drains_and_what_failed(site: Site) -> None:
+def test_a_release_that_failed_is_told_and_never_chosen(site: Site) -> None:
+    """Beside what serves and what drains."""
     site.healthy()
     word, began = f"word-{uuid4()}", time.time()
     site.send("probe.long", "drained", 1, word)
@@ -28,6 +29,7 @@ def test_it_says_what_serves_what_drains_and_what_failed(site: Site) -> None:
     try:
         machine = site.start("playbooks/status.yml", "--extra-vars", "format=json").wait()
         person = site.start("playbooks/status.yml").wait()
+        back = site.start("playbooks/rollback.yml", "--extra-vars", f"release={bad.name}").wait()
     finally:
         site.send("probe.quick", word)
 
@@ -49,3 +51,6 @@ def test_it_says_what_serves_what_drains_and_what_failed(site: Site) -> None:
     lines = "broker: celeriac, ", "0 not noted", "back to: "
     for part in (f"release {good.name}", f"{bad.name} was undone", f"drains: {drained}", *lines):
         assert part in person.output
+    assert back.status != 0
+    assert f"{bad.name} is no release to go back to" in back.output
+    assert site.faults(good.name) == []

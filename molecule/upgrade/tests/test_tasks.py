@@ -170,7 +170,7 @@ def test_a_third_drain_ends_the_oldest_softly(site: Site) -> None:
 def test_a_changed_choice_is_switched_in_like_a_release(site: Site) -> None:
     release = site.healthy()
     before = site.machine.show("celery-worker", "Id")
-    run = site.deploy(release, "--extra-vars", "{celery_worker_concurrency: 3}")
+    run = site.deploy(release, "--extra-vars", "{celery_worker_concurrency: 3}", whole=True)
 
     assert run.status == 0, run.output
     after = site.machine.show("celery-worker", "Id")
@@ -181,6 +181,6 @@ def test_a_changed_choice_is_switched_in_like_a_release(site: Site) -> None:
     word, began = f"word-{uuid4()}", time.time()
     site.send("probe.long", "at once", 1, word, count=3)
     eventually(lambda: len(site.runs("at once started", began)) == 3, 20)
-    assert site.deploy(release).status == 0
+    assert site.deploy(release, whole=True).status == 0
     site.send("probe.quick", word)
     eventually(lambda: len(site.runs("at once", began)) == 3, 20)
