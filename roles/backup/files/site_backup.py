@@ -43,6 +43,8 @@ READ_BACK = "10%"
 # Room that is left beside a copy of the database, in bytes.
 SPARE_BYTES = 2**28
 WHOSE = 3
+# Of pgBackRest, where another of its processes is at work.
+HELD = 50
 CLUSTERS = Path("/var/lib/postgresql")
 SPOOL = Path("/var/spool/pgbackrest/archive") / STANZA
 # Below /run, so that a host that lost its power in a restore does not undo by itself what it has served since.
@@ -276,8 +278,12 @@ def backup_database() -> str:
     """
     there, found = cluster(), info()
     at = f"--pg1-path={there.data}"
-    # Nothing where it is there already.
-    made = pgbackrest("stanza-create", at, seconds=ASK_SECONDS)
+    # Only where it is not there: it waits for nobody, and the server archives each minute (error 50: its lock is held).
+    made = Done(0, "")
+    if not info_is_of(psql("SELECT system_identifier FROM pg_control_system()")):
+        until = time.monotonic() + ASK_SECONDS
+        while (made := pgbackrest("stanza-create", at, seconds=ASK_SECONDS)).code == HELD and time.monotonic() < until:
+            time.sleep(1)
     if made.code != 0:
         if found.get("backup") and re.search(r"do(es)? not match|system-id", made.output):
             raise BackupError(
