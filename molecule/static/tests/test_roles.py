@@ -731,6 +731,15 @@ def test_an_example_chooses_what_there_is(example: Path) -> None:
 
 
 @pytest.mark.parametrize("of", ["migrate", "static"])
+def test_a_command_is_that_of_the_account_that_runs_it(loader: DataLoader, tmp_path: Path, of: str) -> None:
+    """Not of the processes, which have another user of the database."""
+    environment, named = "__site_host_deploy_environment", f"CELERIAC_{of.upper()}_COMMANDS"
+    choices = {f"site_{of}_commands": [["grant", trust_as_template("{{ site_database_user }}")]]}
+    given = value_of(loader, tmp_path, "site_host", environment, site_user="shop", **choices)
+    assert given[named] == "grant shop_deploy"
+
+
+@pytest.mark.parametrize("of", ["migrate", "static"])
 def test_the_commands_of_a_step_arrive_as_they_are_chosen(loader: DataLoader, tmp_path: Path, of: str) -> None:
     words = ["themes", "--name=a 'b' \"c\" $d"]
     given = value_of(
