@@ -59,6 +59,12 @@ PeriodicTask.objects.update_or_create(
     defaults=dict(interval=second, task="probe.quick", args='["{TICK}"]', expire_seconds={TICK_SECONDS}),
 )
 """
+# In an order that does not depend on how the folders came to be.
+DATA = """
+cd /srv/site/data
+find . -type f -print0 | sort -z | xargs -0 sha256sum
+find . -print0 | sort -z | xargs -0 getfacl
+"""
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,10 @@ class Site:
         """A browser without a log-in."""
         certificate = self.machine.root.check_output("cat /etc/nginx/site.crt")
         return Website(DOMAIN, self.machine.address, certificate)
+
+    def data(self) -> str:
+        """Return what is in the data folders: what each file holds, and who may do what with it."""
+        return self.machine.feed(DATA)
 
     @cached_property
     def token(self) -> str:

@@ -1,6 +1,7 @@
 """A certificate comes from an authority and renews itself; where there is none to be had, the site serves as before.
 
-The tests are in the order in which this happens to a site.
+The tests are in the order in which this happens to a site. They are the last of the suite: the others trust the
+certificate that the site came with.
 """
 
 from __future__ import annotations
