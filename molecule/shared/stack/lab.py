@@ -232,6 +232,10 @@ class Site:
         certificate = self.machine.root.check_output("cat /etc/nginx/site.crt")
         return Website(DOMAIN, self.machine.address, certificate)
 
+    def forget_certificate(self) -> None:
+        """Let the browser trust the one that the site has now."""
+        self.__dict__.pop("web", None)
+
     def data(self) -> str:
         """Return what is in the data folders: what each file holds, and who may do what with it."""
         return self.machine.feed(DATA)

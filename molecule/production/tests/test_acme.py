@@ -1,7 +1,6 @@
 """A certificate comes from an authority and renews itself; where there is none to be had, the site serves as before.
 
-The tests are in the order in which this happens to a site. They are the last of the suite: the others trust the
-certificate that the site came with.
+The tests are in the order in which this happens to a site. It ends with a certificate of its own again.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ def authority(site: Site) -> Iterator[Authority]:
     found = Authority(site.machine)
     yield found
     found.stop()
+    site.forget_certificate()
 
 
 def shown(site: Site, root: str = "", name: str = DOMAIN) -> bytes:
