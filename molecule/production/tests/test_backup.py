@@ -42,22 +42,6 @@ def watched(site: Site) -> None:
     watch.start(site.machine)
 
 
-def postgres(site: Site, query: str) -> str:
-    """Return what the server says to its administrator."""
-    words = (
-        "runuser",
-        "--user=postgres",
-        "--",
-        "psql",
-        "--no-psqlrc",
-        "--tuples-only",
-        "--no-align",
-        "--quiet",
-        "site",
-    )
-    return site.machine.feed(query, *words).strip()
-
-
 def said(site: Site, unit: str) -> str:
     """Return the last line of a unit."""
     words: str = site.machine.root.check_output(f"journalctl --sync; journalctl --identifier={unit} -n 1 -o cat")
@@ -77,7 +61,7 @@ def status(site: Site) -> str:
 
 def timeline(site: Site) -> int:
     """Return how often the database has begun anew from a backup."""
-    return int(postgres(site, "SELECT timeline_id FROM pg_control_checkpoint()"))
+    return int(site.postgres("SELECT timeline_id FROM pg_control_checkpoint()"))
 
 
 def ask(site: Site, to: str) -> None:
@@ -99,7 +83,7 @@ def test_a_converge_ends_with_a_backup_and_a_trial_of_it_succeeds(site: Site, fi
     assert [site.machine.state(f"{unit}.timer") for unit in UNITS] == ["active"] * len(UNITS)
     assert "The database was backed up: " in (site.folder / "converge.txt").read_text()
     began = site.machine.root.check_output("date +%s")
-    rows = int(postgres(site, "SELECT count(*) FROM probe_run"))
+    rows = int(site.postgres("SELECT count(*) FROM probe_run"))
 
     site.machine.systemctl("start", "backup-verify", "backup-verify-files")
 
@@ -120,24 +104,24 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site)
     site.machine.feed(UPLOADS)
     sums = site.data()
     eventually(lambda: site.runs("tick"), 60)
-    rows = postgres(site, "SELECT coalesce(json_agg(id), '[]') FROM probe_run")
+    rows = site.postgres("SELECT coalesce(json_agg(id), '[]') FROM probe_run")
     there = f"SELECT count(*) FROM probe_run WHERE id IN (SELECT json_array_elements_text('{rows}')::bigint)"
-    moment = postgres(site, "SELECT to_char(now() AT TIME ZONE 'UTC' + interval '1 s', 'YYYY-MM-DD HH24:MI:SS')")
-    eventually(lambda: postgres(site, f"SELECT now() > '{moment}+00'::timestamptz + interval '1 s'") == "t", 60)
-    postgres(site, "DELETE FROM probe_run")
+    moment = site.postgres("SELECT to_char(now() AT TIME ZONE 'UTC' + interval '1 s', 'YYYY-MM-DD HH24:MI:SS')")
+    eventually(lambda: site.postgres(f"SELECT now() > '{moment}+00'::timestamptz + interval '1 s'") == "t", 60)
+    site.postgres("DELETE FROM probe_run")
     site.machine.root.check_output(LOST)
 
     asked = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}").wait()
 
     assert asked.status != 0
     assert "To go on without being asked: -e confirm=yes" in " ".join(asked.output.split())
-    assert postgres(site, there) == "0"
+    assert site.postgres(there) == "0"
 
     run = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes").wait()
 
     assert run.status == 0, run.output
     assert f"Restored: the database of {moment} UTC, and the data folders of " in run.output
-    assert int(postgres(site, there)) == len(json.loads(rows)) > 0
+    assert int(site.postgres(there)) == len(json.loads(rows)) > 0
     assert site.data() == sums
     assert site.web.get("/").status == 200
     site.works(120)
@@ -187,7 +171,7 @@ def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(
     )
     try:
         full, no_trial = fails(site, "backup-database"), fails(site, "backup-verify")
-        eventually(lambda: postgres(site, fails_to_archive) == "t", 120, pause=1)
+        eventually(lambda: site.postgres(fails_to_archive) == "t", 120, pause=1)
         told = status(site)
     finally:
         site.machine.root.check_output(f"umount {FOLDER}/database")
@@ -204,7 +188,7 @@ def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(
     assert site.web.get("/").status == 200
 
     site.machine.systemctl("start", "backup-database")
-    eventually(lambda: postgres(site, fails_to_archive) == "f", 120, pause=1)
+    eventually(lambda: site.postgres(fails_to_archive) == "f", 120, pause=1)
 
 
 def test_of_a_wrong_pass_phrase_it_says_which_it_is(site: Site) -> None:

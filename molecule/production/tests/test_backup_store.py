@@ -38,22 +38,6 @@ def choose(site: Site, **choices: object) -> None:
     site.machine.inventory.write_text(json.dumps(inventory))
 
 
-def postgres(site: Site, query: str) -> str:
-    """Return what the server says to its administrator."""
-    words = (
-        "runuser",
-        "--user=postgres",
-        "--",
-        "psql",
-        "--no-psqlrc",
-        "--tuples-only",
-        "--no-align",
-        "--quiet",
-        "site",
-    )
-    return site.machine.feed(query, *words).strip()
-
-
 def run(site: Site, playbook: str, *arguments: str) -> str:
     """Run a playbook, which must succeed; return what it printed, on one line."""
     done = site.start(playbook, *arguments).wait()
@@ -98,8 +82,8 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
     there.start()
 
     archived = "SELECT extract(epoch FROM now() - last_archived_time) FROM pg_switch_wal(), pg_stat_archiver"
-    eventually(lambda: float(postgres(site, archived)) < 10, 120, pause=2)
-    rows = postgres(site, "SELECT coalesce(json_agg(id), '[]') FROM probe_run WHERE at < now() - interval '90 s'")
+    eventually(lambda: float(site.postgres(archived)) < 10, 120, pause=2)
+    rows = site.postgres("SELECT coalesce(json_agg(id), '[]') FROM probe_run WHERE at < now() - interval '90 s'")
 
     subprocess.run([MACHINE, "down", site.machine.name], check=True)
     subprocess.run([MACHINE, "up", site.machine.name], check=True)
@@ -108,8 +92,8 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
     assert "The repository has the backups of another database" in fresh
     run(site, "playbooks/restore.yml", "--extra-vars", "to=latest", "--extra-vars", "confirm=yes")
 
-    found = postgres(
-        site, f"SELECT count(*) FROM probe_run WHERE id IN (SELECT json_array_elements_text('{rows}')::bigint)"
+    found = site.postgres(
+        f"SELECT count(*) FROM probe_run WHERE id IN (SELECT json_array_elements_text('{rows}')::bigint)"
     )
     figures.append(f"from a store: {found} of {len(json.loads(rows))} rows")
     assert int(found) == len(json.loads(rows)) > 0

@@ -236,6 +236,11 @@ class Site:
         """Let the browser trust the one that the site has now."""
         self.__dict__.pop("web", None)
 
+    def postgres(self, query: str) -> str:
+        """Return what the database says to the administrator of the server."""
+        psql = ("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "site")
+        return self.machine.feed(query, "runuser", "--user=postgres", "--", *psql).strip()
+
     def data(self) -> str:
         """Return what is in the data folders: what each file holds, and who may do what with it."""
         return self.machine.feed(DATA)

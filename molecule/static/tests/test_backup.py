@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from ansible_collections.celeriac.site.plugins.module_utils.site_backup import as_text
+
+from testkit.loading import load
 
 ROOT = Path(__file__).resolve().parents[3]
 # A restore at 15:00 has gone back to 13:00, on a second timeline: what was backed up at 14:00 is on the way no more.
 HISTORY = "1\t0/5000000\tno recovery target specified\n"
 
 
-def program() -> ModuleType:
-    """The program of the units."""
-    spec = importlib.util.spec_from_file_location("site_backup", ROOT / "roles/backup/files/site_backup.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["site_backup"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BACKUP: Any = program()
+BACKUP = load(ROOT / "roles/backup/files/site_backup.py")
 THERE = BACKUP.Cluster("17", "main")
 
 

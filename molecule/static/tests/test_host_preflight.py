@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import ast
 import fcntl
-import importlib.util
 import os
 import pwd
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testkit.loading import load
+
 FILE = Path(__file__).resolve().parents[3] / "plugins" / "modules" / "site_host_preflight.py"
 
-
-def load() -> ModuleType:
-    """The module as Python has it; Ansible sends it to hosts as a program."""
-    spec = importlib.util.spec_from_file_location("site_host_preflight", FILE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-host = load()
+# The module as Python has it; Ansible sends it to hosts as a program.
+host = load(FILE)
 
 DEBIAN_13 = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'

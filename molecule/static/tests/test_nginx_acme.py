@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
+
+from testkit.loading import load
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME, ALIAS = "www.mysite.test", "mysite.test"
@@ -19,18 +17,7 @@ DIRECTORY = "https://acme.mysite.test/directory"
 DAYS = 90
 
 
-def program() -> ModuleType:
-    """The program of `nginx-acme.service`."""
-    spec = importlib.util.spec_from_file_location("nginx_acme", ROOT / "roles/nginx_acme/files/nginx_acme.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["nginx_acme"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-ACME: Any = program()
+ACME = load(ROOT / "roles/nginx_acme/files/nginx_acme.py")
 WANTED = ACME.Wanted(DIRECTORY, [NAME, ALIAS])
 
 

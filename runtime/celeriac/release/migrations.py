@@ -69,15 +69,8 @@ def _migrated(words: list[str], seconds: int) -> str:
         raise CommandError(
             f"the migrations' rehearsal did not end in {seconds} s {TIME}; nothing was migrated"
         ) from None
-    try:
-        with _at_most(seconds):
-            call_command(command, *words[1:], interactive=False, verbosity=0)
-    except OutOfTime:
-        raise CommandError(_too_long(at, seconds)) from None
-    except Exception as error:
-        if at:
-            error.add_note(f"This was the migration {at[0]}.")
-        raise
+    with _telling(at, seconds, "This was the migration"):
+        call_command(command, *words[1:], interactive=False, verbosity=0)
     return f"{len(plan) - len(_plan())} migrations applied"
 
 
@@ -139,11 +132,12 @@ def reversible() -> str:
     Raises:
         CommandError: one of them cannot be taken back.
     """
-    plan = _way_back(MigrationExecutor(connection))[1]
+    executor = MigrationExecutor(connection)
+    _, plan = _way_back(executor)
     stuck = [f"  {migration}: {words}" for migration, _ in plan for words in _irreversible(migration.operations)]
     if stuck:
         raise CommandError("\n".join(["there is no way back over these migrations, their authors gave none:", *stuck]))
-    state = MigrationExecutor(connection).loader.project_state()
+    state = executor.loader.project_state()
     lines = [f"  {migration}: {', '.join(_losses(migration, state)) or 'nothing is lost'}" for migration, _ in plan]
     return "\n".join([f"{len(plan)} migrations can be taken back", *lines])
 
@@ -160,15 +154,8 @@ def reverse() -> str:
     with _one_host_at_a_time(lock_timeout, seconds):
         executor = MigrationExecutor(connection, follow)
         targets, plan = _way_back(executor)
-        try:
-            with _at_most(seconds):
-                executor.migrate(targets, plan)
-        except OutOfTime:
-            raise CommandError(_too_long(at, seconds)) from None
-        except Exception as error:
-            if at:
-                error.add_note(f"This was the way back over the migration {at[0]}.")
-            raise
+        with _telling(at, seconds, "This was the way back over the migration"):
+            executor.migrate(targets, plan)
     return f"{len(plan)} migrations taken back"
 
 
@@ -260,6 +247,29 @@ def _too_long(at: list[Any], seconds: int) -> str:
     undone = bool(at) and at[0].atomic and connection.features.can_rollback_ddl
     outcome = "was rolled back" if undone else "what it did until then stays"
     return f"{name} did not end in {seconds} s {TIME}; {outcome}"
+
+
+@contextmanager
+def _telling(at: list[Any], seconds: int, words: str) -> Iterator[None]:
+    """Bound what migrates, and have its error name the migration.
+
+    Args:
+        at: the migration that is being applied or taken back, empty for none.
+        seconds: how long it may take.
+        words: what stands before its name.
+
+    Raises:
+        CommandError: it took longer. Other errors are its own.
+    """
+    try:
+        with _at_most(seconds):
+            yield
+    except OutOfTime:
+        raise CommandError(_too_long(at, seconds)) from None
+    except Exception as error:
+        if at:
+            error.add_note(f"{words} {at[0]}.")
+        raise
 
 
 @contextmanager
