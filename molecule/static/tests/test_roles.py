@@ -28,6 +28,8 @@ PLAY_KEYS = {
     "name", "hosts", "become", "gather_facts", "any_errors_fatal", "connection", "roles", "serial",
     "strategy", "tags", "order", "max_fail_percentage",
 }  # fmt: skip
+# Options of a release that have what `site_files` makes.
+FILES = ("files", "files_of_owner")
 # Where a role of this repository calls another one.
 INCLUDES = ("ansible.builtin.include_role", "ansible.builtin.import_role")
 
@@ -737,6 +739,33 @@ def test_a_command_is_that_of_the_account_that_runs_it(loader: DataLoader, tmp_p
     choices = {f"site_{of}_commands": [["grant", trust_as_template("{{ site_database_user }}")]]}
     given = value_of(loader, tmp_path, "site_host", environment, site_user="shop", **choices)
     assert given[named] == "grant shop_deploy"
+
+
+@pytest.mark.parametrize(
+    ("role", "options"), [("site_release", ["hooks", "build_commands"]), ("site_rollback", ["hooks"])]
+)
+def test_a_hook_is_that_of_the_account_that_runs_it(
+    loader: DataLoader, tmp_path: Path, role: str, options: list[str]
+) -> None:
+    """And so is a command that builds. A file for the processes, in the same task, is theirs."""
+    user = trust_as_template("{{ site_database_user }}")
+    (tmp_path / "user").write_text(user)
+    choices = {
+        "site_user": "shop",
+        "site_release_hooks": {"before_switch": [user]},
+        "site_build_commands": [["grant", user]],
+        "site_files": {"user": "user"},
+    }
+    [task] = loader.load_from_file(str(ROOT / "roles" / role / "tasks/main.yml"), trusted_as_template=True)
+    variables = variables_for(loader, role, tmp_path) | choices | task["vars"]
+    module = task[f"{COLLECTION}{role}"]
+    given = {name: Templar(loader=loader, variables=variables).template(module[name]) for name in options}
+
+    expected = {"hooks": {"before_switch": ["shop_deploy"]}, "build_commands": [["grant", "shop_deploy"]]}
+    assert given == {name: expected[name] for name in options}
+    if role == "site_release":
+        files = [Templar(loader=loader, variables=variables).template(module[name]) for name in FILES]
+        assert files == [{"user": "shop"}, {"user": "shop_deploy"}]
 
 
 @pytest.mark.parametrize("of", ["migrate", "static"])
