@@ -41,6 +41,9 @@ CHECKED = {
     "never": ("import", "migrate", "note", "static", "admin"),
 }
 MIGRATIONS = "migrations.json"
+# What a release says of itself when it is made; and before that, when it is built: the code, its virtualenv, and what
+# the operator's commands have made.
+NOTE, BUILT = "release.json", "built.json"
 # The processes cannot write into the release, so what they import is compiled now.
 COMPILE = "--compile-bytecode"
 UV_PIP_SYNC = ["pip", "sync", "--quiet", "--require-hashes", COMPILE]
@@ -107,11 +110,17 @@ class Releases:
         """
         pythons = (self.path(release) / "venv/lib").glob("python*")
         wanted = self.note(release).get("python") or OWN
-        return (self.path(release) / "release.json").exists() and all(python.name == wanted for python in pythons)
+        return (self.path(release) / NOTE).exists() and all(python.name == wanted for python in pythons)
 
     def note(self, release: str) -> dict[str, Any]:
         """Return what a release says of itself, nothing where it is not made."""
-        file = self.path(release) / "release.json"
+        return self._read(self.path(release) / NOTE)
+
+    def built(self, release: str) -> dict[str, Any]:
+        """Return from what a release was built that need not be made yet, nothing where it is not whole."""
+        return self._read(self.path(release) / BUILT)
+
+    def _read(self, file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return found
 
@@ -161,11 +170,37 @@ class Releases:
                 path.unlink()
 
     def remove_unfinished(self) -> None:
-        """End a build that a run left behind when it was killed, and take away what it made."""
+        """End a build that a run left behind when it was killed, and take away what it made, unless that is whole."""
         self._run(["systemctl", "stop", STEP_UNIT])
-        for path in self.folder.iterdir():
-            if not (path / "release.json").exists():
+        for path in self._unmade():
+            if not (path / BUILT).exists():
                 shutil.rmtree(path)
+
+    def _unmade(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if not (path / NOTE).exists()]
+
+    def remove_built(self, *, but: str) -> None:
+        """Remove what was built and did not pass, but for one release: the next run may take that up."""
+        for path in self._unmade():
+            if path.name != but:
+                shutil.rmtree(path)
+
+    def give_up(self, release: str) -> None:
+        """Take from a release that did not pass all but what was built; all of it, where that is not whole.
+
+        Where a process uses it, it stays until the next deploy.
+        """
+        path = self.path(release)
+        if not (path / BUILT).exists():
+            self.remove([release])
+        elif not in_use(path):
+            (path / NOTE).unlink(missing_ok=True)
+            shutil.rmtree(path / "static", ignore_errors=True)
+            self._unpublish()
+
+    def environment_digest(self) -> str:
+        """Return a digest of what the commands of an operator are told by environment."""
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in self._site.environment_files)).hexdigest()
 
     def prepare(self, release: str, steps: Sequence[str], more: dict[str, str] | None = None) -> str:
         """Run steps of `celeriac.release` in a release.
@@ -419,7 +454,10 @@ class Build:
 
     def fetch(self) -> None:
         """Unpack the archive."""
-        if self._made:
+        if self._is_built():
+            if not self._made:
+                # Of a run that was killed: a file may be there in part.
+                shutil.rmtree(self._path / "static", ignore_errors=True)
             return
         shutil.rmtree(self._path, ignore_errors=True)  # there may be one for another Python
         self._path.mkdir()
@@ -433,11 +471,32 @@ class Build:
 
     def build(self) -> None:
         """Make the virtualenv, from the lock file alone, and what the operator's commands make."""
-        if self._made:
+        if self._is_built():
             return
         self._make_virtualenv()
         for words in self._shipment.build_commands:
             self._releases.run_build_command(self._name, words)
+        self._note(BUILT, self._as_built())
+
+    def _is_built(self) -> bool:
+        """Say whether nothing is to be built: it is made, or a run that failed later has left the same."""
+        found = self._releases.built(self._name)
+        return self._made or (bool(found) and found == self._as_built())
+
+    def _as_built(self) -> dict[str, str]:
+        """Return what decides how a release is built beside its name, which is that of its code."""
+        # What commands have made may depend on what they were told.
+        told = self._releases.environment_digest() if self._shipment.build_commands else ""
+        return {"python": self._releases.python, "virtualenv": self._virtualenv_digest(), "told": told}
+
+    def _note(self, name: str, content: dict[str, Any]) -> None:
+        """Write down what is whole.
+
+        It is never looked at again. Without this the note could outlive a power cut that leaves the files as names
+        without contents.
+        """
+        self._releases.call("sync", "--file-system", str(self._path))
+        write_atomically(self._path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def _make_virtualenv(self) -> None:
         self._make_uv()
@@ -463,7 +522,8 @@ class Build:
         """Return the virtualenv of another release that was made from the same, None where there is none."""
         wanted = self._virtualenv_digest()
         for path in self._releases.folder.iterdir():
-            if self._releases.note(path.name).get("virtualenv") == wanted:
+            found = self._releases.note(path.name) or self._releases.built(path.name)
+            if found.get("virtualenv") == wanted:
                 return path / "venv"
         return None
 
@@ -525,10 +585,7 @@ class Build:
                 **({"python": Path(self._releases.python).name} if self._releases.python != PYTHON else {}),
                 **self._shipment.origin,
             }
-            # What is made is never looked at again. Without this the note could outlive a power cut that leaves
-            # the files as names without contents.
-            self._releases.call("sync", "--file-system", str(self._path))
-            write_atomically(self._path / "release.json", (json.dumps(note, indent=2) + "\n").encode())
+            self._note(NOTE, note)
 
     def prune(self) -> None:
         """Remove each uv but the one that made this release, and other wheels: a release that is made needs none."""

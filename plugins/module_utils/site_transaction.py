@@ -2,16 +2,18 @@
 
 Whoever reads this first: `STEPS` is the order, and each step is the method of that name. A step may be
 interrupted anywhere, by a signal, a power cut or an error. What the next run needs to know is on the disk
-by then: a release is made when its note is there, it is recorded when its aliases are in `/etc`, and
-everything else is a candidate that the next run ends. What each step does with a process depends on its kind:
-`site_kinds.py` has the table. The four steps that are marked with a star run the operator's own commands, where
-there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in one of them may run them again.
+by then: a release is built when its first note is there, and made when its second one is; it is recorded when
+its aliases are in `/etc`, and everything else is a candidate that the next run ends. What each step does with a
+process depends on its kind: `site_kinds.py` has the table. The four steps that are marked with a star run the
+operator's own commands, where there are any (`site_release_hooks`, `site_hooks.py`); a run that was killed in
+one of them may run them again.
 
 ==============  ====================================================================================
 lock            nobody else changes the releases of this host meanwhile
 choose          (rollback) which release it shall be, and that the database fits it
 fetch           the code is on the host
-build           the virtualenv is made from the lock file, and the rest by `site_build_commands`
+build           the virtualenv is made from the lock file, and the rest by `site_build_commands`; where a run has
+                failed in a later step, what it built is taken up
 before_migrate  * (deploy) in a release that was checked, on the database as it is
 close           (`site_migrate: maintenance`, or where migrations are taken back) people wait, and the old worker and
                 beat end what they run
@@ -401,6 +403,7 @@ class Transaction:
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
+        self.releases.remove_built(but=self.release)
         self.releases.remove(self.releases.old([self.release], self._site.kept))
         if self._order.kind == "deploy":  # what goes back builds nothing
             self.releases.prune_cache()
@@ -534,7 +537,7 @@ class Transaction:
             self.releases.make_current(before)
 
     def _forget_release(self) -> None:
-        """Leave nothing of a release that never served. A worker that still drains keeps it until the next deploy."""
+        """Leave of a release that never served what was built. A worker that still drains keeps all of it."""
         deadline = time.monotonic() + CLEAN_UP_SECONDS
         while "deactivating" in self._systemd.states(list(self._units.values())).values():
             if time.monotonic() > deadline:
@@ -543,10 +546,11 @@ class Transaction:
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
+        self.releases.remove_built(but=self.release)
         # A first one stays until the next run: `site-manage` may be what finds out why it does not work.
         passed = self.history.passed()
         if passed and self.release not in passed and self.releases.path(self.release).exists():
-            self.releases.remove([self.release])
+            self.releases.give_up(self.release)
 
     # ---- Questions
 

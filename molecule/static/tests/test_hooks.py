@@ -22,6 +22,7 @@ OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 HERE = {"pages": "web", "mail": "worker"}
 FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), (), "before_migrate", {})
+ENVIRONMENT = 'DEBUG="false"\nREDIS_PASSWORD="hun\\"ter2"\n'
 BEFORE_RECORD = POINTS[: POINTS.index("after_record")]
 
 
@@ -116,13 +117,15 @@ def host(tmp_path: Path, known: Site, monkeypatch: pytest.MonkeyPatch) -> Ops:
 def transact(host: Ops, known: Site) -> Callable[..., Any]:
     """Deploy a release, or go back to it, with hooks."""
     file = known.root / "environment"
-    file.write_text('DEBUG="false"\nREDIS_PASSWORD="hun\\"ter2"\n')
     site = replace(known, processes=tuple(HERE), environment_files=(file,))
 
-    def run(release: str, hooks: dict[str, Any], kind: str = "deploy") -> Any:
+    def run(
+        release: str, hooks: dict[str, Any], kind: str = "deploy", environment: str = ENVIRONMENT, **shipped: Any
+    ) -> Any:
         host.seen.clear()
+        file.write_text(environment)
         order = Order(kind, release, "anna", "h1", read_hooks(hooks, 60))
-        transaction = site_transaction.Transaction(host, site, order, SHIPMENT)
+        transaction = site_transaction.Transaction(host, site, order, replace(SHIPMENT, **shipped))
         transaction._do_all()
         return transaction
 
@@ -233,7 +236,9 @@ def test_a_hook_that_fails_undoes_the_release(host: Ops, transact: Callable[...,
     assert "another.sh" not in host.hooks
     assert host.running() == {*units(OLD).values()}
     assert {name: site_processes.Process(Systemd(Host()), name).recorded() for name in HERE} == units(OLD)
-    assert {path.name for path in (host.root / "releases").iterdir()} == {OLD}
+    # What the next run may take up, and it alone.
+    assert {path.name for path in (host.root / "releases").iterdir()} == {OLD, NEW}
+    assert {path.name for path in (host.root / "releases" / NEW).iterdir()} <= {"built.json", "venv"}
 
 
 def test_what_fails_when_all_is_recorded_undoes_nothing(
@@ -353,17 +358,54 @@ def test_a_release_is_checked_when_it_is_chosen(host: Ops, known: Site, check: s
 
 
 @pytest.mark.parametrize("passed", [False, True])
-def test_a_release_that_failed_stays_only_while_none_has_passed(
+def test_what_was_built_of_a_release_that_failed_is_taken_up(
     host: Ops, known: Site, transact: Callable[..., Any], passed: bool
 ) -> None:
-    """There is nothing else in which `site-manage` could run."""
+    """While none has passed there is also nothing else in which `site-manage` could run."""
     if passed:
         transact(OLD, {})
     host.status = {"false": 1}
 
     with pytest.raises(ReleaseError, match="step before_migrate failed"):
         transact(NEW, {"before_migrate": ["false"]})
-    assert (known.root / "releases" / NEW).exists() is not passed
+    left = known.root / "releases" / NEW
+    (left / "of-the-build").touch()
+    (left / "static").mkdir()
+    (left / "static/in-part").touch()
+    transact(NEW, {})
+    assert (left / "of-the-build").exists()
+    assert not (left / "static/in-part").exists()
 
+    with pytest.raises(ReleaseError, match="step before_switch failed"):
+        transact(OLD if not passed else "cccccccccccc", {"before_switch": ["false"]})
+    transact(NEW, {})
+    assert [path.name for path in (known.root / "releases").iterdir() if path.name not in {OLD, NEW}] == []
+
+
+def test_what_was_built_in_part_is_built_anew(host: Ops, known: Site, transact: Callable[..., Any]) -> None:
     transact(OLD, {})
-    assert [path.name for path in (known.root / "releases").iterdir()] == [OLD]
+    host.status = {"npm": 1}
+    with pytest.raises(ReleaseError, match="step build failed"):
+        transact(NEW, {}, build_commands=(("npm", "ci"),))
+    assert not (known.root / "releases" / NEW).exists()
+
+    # As a run leaves it that is killed.
+    (known.root / "releases" / NEW).mkdir()
+    (known.root / "releases" / NEW / "in-part").touch()
+    host.status = {}
+    transact(NEW, {}, build_commands=(("npm", "ci"),))
+    assert not (known.root / "releases" / NEW / "in-part").exists()
+    assert ["npm", "ci"] in [seen.words for seen in host.seen]
+
+
+@pytest.mark.parametrize(("commands", "is_taken_up"), [((), True), ((("npm", "ci"),), False)])
+def test_what_commands_have_built_is_that_of_their_environment(
+    host: Ops, known: Site, transact: Callable[..., Any], commands: tuple[tuple[str, ...], ...], is_taken_up: bool
+) -> None:
+    host.status = {"false": 1}
+    with pytest.raises(ReleaseError, match="step before_migrate failed"):
+        transact(NEW, {"before_migrate": ["false"]}, build_commands=commands)
+    (known.root / "releases" / NEW / "of-the-build").touch()
+
+    transact(NEW, {}, environment='VITE_URL="another"\n', build_commands=commands)
+    assert (known.root / "releases" / NEW / "of-the-build").exists() is is_taken_up

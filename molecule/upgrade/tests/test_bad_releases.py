@@ -34,6 +34,7 @@ class Fault:
         edit: makes the copy of the project bad.
         around: what is wrong with the host meanwhile.
         chosen: what the inventory of the deploy has beside.
+        is_built: whether it fails behind that: what was built stays, for the next run.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Fault:
     edit: Callable[[Path], None] = lambda source: None
     around: Callable[[Site], AbstractContextManager[None]] = lambda site: nullcontext()
     chosen: dict[str, object] = field(default_factory=dict)
+    is_built: bool = True
 
 
 def appended(file: str, *lines: str) -> Callable[[Path], None]:
@@ -173,8 +175,9 @@ FAULTS = [
         "No space left on device",
         appended("requirements.txt", "# Nothing more."),
         no_room,
+        is_built=False,
     ),
-    Fault("lock-file-that-does-not-resolve", r"django==5\.2\.999", unknown_version),
+    Fault("lock-file-that-does-not-resolve", r"django==5\.2\.999", unknown_version, is_built=False),
     Fault(
         "hook-that-hangs",
         r"(?s)step before_switch failed.*sleep 3600 did not end in 2 s",
@@ -195,7 +198,7 @@ def test_bad_release_is_undone(site: Site, light_load: Load, serving: Release, f
     assert site.faults(serving.name) == []
     # A process that has begun to stop may take a moment.
     site.wait_until_gone(bad.name, 20)
-    assert site.files(bad.name) == []
+    assert site.files(bad.name) == ([f"{RELEASES}/{bad.name}"] if fault.is_built else [])
     answers = light_load.settled(play.began, play.ended)
     assert failures(answers) == []
     assert {answer.release for answer in answers} - {""} == {serving.name}
@@ -211,7 +214,7 @@ def test_a_setting_that_came_with_a_bad_release_is_undone_with_it(site: Site, se
     chosen = ("--extra-vars", json.dumps(environments))
     assert site.deploy(bad, *chosen, whole=True).status != 0, "the run is green"
     site.wait_until_gone(bad.name, 20)
-    assert site.files(bad.name) == []
+    assert site.files(bad.name) == [f"{RELEASES}/{bad.name}"]
 
     for name in UNITS:
         site.machine.kill(name)
