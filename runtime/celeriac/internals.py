@@ -17,6 +17,7 @@ from celery import Celery
 from celery.app import trace
 from celery.app.amqp import AMQP
 from celery.app.task import Task
+from celery.bin.call import call as call_command
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.transport.virtual import QoS
@@ -31,6 +32,7 @@ PARTS = {
     "celery.app.trace": ("LOG_SUCCESS",),
     "celery.beat:PersistentScheduler": ("_open_schedule", "_store"),
     "celery.beat:Scheduler": ("_ensure_connected", "_heap", "_when"),
+    "celery.bin.call": ("call",),
     "celery.concurrency.asynpool:AsynPool": ("_busy_workers", "outbound_buffer"),
     "celery.concurrency.prefork:TaskPool": ("_pool",),
     "celery.concurrency.thread:TaskPool": ("executor",),
@@ -81,6 +83,18 @@ def before_backend(app: Celery, prepare: Callable[[], None]) -> None:
         return load()
 
     app._get_backend = prepared
+
+
+def serialize_calls(serializer: Callable[[], str]) -> None:
+    """Choose in what ``celery call`` writes a message that is sent without ``--serializer``.
+
+    Celery has JSON there, whatever the app has: workers that accept something else alone drop it.
+
+    Args:
+        serializer: is asked when the command runs.
+    """
+    (option,) = (each for each in call_command.params if each.name == "serializer")
+    option.default = serializer
 
 
 def wrap_sender(wrap: Callable[[Sender], Sender]) -> None:

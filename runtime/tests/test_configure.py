@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import redis as redis_client
 from celery import Celery
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -206,6 +207,21 @@ def test_a_task_is_sent_from_the_command_line_whatever_keeps_the_results(environ
     )
     assert call.returncode == 0, call.stderr
     assert re.fullmatch(r"[0-9a-f-]{36}\n", call.stdout)
+
+
+@pytest.mark.parametrize(("options", "content"), [((), "x-python-serialize"), (("--serializer=json",), "json")])
+def test_a_task_is_sent_from_the_command_line_as_the_project_sends_it(
+    environment: dict[str, str], redis: Redis, options: tuple[str, ...], content: str
+) -> None:
+    """Its workers may accept nothing else."""
+    subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "celeriac.app", "call", *options, "work.tasks.add", "--args=[1, 2]"],
+        env={**environment, "MORE_SETTINGS": json.dumps({"CELERY_TASK_SERIALIZER": "pickle"})},
+        check=True,
+    )
+    with redis_client.Redis.from_url(redis.url) as client:
+        [message] = [json.loads(each) for each in client.lrange("celery", 0, -1)]
+    assert message["content-type"] == f"application/{content}"
 
 
 def test_a_wrong_name_of_the_app_is_said_on_the_command_line(

@@ -167,7 +167,6 @@ class Project:
         style: a file that is changed, or made, for its next release.
         hurry: code that lets that entry run soon and again, with its name for ENTRY; empty where `settings` do it.
         settings: over those of the inventory, for the test alone.
-        serializer: what its workers accept messages in.
         template: a folder of the package that a project `myauth` is made from, where that is none itself.
         maker: a command of the package that makes a project, where that is none itself; what it is called comes last.
         upload: gives it a file, where it takes any.
@@ -188,7 +187,6 @@ entry.crontab, entry.interval = None, IntervalSchedule.objects.get_or_create(eve
 entry.save()
 """
     settings: Mapping[str, object] = field(default_factory=dict)
-    serializer: str = "json"
     template: str = ""
     maker: tuple[str, ...] = ()
     upload: Callable[[Site], Upload] | None = None
@@ -250,7 +248,6 @@ job, admin = Job.objects.get(job_class_name="RefreshDynamicGroupCaches"), get_us
 Job.objects.filter(pk=job.pk).update(enabled=True)
 ScheduledJob.create_schedule(job, admin, name="ENTRY", interval="custom", crontab="* * * * *", job_kwargs={})
 """,
-        serializer="nautobot_json",
         style="nautobot/project-static/css/own.css",
         upload=to_nautobot,
     ),
@@ -403,7 +400,7 @@ def test_a_task_of_its_own_is_executed(deployed: Deployed) -> None:
     task = deployed.project.task
     before = deployed.executed(task)
     # Celery's own command says json, whatever the project has.
-    deployed.site.machine.root.check_output(f"site-celery call --serializer={deployed.project.serializer} {task}")
+    deployed.site.machine.root.check_output(f"site-celery call {task}")
     eventually(lambda: deployed.executed(task) > before, 60)
 
 
