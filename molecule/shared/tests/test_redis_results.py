@@ -1,6 +1,6 @@
 """With `site_result_backend: redis` results have a Redis of their own: they take no room from the queues.
 
-`CELERIAC_RESULTS=redis bin/test default-13` deploys it.
+`bin/test default-12` deploys it, and so does `CELERIAC_RESULTS=redis bin/test default-13`.
 """
 
 from __future__ import annotations
