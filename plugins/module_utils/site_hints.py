@@ -65,6 +65,16 @@ HINTS = (
         "`site_wsgi_application: config.wsgi:application`, say.",
     ),
     (
+        r"CELERIAC_ASGI_APPLICATION=",
+        "CELERIAC_ASGI_APPLICATION is `site_asgi_application` in the inventory: "
+        "`site_asgi_application: config.asgi:application`, say; empty for a project on WSGI.",
+    ),
+    (
+        r"CELERIAC_WSGI_APPLICATION=\S+ is an ASGI application",
+        "Where the project is to be called as that: `site_asgi_application: config.asgi:application`, say, in place of "
+        "`site_wsgi_application`.",
+    ),
+    (
         r"Model class (django_celery_beat)\S* doesn't declare an explicit app_label",
         "Beat keeps its schedule with {}, which belongs into INSTALLED_APPS. Where nothing is scheduled, the group "
         "`beat` has no host: `beat: {{}}`.",

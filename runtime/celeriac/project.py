@@ -4,16 +4,17 @@
 ``CELERIAC_CELERY_APP``                 what one would give to ``celery -A``: ``TimeOut``,
                                         ``config.settings``, ``pkg.mod:attr``
 ``CELERIAC_WSGI_APPLICATION``           ``pkg.mod:attr``, or ``pkg.mod`` for its ``application``
+``CELERIAC_ASGI_APPLICATION``           the same of an ASGI application, which counts in place of that one
 ``CELERIAC_RELEASE``                    the release that this process belongs to
 ======================================  ==========================================================
 """
 
 import importlib
-import inspect
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from celery import Celery
 from celery.app.utils import find_app
 from celery.exceptions import ImproperlyConfigured
@@ -22,6 +23,12 @@ from django.urls import URLResolver
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+# As ASGI has them (https://asgi.readthedocs.io/en/stable/specs/main.html#applications).
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def release() -> str:
@@ -51,20 +58,45 @@ def wsgi_application() -> "WSGIApplication":
         ImproperlyConfigured: the variable is missing, or names nothing that can be called. An
             error inside the project's own modules is passed on as it is.
     """
-    name = _required("CELERIAC_WSGI_APPLICATION", "TimeOut.wsgi:application")
+    found: WSGIApplication = _application("WSGI", "TimeOut.wsgi:application")
+    return found
+
+
+def asgi_application() -> ASGIApplication:
+    """Import the project's own ASGI application.
+
+    Raises:
+        ImproperlyConfigured: as `wsgi_application`.
+    """
+    found: ASGIApplication = _application("ASGI", "TimeOut.asgi:application")
+    return found
+
+
+def is_asgi() -> bool:
+    """Return whether the project is called as an ASGI application."""
+    return bool(os.environ.get("CELERIAC_ASGI_APPLICATION", "").strip())
+
+
+def web_application() -> object:
+    """Import the application that the web processes call; raises what the import of either raises."""
+    return asgi_application() if is_asgi() else wsgi_application()
+
+
+def _application(kind: str, example: str) -> Any:
+    variable = f"CELERIAC_{kind}_APPLICATION"
+    name = _required(variable, example)
     _load_settings()
     module, _, attribute = name.partition(":")
-    found = _named(
-        "CELERIAC_WSGI_APPLICATION",
-        name,
-        lambda: getattr(importlib.import_module(module), attribute or "application"),
-    )
+    found = _named(variable, name, lambda: getattr(importlib.import_module(module), attribute or "application"))
+    articles = {"WSGI": "a WSGI", "ASGI": "an ASGI"}
     if not callable(found):
-        raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is not a WSGI application")
-    if any(inspect.iscoroutinefunction(each) for each in (found, type(found).__call__)):
-        raise ImproperlyConfigured(f"CELERIAC_WSGI_APPLICATION={name} is an ASGI application, not a WSGI application")
-    application: WSGIApplication = found
-    return application
+        raise ImproperlyConfigured(f"{variable}={name} is not {articles[kind]} application")
+    is_of = "ASGI" if any(map(iscoroutinefunction, (found, type(found).__call__))) else "WSGI"
+    if is_of != kind:
+        raise ImproperlyConfigured(
+            f"{variable}={name} is {articles[is_of]} application, not {articles[kind]} application"
+        )
+    return found
 
 
 def views(resolver: URLResolver) -> Iterator[object]:

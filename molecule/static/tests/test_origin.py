@@ -61,7 +61,15 @@ class Site:
         """What the derived facts say."""
         lists: dict[str, Any] = {name: [] for name in ("extra_index_urls", "extras", "groups", "requirements")}
         texts = {"index_url": "", "folder": "", "python": "", "lock": "", "beside": str(self.beside)}
-        return {"source": source, "source_version": version, "monitored": False, **lists, **texts, **more}
+        return {
+            "source": source,
+            "source_version": version,
+            "monitored": False,
+            "asgi": False,
+            **lists,
+            **texts,
+            **more,
+        }
 
     def deploy(self, source: str, version: str = "", *, anew: bool = False, **more: Any) -> Fetched:
         """What preflight does in a deploy."""

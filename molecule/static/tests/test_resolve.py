@@ -166,6 +166,22 @@ def test_of_two_versions_that_poetry_has_locked_hosts_get_one(project: Folder) -
     assert project.versions()["idna"] in ("3.6", "3.7")
 
 
+@pytest.mark.parametrize(("asked", "had"), [("", "99.0"), ("uvicorn==0.31\n", "0.31")])
+def test_a_project_on_asgi_gets_what_serves_it(project: Folder, asked: str, had: str) -> None:
+    """In the version that it has, where it has one; and nobody else gets it."""
+    for name, *versions in (("uvicorn", "0.31", "99.0"), ("uvicorn-worker", "99.0"), ("wsproto", "1.2")):
+        for version in versions:
+            project.index.add(name, version)
+    project.write("requirements.txt", f"django\ncelery\nwsproto\n{asked}")
+    project.resolve()
+    assert "uvicorn-worker" not in project.versions()
+    remark = project.resolve(asgi=True).remark
+    assert {"uvicorn": had, "uvicorn-worker": "99.0"}.items() <= project.versions().items()
+    assert "what every site has changed" in remark
+    # It has another library that speaks to websockets.
+    assert "websockets" not in project.versions()
+
+
 def test_a_project_without_a_word_about_packages_has_those_of_the_inventory(project: Folder) -> None:
     project.resolve(requirements=("django", "celery<5.6.1"), monitored=False)
     assert project.versions()["celery"] == "5.6.0"

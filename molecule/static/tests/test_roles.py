@@ -860,6 +860,39 @@ def test_nginx_waits_for_a_page_as_long_as_it_may_take(
     assert re.findall(r"proxy_(?:read|send)_timeout (\w+);", text)[:2] == [f"{seconds}s"] * 2
 
 
+def test_what_asks_for_a_websocket_is_let_through_where_the_project_has_any(loader: DataLoader, tmp_path: Path) -> None:
+    """And nothing else that would change the protocol; the application hears the same of a visitor."""
+    texts = [site_conf(loader, tmp_path, site_asgi_application=asgi) for asgi in ("", "a.asgi:application")]
+    headers = [re.findall(r"proxy_set_header (\S+) (.+);", locations(text)["/"]) for text in texts]
+    assert headers[0] == []
+    assert "$http_upgrade" not in texts[0]
+    of_server = dict(re.findall(r"(?m)^    proxy_set_header (\S+) (.+);", texts[1]))
+    changed = {"Upgrade": "$websocket", "Connection": "$connection_of_websocket"}
+    assert dict(headers[1]) == of_server | changed
+    assert re.findall(r'\$http_upgrade \$websocket \{\n +default "";\n +"~\*\^websocket\$" websocket;\n\}', texts[1])
+    assert [name for name, text in locations(texts[1]).items() if "$websocket" in text] == ["/"]
+
+
+def test_an_event_loop_serves_a_project_on_asgi(loader: DataLoader, tmp_path: Path) -> None:
+    """For as long as its websockets were promised, which a unit that is stopped waits for."""
+    chosen = {"site_asgi_application": "a.asgi:application", "gunicorn_websocket_drain_seconds": 100}
+    plain, asgi = (unit_text(loader, tmp_path, "gunicorn", **choices) for choices in ({}, chosen))
+    for text, words, stops in (
+        (plain, ["--worker-class=gthread", "--graceful-timeout=60", "celeriac.web.wsgi:application"], 75),
+        (
+            asgi,
+            ["--worker-class=celeriac.web.server.Worker", "--graceful-timeout=160", "celeriac.web.asgi:application"],
+            175,
+        ),
+    ):
+        assert [word for word in words if f"  {word}" not in text] == []
+        assert f"\nTimeoutStopSec={stops}\n" in text
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **chosen)
+    assert (given["CELERIAC_ASGI_APPLICATION"], given["CELERIAC_WSGI_APPLICATION"]) == ("a.asgi:application", "")
+    needs = [value_of(loader, tmp_path, "gunicorn", "__site_web_connections", **choices) for choices in ({}, chosen)]
+    assert needs == [16, 20]
+
+
 @pytest.mark.parametrize("has_ipv6", [True, False])
 @pytest.mark.parametrize("domain", ["www.mysite.test", "10.1.2.3"])
 def test_nginx_listens_on_ipv6_where_the_kernel_has_it(

@@ -158,6 +158,14 @@ REFUSED = {
     "no module with the application": Wrong(
         "has no module `config.web`", "site_wsgi_application: ", chosen="site_wsgi_application: config.web:app\n"
     ),
+    "no module with the ASGI application": Wrong(
+        "`site_asgi_application` is `config.web:app`, and", "site_asgi_application: TimeOut.asgi",
+        chosen="site_wsgi_application\nsite_asgi_application: config.web:app\n",
+    ),
+    "two applications": Wrong(
+        "`site_asgi_application` is set, and so is `site_wsgi_application`", "site_asgi_application: config.asgi",
+        chosen="site_asgi_application: config.asgi:application\n",
+    ),
     "a data folder inside of a release": Wrong(
         "`site_data_folders` holds `../current/app/media`", "site_data_folders: [media",
         chosen="site_data_folders: [../current/app/media]\n",
@@ -191,7 +199,9 @@ def refused(inventory: Any, index: Index) -> list[Problem]:
 def described(inventory: Any, project: Path, index: Index, chosen: str) -> None:
     """Write the inventory of a project; its later lines count."""
     lines = f"{CHOICES}site_source: {project}\nsite_index_url: {index.url}\n"
+    # A name alone is one that this inventory does not choose.
     names = {line.partition(":")[0] for line in chosen.splitlines()}
+    chosen = "".join(f"{line}\n" for line in chosen.splitlines() if ":" in line)
     kept = [line for line in lines.splitlines() if line.partition(":")[0] not in names]
     another = index.url.replace(PASSWORD, "another")
     inventory.choose("\n".join([*kept, chosen.replace("ANOTHER", another)]) + "\n")
@@ -220,6 +230,15 @@ def test_what_is_wrong_is_refused_before_a_host_is_touched(
 def test_what_is_right_is_not_refused(inventory: Any, project: Path, index: Index) -> None:
     described(inventory, project, index, "")
     assert refused(inventory, index) == []
+
+
+def test_what_is_right_on_asgi_is_not_refused(inventory: Any, project: Path, index: Index) -> None:
+    """And has what serves it."""
+    for name in ("uvicorn", "uvicorn-worker", "websockets"):
+        index.add(name, "99.0")
+    described(inventory, project, index, "site_wsgi_application\nsite_asgi_application: config.asgi:application\n")
+    assert refused(inventory, index) == []
+    assert "\nuvicorn-worker==99.0" in (inventory.folder / "site.lock.txt").read_text()
 
 
 def test_versions_that_pass_are_those_that_were_tried() -> None:
@@ -286,8 +305,14 @@ FAILING = {
     "an ASGI application": Failing(
         {},
         ("CELERIAC_WSGI_APPLICATION=config.asgi:application is an ASGI application",),
-        "`site_wsgi_application: config.wsgi:application`",
+        "`site_asgi_application: config.asgi:application`",
         {"CELERIAC_WSGI_APPLICATION": "config.asgi:application"},
+    ),
+    "a WSGI application for websockets": Failing(
+        {},
+        ("CELERIAC_ASGI_APPLICATION=config.wsgi:application is a WSGI application, not an ASGI application",),
+        "`site_asgi_application: config.asgi:application`, say; empty for a project on WSGI",
+        {"CELERIAC_ASGI_APPLICATION": "config.wsgi:application"},
     ),
     "a check that fails": Failing(
         {"config/settings.py": SETTINGS + "CACHES = {}"},
@@ -355,7 +380,8 @@ def test_what_only_a_release_can_see_is_told_as_well(project: Path, case: str) -
     assert failing.example in told, told
 
 
-def test_a_release_of_the_right_project_passes(project: Path) -> None:
-    done = run(project, STEPS, None)
+@pytest.mark.parametrize("more", [{}, {"CELERIAC_WSGI_APPLICATION": "", "CELERIAC_ASGI_APPLICATION": "config.asgi"}])
+def test_a_release_of_the_right_project_passes(project: Path, more: dict[str, str]) -> None:
+    done = run(project, STEPS, more)
     assert done.returncode == 0, done.stdout
     assert (project.parent / "static/app/site.css").is_file()

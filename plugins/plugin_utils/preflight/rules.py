@@ -441,14 +441,27 @@ def wheelhouse_is_apart(site: Site) -> Iterator[Problem]:
         )
 
 
-def modules_exist(site: Site) -> Iterator[Problem]:
-    """The settings, the Celery app and the WSGI application are modules of the project."""
-    examples = {
-        "site_settings_module": "TimeOut.settings",
-        "site_celery_app": "TimeOut",
-        "site_wsgi_application": "TimeOut.wsgi:application",
-    }
+def application_is_one(site: Site) -> Iterator[Problem]:
+    """The project is called in one way."""
     for host in site.hosts:
+        if "site_wsgi_application" in site.names and _text(site, host, "site_asgi_application"):
+            yield Problem(
+                "`site_asgi_application` is set, and so is `site_wsgi_application`: web processes call one of them, "
+                "and that of ASGI answers all.",
+                site.place(host, "site_wsgi_application"),
+                "site_asgi_application: config.asgi:application        (without site_wsgi_application)",
+            )
+
+
+def modules_exist(site: Site) -> Iterator[Problem]:
+    """The settings, the Celery app and the application of the web processes are modules of the project."""
+    for host in site.hosts:
+        kind = "asgi" if _text(site, host, "site_asgi_application") else "wsgi"
+        examples = {
+            "site_settings_module": "TimeOut.settings",
+            "site_celery_app": "TimeOut",
+            f"site_{kind}_application": f"TimeOut.{kind}:application",
+        }
         source, folder = site.source(host) or Path(), _text(site, host, "site_source_folder") or ""
         has_project = site.source(host) is not None and _has_project(site, host, source, folder)
         given = [(name, name, _text(site, host, name), f"{name}: {example}") for name, example in examples.items()]
@@ -1051,6 +1064,7 @@ RULES: tuple[Rule, ...] = (
     project_is_one,
     files_can_be_made,
     wheelhouse_is_apart,
+    application_is_one,
     modules_exist,
     user_is_a_name,
     python_is_one,

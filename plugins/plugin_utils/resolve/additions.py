@@ -9,8 +9,10 @@ from pathlib import Path
 from .projects import Wanted
 from .requirements import Line, lines_of
 
-# The lock of the example has the versions that were tested: what is added is of these, where the project allows it.
-_TESTED = Path(__file__).resolve().parents[3] / "site" / "requirements.txt"
+# The lock of the example has the versions that were tested, and that of the tests has those of what the example does
+# not need: what is added is of these, where the project allows it.
+_ROOT = Path(__file__).resolve().parents[3]
+_TESTED = (_ROOT / "site" / "requirements.txt", _ROOT / "requirements.txt")
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,18 @@ _WEB = Addition("gunicorn>=20.1", "runs the web processes")
 REDIS = Addition("kombu[redis]", "speaks to Redis", frozenset({"redis"}))
 _DRIVER = Addition("psycopg[binary]", "speaks to PostgreSQL", frozenset({"psycopg", "psycopg2", "psycopg2-binary"}))
 _MONITOR = Addition("flower>=2.0", "is the monitor")
+# What of an ASGI application gunicorn cannot do itself.
+_ASGI = (
+    Addition("uvicorn>=0.30", "serves ASGI"),
+    Addition("uvicorn-worker>=0.2", "lets gunicorn run it"),
+    Addition("websockets>=13", "speaks to websockets", frozenset({"websockets", "wsproto"})),
+)
 
 
 def additions_of(wanted: Wanted) -> list[Addition]:
     """Return what the site must have."""
-    return [_WEB, REDIS, _DRIVER, *([_MONITOR] if wanted.monitored else [])]
+    monitor, asgi = [_MONITOR] if wanted.monitored else [], _ASGI if wanted.asgi else []
+    return [_WEB, *asgi, REDIS, _DRIVER, *monitor]
 
 
 def lacking(wanted: Wanted, asked: set[str], locked: set[str]) -> Iterator[Addition]:
@@ -63,4 +72,5 @@ def lacking(wanted: Wanted, asked: set[str], locked: set[str]) -> Iterator[Addit
 def tested(additions: Iterable[Addition]) -> list[Line]:
     """Return the versions of additions that were tested, without hashes: an index of the operator's may have others."""
     names = {name for addition in additions for name in addition.names}
-    return [Line(line.text) for line in lines_of(_TESTED.read_text()) if line.name in names]
+    found = [line for file in _TESTED for line in lines_of(file.read_text()) if line.name in names]
+    return [Line(text) for text in dict.fromkeys(line.text for line in found)]

@@ -44,6 +44,7 @@ class Wanted:
         requirements: what the operator adds.
         python: the one that hosts run it with, as two numbers; empty for their own.
         monitored: whether a host runs Flower.
+        asgi: whether the project is called as an ASGI application.
         index_url: the index in place of PyPI; empty for PyPI.
         extra_index_urls: indexes that are asked first.
         foreign: whether the project is somebody's that was fetched: then nothing of it is run here.
@@ -57,6 +58,7 @@ class Wanted:
     requirements: tuple[str, ...] = ()
     python: str = ""
     monitored: bool = True
+    asgi: bool = False
     index_url: str = field(default="", repr=False)
     extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
     foreign: bool = False
@@ -89,6 +91,7 @@ class Wanted:
             requirements=lists["requirements"],
             python=texts["python"],
             monitored=bool(fact["monitored"]),
+            asgi=bool(fact["asgi"]),
             index_url=texts["index_url"],
             extra_index_urls=lists["extra_index_urls"],
             foreign=source != Path(texts["source"]),

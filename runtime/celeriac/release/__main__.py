@@ -4,7 +4,7 @@ One process, so Django is set up once. The steps, in the order given on the comm
 
 ``check``    ``manage.py check --deploy``, and the checks of every database; fails from the level
              ``CELERIAC_CHECK_FAIL_LEVEL`` on (default ``WARNING``), but for ``CELERIAC_CHECK_IGNORE``
-``import``   the WSGI application, every view, every task module; and each entry of the app's
+``import``   the WSGI or ASGI application, every view, every task module; and each entry of the app's
              ``beat_schedule`` names a task that exists
 ``migrate``  commands of ``manage.py``, ``CELERIAC_MIGRATE_COMMANDS`` (a line each; default ``migrate``), each
              for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and

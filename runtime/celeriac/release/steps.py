@@ -17,7 +17,7 @@ from django.template import engines
 from django.urls import get_resolver
 
 from celeriac.configure import RETRIES_IN_WEB, configure
-from celeriac.project import celery_app, views, wsgi_application
+from celeriac.project import celery_app, views, web_application
 from celeriac.release import caches, static
 
 
@@ -39,7 +39,7 @@ def check() -> str:
 def import_everything() -> str:
     """Import what the processes of the release will, so that a broken import fails here."""
     app = configure(celery_app(), result_retries=RETRIES_IN_WEB)
-    wsgi_application()
+    web_application()
     found = sum(1 for _ in views(get_resolver()))
     engines.all()
     for code in (400, 403, 404, 500):

@@ -1,7 +1,9 @@
-"""The web processes: the project's WSGI application, and what a deployment asks them.
+"""The web processes: the project's WSGI or ASGI application, and what a deployment asks them.
 
 ======================  ===========================================================================
-`~.wsgi`                what gunicorn serves
+`~.wsgi`, `~.asgi`      what gunicorn serves
+`~.loading`             what either loads before gunicorn forks
+`~.server`              how an ASGI application is served, and its websockets end
 `~.health`              the endpoints under ``/-/celeriac/``
 `~.readiness`           the readiness check of a release, before it accepts a request
 `~.warmup`              the warm-up: a process has done once what its requests do

@@ -9,8 +9,14 @@ in the socket meanwhile is that one's.
 
 So ``--timeout`` holds for a request as it does with gunicorn's other workers: whoever waits for a
 view that hangs has an error from nginx. (gunicorn/workers/gthread.py, 27.0)
+
+The requests of an ASGI application have the same timers, by their tasks; its server checks them
+(`celeriac.web.server`).
 """
 
+import asyncio
+import itertools
+import math
 import os
 import signal
 import sys
@@ -21,6 +27,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from celeriac.project import ASGIApplication, Message, Receive, Send
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -45,8 +53,11 @@ class RequestTimer:
     overdue: bool = False
 
 
-# By thread.
+# By thread, and by task.
 _timers: dict[int, RequestTimer] = {}
+_timers_of_tasks: dict["asyncio.Task[Any]", RequestTimer] = {}
+# Of those that wait, one of which is the view, or waits for it: a task does not say whose it is.
+STACKS_SHOWN = 30
 
 
 def timed(application: "WSGIApplication") -> "WSGIApplication":
@@ -96,6 +107,82 @@ class _Parts:
         if hasattr(self._parts, "close"):
             with _timer(self._request):
                 self._parts.close()
+
+
+def timed_tasks(application: ASGIApplication) -> ASGIApplication:
+    """Return an ASGI application whose requests have a timer; not so its websockets, which may be silent."""
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        if scope["type"] != "http" or OWN in scope or task is None:
+            await application(scope, receive, send)
+            return
+        timer = RequestTimer(f"{scope['method']} {scope['path']}", time.monotonic())
+
+        async def received() -> Message:
+            message = await receive()
+            timer.since = time.monotonic()
+            return message
+
+        async def sent(message: Message) -> None:
+            timer.since = math.inf  # how fast a visitor reads is not the view's
+            try:
+                await send(message)
+            finally:
+                timer.since = time.monotonic()
+
+        _timers_of_tasks[task] = timer
+        try:
+            await application(scope, received, sent)
+        finally:
+            del _timers_of_tasks[task]
+
+    return answer
+
+
+def late_tasks(seconds: float, log: Any) -> int:
+    """Return how many requests of an ASGI application have not gone on for too long; each is logged once.
+
+    Args:
+        seconds: what is too long.
+        log: gunicorn's.
+    """
+    now = time.monotonic()
+    new = [timer for timer in _timers_of_tasks.values() if not timer.overdue and now > timer.since + seconds]
+    for timer in new:
+        timer.overdue = True
+        log.error(
+            "celeriac: %s has not gone on for %d s; this process is replaced. It stands at one of these:\n%s",
+            timer.request,
+            seconds,
+            "\n".join(itertools.islice(_stacks(), STACKS_SHOWN)),
+        )
+    return sum(timer.overdue for timer in _timers_of_tasks.values())
+
+
+def _stacks() -> Iterator[str]:
+    """Yield the stack of each task that waits, and of each thread beside that of the event loop."""
+    here = asyncio.current_task()
+    for task in asyncio.all_tasks():
+        if task is not here:
+            yield "".join(traceback.format_list(traceback.StackSummary.extract(_frames(task.get_coro()))))
+    for thread, frame in sys._current_frames().items():
+        if thread != threading.get_ident():
+            yield "".join(traceback.format_stack(frame))
+
+
+# What a coroutine, an asynchronous generator and a generator call their frame, and what they wait for.
+_OF_COROUTINES = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
+
+
+def _frames(coroutine: Any) -> Iterator[tuple[Any, int]]:
+    """Yield where a coroutine stands, and what it waits for, from the outside in."""
+    while coroutine is not None:
+        name, waits = next((each for each in _OF_COROUTINES if hasattr(coroutine, each[0])), ("", ""))
+        frame = getattr(coroutine, name) if name else None
+        if frame is not None:
+            yield frame, frame.f_lineno
+        coroutine = getattr(coroutine, waits) if waits else None
 
 
 def watch(worker: Any) -> None:

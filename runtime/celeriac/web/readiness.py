@@ -2,7 +2,7 @@
 
 Two gunicorns may listen on one socket, and from then on both get requests: what is not good must
 never come so far. With ``CELERIAC_JUDGE=1`` the import of `celeriac.web.wsgi`, which gunicorn does
-under ``--preload`` before it listens, first asks the application for its health:
+under ``--preload`` before it listens, or of `celeriac.web.asgi`, first asks the application for its health:
 
 ======================================  ==========================================================
 ``CELERIAC_JUDGE``                      ``1`` asks; anything else, and nothing, does not
@@ -32,6 +32,8 @@ from celeriac.web import request
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from celeriac.project import ASGIApplication
+
 BODY_BYTES = 500  # of an answer that is not good, for the operator
 
 
@@ -40,7 +42,7 @@ def wanted() -> bool:
     return os.environ.get("CELERIAC_JUDGE") == "1"
 
 
-def check(application: "WSGIApplication") -> None:
+def check(application: "WSGIApplication | ASGIApplication") -> None:
     """Ask the application for its health, and return if that is good.
 
     Args:
@@ -118,7 +120,7 @@ def _read(reader: int, deadline: float) -> str | None:
     return found.decode(errors="backslashreplace")
 
 
-def _ask(application: "WSGIApplication", path: str, host: str) -> str:
+def _ask(application: "WSGIApplication | ASGIApplication", path: str, host: str) -> str:
     """Return what is wrong with the answer to a request, nothing if it is 200."""
     raised: list[str] = []
 

@@ -14,13 +14,16 @@ gunicorn reads this module as its configuration (``--config=python:celeriac.web.
 =======================  ========================================================================
 """
 
+import asyncio
 import os
 import threading
 import time
 from typing import Any
 
+from celery import Celery
 from django.db import connections
 
+from celeriac.project import ASGIApplication, is_asgi
 from celeriac.web import overdue, request
 
 # A socket that would stop and scale the workers, and that nobody here asks; new in gunicorn 25, which is told to do
@@ -39,6 +42,8 @@ def post_worker_init(worker: Any) -> None:
     Args:
         worker: gunicorn's (https://docs.gunicorn.org/en/stable/settings.html#post-worker-init).
     """
+    if is_asgi():
+        return  # what it makes in its first request may belong to the event loop that it is in
     overdue.watch(worker)
     warming = threading.Thread(target=_warm_up, args=(worker,), name="celeriac-warm", daemon=True)
     warming.start()
@@ -56,8 +61,7 @@ def _warm_up(worker: Any) -> None:
     try:
         _ask(worker)
         _ask_in_threads(worker)
-        with app.producer_pool.acquire(block=False) as producer:
-            producer.connection.ensure_connection(max_retries=1, interval_start=0)
+        _connect(app)
     except Exception as error:
         worker.log.warning("celeriac: not warm: %r", error)
     else:
@@ -66,10 +70,40 @@ def _warm_up(worker: Any) -> None:
         connections.close_all()  # of this thread, which serves nobody
 
 
+def _connect(app: Celery) -> None:
+    with app.producer_pool.acquire(block=False) as producer:
+        producer.connection.ensure_connection(max_retries=1, interval_start=0)
+
+
 def _ask(worker: Any) -> None:
-    host = os.environ.get("CELERIAC_HEALTH_HOST", "localhost")
-    for path in os.environ.get("CELERIAC_WARM_PATHS", "").split():
+    for path, host in _wanted():
         request.get(worker.wsgi, path, host)
+
+
+def _wanted() -> list[tuple[str, str]]:
+    host = os.environ.get("CELERIAC_HEALTH_HOST", "localhost")
+    return [(path, host) for path in os.environ.get("CELERIAC_WARM_PATHS", "").split()]
+
+
+async def warm_up(application: ASGIApplication, log: Any) -> None:
+    """Ask an ASGI application for the pages, in the event loop that serves.
+
+    Args:
+        application: as its server calls it.
+        log: gunicorn's.
+    """
+    from celeriac.web.asgi import app  # the readiness check, which is within, comes at its own time
+
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(SECONDS):
+            for path, host in _wanted():
+                await request.asked(application, path, host)
+            await asyncio.to_thread(_connect, app)
+    except Exception as error:
+        log.warning("celeriac: not warm: %r", error)
+    else:
+        log.info("celeriac: warm after %.2f s", time.monotonic() - began)
 
 
 def _ask_in_threads(worker: Any) -> None:

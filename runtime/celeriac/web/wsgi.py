@@ -12,13 +12,9 @@ import is over. The import fails if the release was to be checked and is not rea
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from django.db import connections
-from django.template import engines
-from django.urls import get_resolver
-
-from celeriac.configure import RETRIES_IN_WEB, configure
-from celeriac.project import celery_app, release, views, wsgi_application
+from celeriac.project import release, wsgi_application
 from celeriac.web import health, overdue, readiness
+from celeriac.web.loading import load
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -26,18 +22,7 @@ if TYPE_CHECKING:
 
 RELEASE_HEADER = "X-Release"
 
-app = configure(celery_app(), result_retries=RETRIES_IN_WEB)
-project = wsgi_application()
-
-# What Django would do in the first request of each of gunicorn's children, done once for all.
-list(views(get_resolver()))
-engines.all()
-
-# What the project connected while it was imported, gunicorn's children would share, and break.
-for connection in connections.all(initialized_only=True):
-    connection.close()
-    if hasattr(connection, "close_pool"):  # PostgreSQL's, from Django 5.1 on
-        connection.close_pool()
+app, project = load(wsgi_application)
 
 
 @overdue.timed
