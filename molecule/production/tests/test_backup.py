@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from stack import watch
 from stack.lab import Site
+from stack.load import Load
 
 from testkit.waiting import eventually
 
@@ -100,7 +103,7 @@ def test_a_converge_ends_with_a_backup_and_a_trial_of_it_succeeds(site: Site, fi
     figures.append(f"trial: {found['rows']} rows in {found['tables']} tables")
 
 
-def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site) -> None:
+def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site, tmp_path: Path) -> None:
     site.machine.feed(UPLOADS)
     sums = site.data()
     eventually(lambda: site.runs("tick"), 60)
@@ -117,9 +120,15 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site)
     assert "To go on without being asked: -e confirm=yes" in " ".join(asked.output.split())
     assert site.postgres(there) == "0"
 
-    run = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes").wait()
+    people = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
+    with Load(people, tmp_path / "load.txt") as load:
+        play = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes")
+        run = play.wait()
+        answers = load.settled(play.began, play.ended)
 
     assert run.status == 0, run.output
+    # People were told to wait, and met no error.
+    assert {answer.status for answer in answers} == {200, 503}
     assert f"Restored: the database of {moment} UTC, and the data folders of " in run.output
     assert int(site.postgres(there)) == len(json.loads(rows)) > 0
     assert site.data() == sums

@@ -48,7 +48,7 @@ def with_weight(source: Path) -> None:
     replace_text(source / "probe/models.py", at, f"{at}    weight = models.IntegerField(default=0)\n")
 
 
-def rollback(site: Site, **more: str) -> Run:
+def rollback(site: Site, **more: object) -> Run:
     """Go back to the release before."""
     return site.start("playbooks/rollback.yml", "--extra-vars", json.dumps(more)).wait()
 
