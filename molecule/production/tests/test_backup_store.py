@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stack.lab import MACHINE, Site
 from stack.machine import Machine
-from stack.store import BUCKET, NAME, PORT, Store
+from stack.store import BUCKET, KEY, NAME, PORT, Store
 
 from testkit.waiting import eventually
 
@@ -45,6 +45,12 @@ def run(site: Site, playbook: str, *arguments: str) -> str:
     return " ".join(done.output.split())
 
 
+def said(site: Site, unit: str) -> str:
+    """Return the last line of a unit."""
+    words: str = site.machine.root.check_output(f"journalctl --sync; journalctl --identifier={unit} -n 1 -o cat")
+    return words
+
+
 def known(site: Site, address: str) -> None:
     """Let the host find the store by its name."""
     site.machine.feed(f"grep -q {NAME} /etc/hosts || echo {address} {NAME} >> /etc/hosts")
@@ -63,7 +69,7 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
         backup_repository="s3",
         backup_s3_endpoint=f"{NAME}:{PORT}",
         backup_s3_bucket=BUCKET,
-        backup_s3_key_id="AKIA1",
+        backup_s3_key_id=KEY,
         vault_backup_s3_key="a/secret+of=s3",
         site_ca_certificates=[str(folder / "store.crt")],
     )
@@ -77,9 +83,20 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
     # The store is away for a while: that is told, and nothing else happens.
     there.stop()
     assert site.machine.root.run("systemctl start backup-files").failed
-    words = site.machine.root.check_output("journalctl --sync; journalctl --identifier=backup-files -n 1 -o cat")
-    assert "the store is away" in words
+    assert "the store is away" in said(site, "backup-files")
+    assert site.machine.root.run("systemctl start backup-database").failed
+    assert "the store is away" in said(site, "backup-database")
+    assert site.web.get("/").status == 200
     there.start()
+
+    # So is a key that the store does not know.
+    wrong = "sed -i 's/{0}$/AKIA2/' /etc/pgbackrest/conf.d/site.conf /etc/site/backup.environment"
+    site.machine.root.check_output(wrong.format(KEY))
+    for unit in ("backup-files", "backup-database"):
+        assert site.machine.root.run(f"systemctl start {unit}").failed
+        assert "the store does not take the key: backup_s3_key_id" in said(site, unit)
+    site.machine.root.check_output(wrong.replace("AKIA2", KEY).format("AKIA2"))
+    site.machine.systemctl("start", "backup-files", "backup-database")
 
     archived = "SELECT extract(epoch FROM now() - last_archived_time) FROM pg_switch_wal(), pg_stat_archiver"
     eventually(lambda: float(site.postgres(archived)) < 10, 120, pause=2)

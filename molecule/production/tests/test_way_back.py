@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from stack.lab import MACHINE, Site
 from stack.load import Load
+from stack.migrating import applied, rollback, with_a_migration
 from stack.playbook import Run
-from stack.releases import Release
-from test_migrations import AFTER, applied, rollback, with_a_migration
+from stack.releases import Release, copy_file
 
 from testkit.waiting import eventually
 
 STATE = "/etc/site/maintenance.json"
 # No way leads back over it, and the release before would not mind.
-NO_WAY = 'migrations.RunSQL("ALTER TABLE probe_run ADD COLUMN note text")'
+NO_WAY = 'migrations.RunSQL("ALTER TABLE probe_run ADD COLUMN no_{} text")'
+NAME = "0007_way_back"
 MARK = "INSERT INTO probe_run (task, name, release, marker, at) VALUES ('', '{}', '', '', now())"
 BEHIND = "SELECT count(*) FROM probe_run WHERE name = 'behind {}'"
 
@@ -33,9 +34,20 @@ def points(site: Site) -> list[dict[str, object]]:
     return found
 
 
-def with_no_way_back(site: Site) -> Callable[[Path], None]:
-    """An edit: a migration more than the database has."""
-    return with_a_migration(NO_WAY, "0002_no_way_back", AFTER)
+def like(before: Release) -> Callable[[Path], None]:
+    """An edit: the migrations of another release."""
+
+    def edit(source: Path) -> None:
+        for path in (before.source / "probe/migrations").glob("0*.py"):
+            copy_file(path, source / "probe/migrations" / path.name)
+
+    return edit
+
+
+def with_no_way_back(before: Release, name: str = NAME) -> tuple[Callable[[Path], None], Callable[[Path], None]]:
+    """Edits: a migration more than another release has."""
+    last = max(path.stem for path in (before.source / "probe/migrations").glob("0*.py"))
+    return like(before), with_a_migration(NO_WAY.format(name), name, last)
 
 
 def words(run: Run) -> str:
@@ -54,16 +66,14 @@ def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]
 
 @pytest.fixture(scope="module")
 def before(site: Site) -> Release:
-    """The release before, whose database has no migration but the first."""
-    found = site.healthy()
-    assert applied(site) == {AFTER}
-    return found
+    """The release before."""
+    return site.healthy()
 
 
 @pytest.fixture(scope="module")
 def migrated(site: Site, before: Release) -> Release:
     """The release that has migrated the database; behind that something was written."""
-    new = site.make(with_no_way_back(site))
+    new = site.make(*with_no_way_back(before))
     site.sql(MARK.format("before 1"))
     run = site.deploy(new)
     assert run.status == 0, run.output
@@ -75,7 +85,7 @@ def test_the_moment_before_a_migration_has_a_name_and_is_in_the_repository(site:
     last = points(site)[-1]
 
     assert str(last["name"]).startswith(f"before-{migrated.name}-")
-    assert last["migrations"] == ["probe.0002_no_way_back"]
+    assert last["migrations"] == [f"probe.{NAME}"]
     assert last["why"] == ""
     archived = site.postgres("SELECT last_archived_wal FROM pg_stat_archiver")
     assert archived >= str(last["segment"])
@@ -86,7 +96,7 @@ def test_a_release_that_migrates_nothing_makes_none(site: Site, migrated: Releas
         pytest.skip("a deploy more")
     known = points(site)
 
-    assert site.deploy(site.make(with_no_way_back(site))).status == 0
+    assert site.deploy(site.make(like(migrated))).status == 0
 
     assert points(site) == known
 
@@ -118,7 +128,7 @@ def test_where_the_release_of_then_fails_too_all_is_as_before(site: Site, full: 
     assert run.status != 0
     assert "was not switched in: step after_switch failed" in words(run)
     assert site.faults(serving) == []
-    assert applied(site) == {AFTER, "0002_no_way_back"}
+    assert NAME in applied(site)
     assert site.postgres(BEHIND.format(1)) == "1"
     assert site.web.get("/").status == 200
     # Whoever restores later is not led to where that had gone.
@@ -133,7 +143,7 @@ def test_when_told_the_database_from_before_is_back_and_people_were_told_to_wait
 
     assert play.wait().status == 0, play.output
     assert site.faults(before.name) == []
-    assert applied(site) == {AFTER}
+    assert NAME not in applied(site)
     assert site.postgres(BEHIND.format(1)) == "0"
     assert site.postgres("SELECT count(*) FROM probe_run WHERE name = 'before 1'") != "0"
     answers = load.settled(play.began, play.ended)
@@ -167,7 +177,7 @@ def test_of_a_release_and_a_database_that_do_not_fit_it_is_said_and_the_next_dep
     run = site.deploy(migrated)
 
     assert run.status == 0, run.output
-    assert applied(site) == {AFTER, "0002_no_way_back"}
+    assert NAME in applied(site)
     assert site.faults(migrated.name) == []
     assert site.web.get("/").status == 200
     assert site.machine.root.run(f"ls {STATE}").stdout == ""
@@ -177,19 +187,15 @@ def test_of_a_release_and_a_database_that_do_not_fit_it_is_said_and_the_next_dep
 def test_without_a_repository_what_cannot_be_taken_back_is_not_begun(site: Site, full: bool) -> None:
     if not full:
         pytest.skip("waits for the server to give up")
-    serving = site.healthy()
-    name = max(applied(site))
-    new = site.make(
-        lambda source: None if name == AFTER else with_no_way_back(site)(source),
-        with_a_migration('migrations.RunSQL("SELECT 1")', "0003_no_way_either", name),
-    )
+    serving, name = site.healthy(), "0008_no_way_either"
+    new = site.make(*with_no_way_back(serving, name))
     folder = "/var/lib/site-backup/database"
     site.machine.root.check_output(f"mount -t tmpfs -o size=4k,mode=0500,uid=root none {folder}")
     try:
         run = site.deploy(new)
         assert run.status != 0
         assert "there would be no way back: what is written to the database" in words(run)
-        assert "probe.0003_no_way_either: Raw SQL operation" in words(run)
+        assert f"probe.{name}: Raw SQL operation" in words(run)
         assert site.faults(serving.name) == []
 
         run = site.deploy(new, "-e", "site_migrate=unguarded")
