@@ -55,6 +55,8 @@ def configure(name: str) -> None:
 
         more = {key: value for key, value in vars(defaults).items() if key.isupper()}
         more["HAYSTACK_CONNECTIONS"] = {"default": {"ENGINE": "haystack.backends.simple_backend.SimpleEngine"}}
+    if name == "django-allauth":
+        more["MIDDLEWARE"] = ["allauth.account.middleware.AccountMiddleware"]
     database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
     database |= {"HOST": os.environ["PGHOST"], "USER": os.environ["PGUSER"]}
     templates = {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
