@@ -6,6 +6,7 @@ The tests are in the order in which this happens to a site.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -172,6 +173,25 @@ def test_a_label_that_is_none_changes_nothing_and_the_right_ones_are_named(site:
     assert site.web.get("/").status == 200
 
 
+def test_a_backup_with_a_label_comes_back_by_it(site: Site, full: bool) -> None:
+    if not full:
+        pytest.skip("two runs more")
+    run = site.start("playbooks/backup.yml", "--extra-vars", "label=before-the-move").wait()
+    assert run.status == 0, run.output
+    mark = "INSERT INTO probe_run (task, name, release, marker, at) VALUES ('', 'behind the label', '', '', now())"
+    site.sql(mark)
+    release = site.current()
+
+    run = site.start(
+        "playbooks/restore.yml", "--extra-vars", "to=before-the-move", "--extra-vars", "confirm=yes"
+    ).wait()
+
+    assert run.status == 0, run.output
+    assert site.postgres("SELECT count(*) FROM probe_run WHERE name = 'behind the label'") == "0"
+    site.wait_until_serving(release, 120)
+    site.works(120)
+
+
 def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(site: Site) -> None:
     fails_to_archive = "SELECT last_failed_time > last_archived_time FROM pg_switch_wal(), pg_stat_archiver"
     eventually(lambda: site.machine.state("backup-database") != "activating", 120)
@@ -219,3 +239,32 @@ def test_the_pass_phrase_is_told_to_nobody(site: Site) -> None:
         f"grep --recursive --files-with-matches {secret[:20]} /etc --exclude-dir=ssl | xargs stat --format=%a:%U:%G"
     )
     assert set(site.machine.feed(readable, "sh", "-s").split()) <= {"600:root:root", "640:root:postgres"}
+
+
+GIGABYTE = """
+CREATE TABLE gigabyte AS SELECT number, md5(number::text) || md5(random()::text) AS text
+FROM generate_series(1, 10000000) AS number
+"""
+
+
+def test_a_gigabyte_comes_back_whole(site: Site, full: bool, figures: list[str]) -> None:
+    if not full:
+        pytest.skip("minutes, for the figures")
+    site.postgres(GIGABYTE)
+    told = "SELECT count(*), sum(hashtext(text)::bigint), pg_size_pretty(pg_table_size('gigabyte')) FROM gigabyte"
+    before = site.postgres(told)
+    for unit in ("backup-database", "backup-verify"):
+        began = time.monotonic()
+        site.machine.systemctl("start", unit)
+        figures.append(f"{before.rpartition('|')[2]}: {unit} {time.monotonic() - began:.0f} s")
+    site.postgres("DELETE FROM gigabyte WHERE number % 2 = 0")
+    label = json.loads(site.machine.root.check_output("cat /var/lib/backup-database/last.json"))["label"]
+    began = time.monotonic()
+
+    ask(site, label)
+    site.machine.systemctl("start", "backup-restore")
+
+    figures.append(f"{before.rpartition('|')[2]}: restored in {time.monotonic() - began:.0f} s")
+    assert site.postgres(told) == before
+    site.postgres("DROP TABLE gigabyte")
+    site.machine.systemctl("start", "backup-database")

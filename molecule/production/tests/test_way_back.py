@@ -101,9 +101,9 @@ def test_a_release_that_migrates_nothing_makes_none(site: Site, migrated: Releas
     assert points(site) == known
 
 
-def test_a_rollback_says_what_the_way_back_would_lose(site: Site, migrated: Release) -> None:
+def test_a_rollback_says_what_the_way_back_would_lose(site: Site, before: Release, migrated: Release) -> None:
     def refused() -> str:
-        run = rollback(site)
+        run = rollback(site, release=before.name)
         assert run.status != 0
         return words(run)
 
@@ -117,13 +117,15 @@ def test_a_rollback_says_what_the_way_back_would_lose(site: Site, migrated: Rele
     assert site.postgres(BEHIND.format(1)) == "1"
 
 
-def test_where_the_release_of_then_fails_too_all_is_as_before(site: Site, full: bool, migrated: Release) -> None:
+def test_where_the_release_of_then_fails_too_all_is_as_before(
+    site: Site, full: bool, before: Release, migrated: Release
+) -> None:
     if not full:
         pytest.skip("two restores more")
     serving, line = site.current(), timeline(site)
     hooks = {"after_switch": ["false"]}
 
-    run = rollback(site, accept_loss="true", site_release_hooks=hooks)
+    run = rollback(site, release=before.name, accept_loss="true", site_release_hooks=hooks)
 
     assert run.status != 0
     assert "was not switched in: step after_switch failed" in words(run)

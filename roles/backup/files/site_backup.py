@@ -687,8 +687,13 @@ def time_in(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def plan(to: str, there: Cluster) -> Plan:
-    """Return what is restored where somebody asks for `latest`, for a time, or for a label.
+def plan(to: str, there: Cluster, *, folders: bool = True) -> Plan:
+    """Return what is restored where somebody asks for `latest`, for a time, for a label, or for a restore point.
+
+    Args:
+        to: what was asked for.
+        there: the cluster of this host.
+        folders: whether the data folders are restored, too.
 
     Raises:
         BackupError: it is not there.
@@ -732,7 +737,7 @@ def plan(to: str, there: Cluster) -> Plan:
             f"The backup is one of PostgreSQL {version}, and this host has {there.version}: "
             "restore it on the Debian that it came from, and upgrade there."
         )
-    taken = snapshot_of(to, until)
+    taken = snapshot_of(to, until) if folders else None
     says += f", and the data folders of {moment(stamp(taken['time']))}" if taken else ", and no data folders"
     options += ["--target-action=promote"] if options else []
     return Plan(
@@ -841,7 +846,7 @@ def restore() -> str:
     if request.get("back"):
         REQUEST.unlink()
         return take_back(there)
-    wanted = plan(str(request["to"]), there)
+    wanted = plan(str(request["to"]), there, folders=not for_rollback)
     if not request["go"]:
         write(ANSWER, asdict(wanted))
         return f"It would be restored: {wanted.says}."
@@ -854,7 +859,7 @@ def restore() -> str:
     let_people_wait(request.get("maintenance"))
     stop_site()
     kept = keep_present()
-    if wanted.snapshot and not for_rollback:
+    if wanted.snapshot:
         fetch_files(wanted.snapshot)
     swap(there, side, aside)
     write(state() / "last.json", {"at": now(), "to": wanted.to, "label": wanted.label, "snapshot": wanted.snapshot})
