@@ -69,9 +69,9 @@ class Host:
         """Time the least that Ansible can do."""
         return self.ansible("ansible", "all", "--module-name=ping", **environment)
 
-    def deploy(self, release: Release) -> Run:
+    def deploy(self, release: Release, *arguments: str) -> Run:
         """Time a deploy of a release."""
-        return self.ansible("ansible-playbook", "playbooks/deploy.yml", *release.arguments)
+        return self.ansible("ansible-playbook", "playbooks/deploy.yml", *release.arguments, *arguments)
 
     def rollback(self) -> Run:
         """Time the way back to the release before."""
@@ -147,6 +147,11 @@ class Lab:
         self.workshop = Workshop(self.folder / "releases", probe=True)
         self._made: list[str] = []
         self._kept: dict[str, Host] = {}
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether all measures share a machine for each side, for no figures are wanted."""
+        return self._shares
 
     def machine(self, *words: str) -> str:
         """Run bin/machine and return what it printed."""

@@ -18,6 +18,7 @@ from bench import journal as journals
 from bench import tasks as transports
 from bench.console import FEW, LIST, PAGES, console
 from bench.machines import Host, Lab
+from bench.production import Production
 from bench.shipment import Shipment, shipped, summary
 from bench.timing import Row, Run, side_by_side, tell
 
@@ -185,3 +186,12 @@ def tasks(lab: Lab) -> Row:
 def journal(lab: Lab) -> Row:
     """A task in a busy worker, with and without the journal of what was sent; and its enqueueing."""
     return journals.journal(lab.rounds or 3, lab.sizes)
+
+
+@measure("production")
+def production(lab: Lab) -> Row:
+    """site.yml with a certificate by ACME and backups, against without both; also a deploy."""
+    sides = Production(lab)
+    row = side_by_side(lab.rounds or 3, sides.on, sides.off)
+    row.notes += sides.notes()
+    return row

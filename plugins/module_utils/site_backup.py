@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import BackupError, SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROGRAM = Path("/usr/local/sbin/site-backup")
@@ -70,6 +72,33 @@ def start(systemd: Systemd, unit: str) -> None:
     except SystemdError as error:
         code = systemd.properties(f"{unit}.service", "ExecMainStatus").get("ExecMainStatus", "")
         raise BackupError(why_not(systemd, unit) or str(error), whose=code == WHOSE) from error
+
+
+def restore(systemd: Systemd, wanted: Mapping[str, Any]) -> None:
+    """Let the host restore something, or say what that would be.
+
+    Args:
+        systemd: to do it.
+        wanted: as `restore` of the program has it.
+
+    Raises:
+        BackupError: all is as before; or the message says what is not.
+    """
+    write_atomically(REQUEST, json.dumps({"go": True, **wanted}).encode(), 0o600)
+    start(systemd, RESTORE)
+
+
+def take_back(systemd: Systemd) -> None:
+    """Let a restore for a rollback, one that runs or has ended, not have been.
+
+    Args:
+        systemd: to do it.
+
+    Raises:
+        BackupError: the database from before is not in its place; the message says why.
+    """
+    systemd.call("stop", f"{RESTORE}.service")
+    restore(systemd, {"back": True})
 
 
 def report(run: Run, systemd: Systemd) -> dict[str, Any] | None:

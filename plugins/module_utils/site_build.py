@@ -21,6 +21,8 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_errors import R
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import link_atomically, write_atomically
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook, shown
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils.site_points import NOTE as POINT
+from ansible_collections.celeriac.site.plugins.module_utils.site_points import Points
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run
 
 # Where a release has files of the inventory that are another for the account that owns it than for the processes.
@@ -95,6 +97,7 @@ class Releases:
         # What virtualenvs are made from, where hosts ask no index.
         self.wheels = self.root / "wheels"
         self.current = self.root / "current"
+        self.points = Points(self.root)
         self.choices = Choices(site.environment_files, self.root / "prepared")
         self.owner = f"{site.owner}:{site.group}"  # as chown(1) has it
 
@@ -173,6 +176,9 @@ class Releases:
         """End a build that a run left behind when it was killed, and take away what it made, unless that is whole."""
         self._run(["systemctl", "stop", STEP_UNIT])
         for path in self._unmade():
+            # What it has migrated stays.
+            self.points.take(path)
+            (path / POINT).unlink(missing_ok=True)
             if not (path / BUILT).exists():
                 shutil.rmtree(path)
 
@@ -195,6 +201,7 @@ class Releases:
             self.remove([release])
         elif not in_use(path):
             (path / NOTE).unlink(missing_ok=True)
+            (path / POINT).unlink(missing_ok=True)
             shutil.rmtree(path / "static", ignore_errors=True)
             self._unpublish()
 
@@ -564,16 +571,20 @@ class Build:
         steps = CHECKED[self._shipment.check]
         self._releases.prepare(self._name, steps[: steps.index("migrate")])
 
-    def prepare(self, *, beside: bool) -> None:
+    def prepare(self, *, beside: bool, point: str) -> None:
         """Check, import, migrate, collect; what is complete after that says so.
 
         Args:
             beside: another release serves meanwhile, which the migrations must not hurt.
+            point: what the moment before the migrations is called, where there are any; empty without backups.
         """
         choices = self._releases.choices
         more = {"CELERIAC_ADMIN_PASSWORD_IS_NEW": "yes"} if choices.admin_password_is_new() else {}
         if beside and self._shipment.rehearsal_database:
             more["CELERIAC_REHEARSAL_DATABASE"] = self._shipment.rehearsal_database
+        if point:
+            more |= {"CELERIAC_RESTORE_POINT": point, "CELERIAC_RESTORE_POINT_FILE": str(self._path / POINT)}
+            more |= {"CELERIAC_WAY_BACK": "yes"} if self._shipment.way_back else {}
         self._releases.prepare(self._name, CHECKED[self._shipment.check], more)
         choices.note()
         if not self._made:

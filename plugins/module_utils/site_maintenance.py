@@ -95,6 +95,7 @@ class Maintenance:
         token: who knows it gets through.
         then: what the deploy that began it, or paused the processes in it, does when it ends: "off" or "run". Empty
             where an operator decides.
+        why: what is wrong, where it goes on because something is; empty where nothing is known.
     """
 
     since: str
@@ -102,6 +103,7 @@ class Maintenance:
     paused: bool
     token: str = field(repr=False)
     then: str = ""
+    why: str = ""
 
     @property
     def cookie(self) -> dict[str, str]:
@@ -198,13 +200,7 @@ class Switch:
     # ---- nginx
 
     def _close(self, wanted: Maintenance, page: str, retry_after_seconds: int) -> bool:
-        names = {"cookie": COOKIE, "door": DOOR, "folder": FOLDER, "token": wanted.token}
-        files = {
-            "page.html": (page, 0o644),
-            # They know the token, and only the master reads them.
-            "http.conf": (FOR_ALL.format(**names), 0o600),
-            "server.conf": (FOR_THE_SERVER.format(retry_after_seconds=retry_after_seconds, **names), 0o600),
-        }
+        files = files_of(wanted.token, page, retry_after_seconds)
         FOLDER.mkdir(mode=0o755, exist_ok=True)
         for name, (text, mode) in files.items():
             path = FOLDER / name
@@ -292,6 +288,36 @@ class Switch:
             self._systemd.start(*to_start)
 
 
+def files_of(token: str, page: str, retry_after_seconds: int) -> dict[str, tuple[str, int]]:
+    """Return what nginx reads in a maintenance, by the name of the file: its text, and who may read it.
+
+    Args:
+        token: who knows it gets through.
+        page: what people see, HTML.
+        retry_after_seconds: when a program may ask again.
+    """
+    names = {"cookie": COOKIE, "door": DOOR, "folder": FOLDER, "token": token}
+    return {
+        "page.html": (page, 0o644),
+        # They know the token, and only the master reads them.
+        "http.conf": (FOR_ALL.format(**names), 0o600),
+        "server.conf": (FOR_THE_SERVER.format(retry_after_seconds=retry_after_seconds, **names), 0o600),
+    }
+
+
+def of_restore(by: str, choices: Mapping[str, Any], domain: str) -> dict[str, Any]:
+    """Return the maintenance that a restore begins and ends, for the program that does it.
+
+    Args:
+        by: who restores.
+        choices: `page`, `token` and `retry_after_seconds`.
+        domain: the name of the site.
+    """
+    state = Maintenance(now(), f"a restore of {by}", paused=False, token=choices["token"], then="off")
+    files = files_of(choices["token"], choices["page"] or PAGE, int(choices["retry_after_seconds"]))
+    return {"state": asdict(state), "files": files, "domain": domain}
+
+
 class OfDeploy:
     """A maintenance for the time of a deploy; one that was killed leaves it to the next, whatever that is.
 
@@ -324,13 +350,26 @@ class OfDeploy:
         if before := in_maintenance():
             self._switch(web=False).on(before, "", 0)
 
+    def hold_or_end(self) -> str:
+        """Behind a restore, which cannot pause a process for good: go on with its maintenance where it has left one.
+
+        Returns:
+            Why it has left one, empty for none.
+        """
+        before = in_maintenance()
+        if before and before.why:
+            self._switch(web=False).on(replace(before, paused=True, then=before.then or "run"), "", 0)
+            return before.why
+        self.end()
+        return ""
+
     def end(self) -> None:
         """Let all be as it was before a deploy began a maintenance, or paused the processes in one."""
         before = in_maintenance()
         if before and before.then == "off":
             self._switch(web=FOLDER.exists()).off()
         elif before and before.then == "run":
-            self._switch(web=False).on(replace(before, paused=False, then=""), "", 0)
+            self._switch(web=False).on(replace(before, paused=False, then="", why=""), "", 0)
 
 
 def now() -> str:

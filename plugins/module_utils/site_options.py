@@ -102,6 +102,7 @@ class Order:
         fault: an injected one.
         maintenance: what people see while it migrates, and how some get in; empty where they are let in.
         reverse: (rollback) whether migrations may be taken back.
+        accept_loss: (rollback) whether the database may become the one from before them.
     """
 
     kind: str
@@ -112,6 +113,7 @@ class Order:
     fault: Fault = field(default_factory=Fault)
     maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     reverse: bool = False
+    accept_loss: bool = False
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
@@ -121,7 +123,8 @@ class Order:
         maintenance = params.get("maintenance") or {}
         maintenance = maintenance if maintenance.get("token") else {}
         reverse = params.get("migrations") == "reverse"
-        return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, reverse)
+        ways = reverse, bool(params.get("accept_loss"))
+        return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, *ways)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class Shipment:
         check: when it is checked, a key of `site_build.CHECKED`.
         rehearsal_database: where its migrations are tried first; empty for nowhere.
         origin: what is noted about where it came from.
+        way_back: whether migrations that cannot be taken back need a restore point that is in the repository.
     """
 
     archive: Path | None
@@ -148,6 +152,7 @@ class Shipment:
     check: str
     origin: Mapping[str, Any]
     rehearsal_database: str = ""
+    way_back: bool = False
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Shipment:
@@ -157,7 +162,7 @@ class Shipment:
         index = Path(params["index_environment_file"])
         wheels = tuple(params["wheels"])
         of_release = params["uv_requirements"], commands, wheels, params["check"], params["origin"]
-        return cls(archive, index, *of_release, params["rehearsal_database"])
+        return cls(archive, index, *of_release, params["rehearsal_database"], params["way_back"])
 
 
 def site_spec() -> dict[str, dict[str, Any]]:
@@ -189,13 +194,18 @@ def site_spec() -> dict[str, dict[str, Any]]:
 def order_spec() -> dict[str, dict[str, Any]]:
     """Return the options that each module with a transaction has."""
     types = {"release": "str", "by": "str", "host": "str", "hooks": "dict", "hook_timeout_seconds": "int"}
-    maintenance: dict[str, Any] = {
+    return {
+        **{name: {"type": kind, "required": True} for name, kind in types.items()},
+        "maintenance": maintenance_spec(),
+        **site_spec(),
+    }
+
+
+def maintenance_spec() -> dict[str, Any]:
+    """Return the option that says what people are told who wait."""
+    options: dict[str, Any] = {
         "page": {"type": "str"},
         "token": {"type": "str", "no_log": True},
         "retry_after_seconds": {"type": "int"},
     }
-    return {
-        **{name: {"type": kind, "required": True} for name, kind in types.items()},
-        "maintenance": {"type": "dict", "required": True, "options": maintenance},
-        **site_spec(),
-    }
+    return {"type": "dict", "required": True, "options": options}

@@ -153,7 +153,7 @@ class Report:
 def _maintenance() -> dict[str, Any] | None:
     """Return since when, and by whom, the site is in maintenance, without what opens it; None where it is not."""
     now = in_maintenance()
-    return {"since": now.since, "by": now.by, "paused": now.paused} if now else None
+    return {"since": now.since, "by": now.by, "paused": now.paused, "why": now.why} if now else None
 
 
 def certificate_end(run: Run, file: Path) -> str | None:
@@ -189,6 +189,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"maintenance since {now['since']}, by {now['by']}: people are answered 503, workers and beat {processes}"
         )
+        lines += [now["why"]] if now["why"] else []
     for name, unit in report["units"].items():
         restarts = f", {unit['restarts']} restarts" if unit["restarts"] else ""
         heartbeat = f", heartbeat {unit['heartbeat']}" if unit["heartbeat"] else ""

@@ -18,8 +18,9 @@ before_migrate  * (deploy) in a release that was checked, on the database as it 
 close           (`site_migrate: maintenance`, or where migrations are taken back) people wait, and the old worker and
                 beat end what they run
 reverse         (rollback) the release that serves takes back the migrations that the other one does not know
+restore         (rollback) or the database from before them comes back, from the backups
 prepare         checked (here or behind the migrations: `site_check`), every module imported, the database migrated
-                (`site_migrate_commands`), static files collected
+                (`site_migrate_commands`) behind a restore point, where there are backups; static files collected
 publish         nginx finds the static files whose names carry a hash, beside those of the other releases
 before_switch   * nothing of the release runs yet: one that fails here answers no request
 start           the new processes run beside the old ones; each web process has a readiness check before it accepts
@@ -40,10 +41,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
+from ansible_collections.celeriac.site.plugins.module_utils import site_backup
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import MIGRATIONS, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
@@ -62,6 +66,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance imp
     refuse_paused,
 )
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
+from ansible_collections.celeriac.site.plugins.module_utils.site_points import Point, loss
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
     RETIRED,
     RUNNING,
@@ -79,7 +84,7 @@ SWITCH = (
 )
 STEPS = {
     "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
-    "rollback": ("lock", "choose", "close", "reverse", "publish", *SWITCH),
+    "rollback": ("lock", "choose", "close", "reverse", "restore", "publish", *SWITCH),
 }
 # Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
 BEHIND = {
@@ -90,6 +95,8 @@ BEHIND = {
 
 # What a release says of a database that it does not fit (runtime/celeriac/release/migrations.py).
 UNKNOWN_MIGRATIONS = "the database has migrations that this release does not know"
+UNKNOWN_MIGRATION = re.compile(r"(?m)^  (\w+\.\w+)$")
+NO_WAY_BACK = "there is no way back over these migrations"
 
 # What a stopped worker runs may take minutes. More than this many of them wait for no deploy.
 DRAINS_AT_ONCE = 2
@@ -110,6 +117,7 @@ class Transaction:
         release: the release that it is about; empty while a rollback has not chosen yet.
         seconds: how long each step took.
         hooks: those that were run, a line each.
+        remarks: what somebody should know, a sentence each.
     """
 
     def __init__(self, run: Run, site: Site, order: Order, shipment: Shipment | None = None) -> None:
@@ -121,6 +129,8 @@ class Transaction:
         self.history = History(site.root)
         self.seconds: dict[str, float] = {}
         self.hooks: list[str] = []
+        self.remarks: list[str] = []
+        self._run = run
         self._systemd = Systemd(run)
         self._processes = described(self._systemd, site.processes)
         self._kinds: dict[str, Kind] = {}  # by the name of the process
@@ -128,6 +138,8 @@ class Transaction:
         self._before: dict[str, str] = {}  # what each alias stood for
         self._maintenance = OfDeploy(run, site)
         self._reverses = False  # migrations are in the way of a rollback, and may be taken back
+        self._point: Point | None = None  # whose database comes back in place of that
+        self._restored = False  # it has
         self._applied: set[str] | None = None  # what the database had when this began a maintenance
         self._step = ""
 
@@ -228,13 +240,42 @@ class Transaction:
         except ReleaseError as error:
             if UNKNOWN_MIGRATIONS not in str(error):
                 raise
+            self._choose_a_way(str(error))
+
+    def _choose_a_way(self, why: str) -> None:
+        """Choose how the database becomes one that the release knows, as it was said to be right.
+
+        Raises:
+            ReleaseError: it was not; with the ways that there are, and what each of them costs.
+        """
+        ways = [why]
+        try:
             # The release that serves has these migrations, and knows the way back; where there is none, it says so.
             costs = self._of_serving("reversible")
-            if not self._order.reverse:
-                raise ReleaseError(
-                    f"{error}\nOr let a rollback do that while people wait: `-e migrations=reverse`. It costs:\n{costs}"
-                ) from error
-            self._reverses = True
+            if self._order.reverse:
+                self._reverses = True
+                return
+            ways.append(f"Or let a rollback do that while people wait: `-e migrations=reverse`. It costs:\n{costs}")
+        except ReleaseError as error:
+            if NO_WAY_BACK not in str(error):
+                raise
+            ways.append(str(error))
+        point = self.releases.points.before(UNKNOWN_MIGRATION.findall(why))
+        if point and site_backup.PROGRAM.exists():
+            try:
+                costs = loss(self._run, point)
+                if self._order.accept_loss:
+                    self._point = point
+                    return
+                ways.append(
+                    "Or have the database from before them back from the backups, while people wait: "
+                    f"`-e accept_loss=true`. It costs:\n{costs}"
+                )
+            except LookupError as error:
+                ways.append(f"The database from before them cannot be had from the backups: {error}.")
+        elif self._order.accept_loss:
+            ways.append("The database from before them is in no backup: they were applied without a restore point.")
+        raise ReleaseError("\n".join(ways))
 
     def _of_serving(self, step: str) -> str:
         """Run a step of the release that serves, which is told what the other one knows."""
@@ -245,6 +286,12 @@ class Transaction:
         """Take back what the release does not know, where that was said to be right."""
         if self._reverses:
             self._of_serving("reverse")
+
+    def restore(self) -> None:
+        """Have the database back from before what the release does not know, where that was said to be right."""
+        if self._point:
+            self._restored = True  # or it may be, where somebody ends this in the middle
+            site_backup.restore(self._systemd, {"to": self._point.name, "for_rollback": True})
 
     def _fits_at_first_sight(self) -> bool:
         """Say whether the release knows all that the database has, by what others know of the two.
@@ -270,7 +317,7 @@ class Transaction:
 
         The release is checked before: people wait for the migrations alone.
         """
-        if not self._order.maintenance or not (self._shipment or self._reverses):
+        if not self._order.maintenance or not (self._shipment or self._reverses or self._point):
             return
         if self._shipment:
             self._build().check()
@@ -279,9 +326,17 @@ class Transaction:
 
     def prepare(self) -> None:
         """See `Build.prepare`."""
-        # A restore point, to which the release is tied, belongs here, where there is something to migrate.
-        now = in_maintenance()
-        self._build().prepare(beside=any(self._before.values()) and not (now and now.paused))
+        now, serves = in_maintenance(), any(self._before.values())
+        # Before a first release there is nothing to go back to.
+        is_backed_up = serves and site_backup.PROGRAM.exists()
+        point = f"before-{self.release}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}" if is_backed_up else ""
+        try:
+            self._build().prepare(beside=serves and not (now and now.paused), point=point)
+        finally:
+            # It outlives the release, as the migrations do.
+            made = self.releases.points.take(self.releases.path(self.release))
+            if made and made.why:
+                self.remarks.append(f"The database was migrated, but {made.why}: see `playbooks/status.yml`.")
 
     def _build(self) -> Build:
         assert self._shipment, "what goes back builds nothing"
@@ -384,6 +439,9 @@ class Transaction:
             process.point(self._units[process.name], candidate=False)
         self.releases.make_current(self.release)
         self._note("serving")
+        if self._restored:
+            # Whoever goes back again from here needs one that this way began with.
+            self._systemd.call("start", "--no-block", f"{site_backup.DATABASE}.service")
 
     def _note(self, outcome: str, reason: str = "") -> None:
         commit = str(self.releases.note(self.release).get("commit", ""))
@@ -454,6 +512,8 @@ class Transaction:
         outcome = "kept" if self._before_release() == self.release else "undone"
         failed = f"Release {self.release} was not switched in: step {self._step} failed."
         try:
+            if self._restored:
+                site_backup.take_back(self._systemd)
             if self._units:
                 self._restore()
             reason += self._end_maintenance()

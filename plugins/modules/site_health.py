@@ -87,6 +87,8 @@ def main() -> None:
     )
     site, systemd = Site.from_params(module.params), Systemd(module.run_command)
     now = in_maintenance()
+    if now and now.why:
+        module.fail_json(msg=now.why)
     nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"], now.cookie if now else {})
     try:
         units = units_of(systemd, site)

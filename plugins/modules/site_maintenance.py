@@ -101,7 +101,7 @@ def main() -> None:
     basis = before or Maintenance(now(), given["by"], paused=False, token="")
     paused = {"pause": True, "run": False}.get(given["processes"], basis.paused)
     # What a deploy began, and left when it was killed, is an operator's from now on.
-    wanted = replace(basis, paused=paused, token=given["token"], then="")
+    wanted = replace(basis, paused=paused, token=given["token"], then="", why="")
     if module.check_mode:
         module.exit_json(changed=before != (wanted if is_on else None), lines=[])
     switch = Switch(module.run_command, site, web=given["web"])

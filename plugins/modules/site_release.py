@@ -62,6 +62,12 @@ options:
     description: A database that may be emptied, in which migrations are tried first; empty for none.
     type: str
     required: true
+  way_back:
+    description:
+      - Whether migrations that cannot be taken back are refused where the repository of the backups does not have the
+        database from before them.
+    type: bool
+    required: true
   fault:
     description:
       - Fault injection. The transaction fails after this step; with C(:kill) or C(:stop) behind it, its
@@ -84,6 +90,7 @@ EXAMPLES = r"""
     wheelhouse: ""
     check: before_migrate
     rehearsal_database: site_rehearsal
+    way_back: true
     maintenance: {}
     site: "{{ site_on_host }}"
     host: www.example.org
@@ -127,6 +134,7 @@ def main() -> None:
             "wheels": {"type": "list", "elements": "str", "required": True},
             "check": {"type": "str", "choices": [*CHECKED], "required": True},
             "rehearsal_database": {"type": "str", "required": True},
+            "way_back": {"type": "bool", "required": True},
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),
@@ -151,6 +159,9 @@ def main() -> None:
         transaction.run()
     except SiteError as error:
         module.fail_json(msg=str(error))
+    finally:
+        for remark in transaction.remarks:
+            module.warn(remark)
     done = {"seconds": transaction.seconds, "hooks": transaction.hooks}
     module.exit_json(changed=True, release=release, ansible_facts=facts, **done)
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.celeriac.site.plugins.module_utils.site_backup import ANSWER, PROGRAM, REQUEST, RESTORE, start
-from ansible_collections.celeriac.site.plugins.module_utils.site_errors import BackupError
-from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_backup import ANSWER, PROGRAM, RESTORE, restore
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
+from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import OfDeploy, of_restore
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, maintenance_spec, site_spec
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -17,12 +18,36 @@ short_description: The site is what it was
 description:
   - Runs a unit of the host, which goes on to its end when the run does not. What it does is in
     C(roles/backup/files/site_backup.py).
+  - People are told to wait meanwhile. Where the release that serves is not the one of the database then, they wait on.
   - Under C(--check) it says what would be restored, and changes nothing.
 options:
   to:
-    description: C(latest), a time (UTC), or the label of a backup.
+    description: C(latest), a time (UTC), the label of a backup, or a restore point.
     type: str
     required: true
+  web:
+    description: Whether nginx is on this host.
+    type: bool
+    required: true
+  maintenance:
+    description: What people are told meanwhile.
+    type: dict
+    required: true
+    suboptions:
+      page:
+        description: What people see, HTML; empty for ours.
+        type: str
+      token:
+        description: Who knows it gets through.
+        type: str
+      retry_after_seconds:
+        description: When a program may ask again.
+        type: int
+  by:
+    description: Who does it.
+    type: str
+    required: true
+extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
 
@@ -30,6 +55,10 @@ EXAMPLES = r"""
 - name: The site is what it was
   celeriac.site.site_restore:
     to: 2027-01-31 12:00
+    web: true
+    maintenance: "{{ site_maintenance_choices }}"
+    by: anna
+    site: "{{ site_on_host }}"
 """
 
 RETURN = r"""
@@ -46,21 +75,35 @@ restored:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"to": {"type": "str", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "to": {"type": "str", "required": True},
+            "web": {"type": "bool", "required": True},
+            "maintenance": maintenance_spec(),
+            "by": {"type": "str", "required": True},
+            **site_spec(),
+        },
+        supports_check_mode=True,
+    )
+    given, site = module.params, Site.from_params(module.params)
     if not PROGRAM.exists():
         module.fail_json(
             msg="This host has no backups: choose `backup_repository` as it was when they were made, and run site.yml."
         )
-    request = {"to": module.params["to"], "go": not module.check_mode}
-    write_atomically(REQUEST, json.dumps(request).encode(), 0o600)
+    wanted = {"to": given["to"], "go": not module.check_mode}
+    if given["web"]:
+        wanted["maintenance"] = of_restore(given["by"], given["maintenance"], site.domain)
     systemd = Systemd(module.run_command)
     try:
-        start(systemd, RESTORE)
-    except BackupError as error:
+        restore(systemd, wanted)
+        if module.check_mode:
+            module.exit_json(changed=True, says=json.loads(ANSWER.read_text())["says"])
+        restored = systemd.said_by(RESTORE)
+        if fault := OfDeploy(module.run_command, site).hold_or_end():
+            module.warn(fault)
+    except SiteError as error:
         module.fail_json(msg=str(error))
-    if module.check_mode:
-        module.exit_json(changed=True, says=json.loads(ANSWER.read_text())["says"])
-    module.exit_json(changed=True, restored=[systemd.said_by(RESTORE)])
+    module.exit_json(changed=True, restored=[restored])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ short_description: A release that passed before serves again
 description:
   - Switches by the same checked transaction as a deploy. Nothing is built.
   - Refuses a release that never passed, and one that does not know a migration of the database, unless that may be
-    taken back; where that cannot be done it is refused in any case.
+    taken back, or the database from before it comes back; it says what each of these costs.
 options:
   release:
     description: Name of the release; empty for the one before.
@@ -25,6 +25,10 @@ options:
     type: str
     choices: ["", "reverse"]
     required: true
+  accept_loss:
+    description: Whether the database may become the one from before such migrations, from the backups.
+    type: bool
+    required: true
 extends_documentation_fragment: [celeriac.site.site, celeriac.site.site.transaction]
 author: [Celeriac]
 """
@@ -34,6 +38,7 @@ EXAMPLES = r"""
   celeriac.site.site_rollback:
     release: ""
     migrations: ""
+    accept_loss: false
     maintenance: {}
     by: anna
     site: "{{ site_on_host }}"
@@ -61,7 +66,11 @@ hooks:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"migrations": {"type": "str", "choices": ["", "reverse"], "required": True}, **order_spec()},
+        argument_spec={
+            "migrations": {"type": "str", "choices": ["", "reverse"], "required": True},
+            "accept_loss": {"type": "bool", "required": True},
+            **order_spec(),
+        },
         supports_check_mode=True,
     )
     site, order = Site.from_params(module.params), Order.from_params("rollback", module.params)

@@ -284,3 +284,66 @@ def test_over_what_cannot_be_taken_back_there_is_no_way(
 
     assert refused(result, "reversible", "  work.0002_more: Raw Python operation"), result.stderr
     assert session.execute("SELECT count(*) FROM django_migrations WHERE app = 'work'").fetchone() == (3,)
+
+
+def with_a_point(environment: dict[str, str], **more: str) -> tuple[Result, Path]:
+    """Migrate behind a restore point, on a server whose log goes to no repository."""
+    file = Path(environment["SCRATCH"]) / "restore-point.json"
+    point = {"CELERIAC_RESTORE_POINT": "before-1-20270131T120000Z", "CELERIAC_RESTORE_POINT_FILE": str(file)}
+    return prepare(environment, "migrate", **point, **more), file
+
+
+def test_the_moment_before_the_migrations_is_noted_with_what_was_written_until_then(
+    database: dict[str, str], project: Path, session: psycopg.Connection
+) -> None:
+    session.execute("SELECT pg_stat_force_next_flush()")
+    migration(project, ADD.format("models.IntegerField(null=True)"))
+
+    result, file = with_a_point(database, CELERIAC_WAY_BACK="yes")
+
+    assert result.returncode == 0, result.stderr
+    assert "behind the restore point before-1-20270131T120000Z, but what is written" in lines(result)["migrate"]
+    point = json.loads(file.read_text())
+    assert point["migrations"] == ["work.0002_more"]
+    assert point["written"]["public.work_note"][0] == MANY
+    assert point["why"] == "what is written to the database goes to no repository"
+
+
+def test_a_release_that_migrates_nothing_makes_no_restore_point(database: dict[str, str]) -> None:
+    result, file = with_a_point(database)
+
+    assert result.returncode == 0, result.stderr
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("way_back", ["yes", ""])
+def test_what_cannot_be_taken_back_is_not_begun_where_the_repository_has_no_way_back(
+    database: dict[str, str], project: Path, session: psycopg.Connection, way_back: str
+) -> None:
+    migration(project, "migrations.RunPython(fill)")
+    session.execute("UPDATE work_note SET id = 1 WHERE id = (SELECT min(id) FROM work_note)")
+
+    result, file = with_a_point(database, CELERIAC_WAY_BACK=way_back)
+
+    if way_back:
+        assert refused(result, "migrate", "there would be no way back: what is written"), result.stderr
+        assert "  work.0002_more: Raw Python operation" in result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
+    assert file.exists() is not bool(way_back)
+    names = session.execute("SELECT name FROM django_migrations WHERE app = 'work'").fetchall()
+    assert (("0002_more",) in names) is not bool(way_back)
+
+
+def test_a_release_says_in_what_a_database_is_not_its_own(
+    database: dict[str, str], project: Path, session: psycopg.Connection
+) -> None:
+    assert prepare(database, "fits").returncode == 0
+    migration(project, ADD.format("models.IntegerField(null=True)"))
+    session.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('work', '0009_later', now())")
+
+    result = prepare(database, "fits")
+
+    assert refused(
+        result, "fits", "the database is not the one of this release: it lacks work.0002_more; it has work.0009"
+    )

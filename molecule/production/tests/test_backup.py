@@ -6,12 +6,16 @@ The tests are in the order in which this happens to a site.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from stack import watch
 from stack.lab import Site
+from stack.load import Load
 
 from testkit.waiting import eventually
 
@@ -100,7 +104,7 @@ def test_a_converge_ends_with_a_backup_and_a_trial_of_it_succeeds(site: Site, fi
     figures.append(f"trial: {found['rows']} rows in {found['tables']} tables")
 
 
-def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site) -> None:
+def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site, tmp_path: Path) -> None:
     site.machine.feed(UPLOADS)
     sums = site.data()
     eventually(lambda: site.runs("tick"), 60)
@@ -117,9 +121,15 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site)
     assert "To go on without being asked: -e confirm=yes" in " ".join(asked.output.split())
     assert site.postgres(there) == "0"
 
-    run = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes").wait()
+    people = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
+    with Load(people, tmp_path / "load.txt") as load:
+        play = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes")
+        run = play.wait()
+        answers = load.settled(play.began, play.ended)
 
     assert run.status == 0, run.output
+    # People were told to wait, and met no error.
+    assert {answer.status for answer in answers} == {200, 503}
     assert f"Restored: the database of {moment} UTC, and the data folders of " in run.output
     assert int(site.postgres(there)) == len(json.loads(rows)) > 0
     assert site.data() == sums
@@ -161,6 +171,25 @@ def test_a_label_that_is_none_changes_nothing_and_the_right_ones_are_named(site:
     assert label in words
     assert timeline(site) == line
     assert site.web.get("/").status == 200
+
+
+def test_a_backup_with_a_label_comes_back_by_it(site: Site, full: bool) -> None:
+    if not full:
+        pytest.skip("two runs more")
+    run = site.start("playbooks/backup.yml", "--extra-vars", "label=before-the-move").wait()
+    assert run.status == 0, run.output
+    mark = "INSERT INTO probe_run (task, name, release, marker, at) VALUES ('', 'behind the label', '', '', now())"
+    site.sql(mark)
+    release = site.current()
+
+    run = site.start(
+        "playbooks/restore.yml", "--extra-vars", "to=before-the-move", "--extra-vars", "confirm=yes"
+    ).wait()
+
+    assert run.status == 0, run.output
+    assert site.postgres("SELECT count(*) FROM probe_run WHERE name = 'behind the label'") == "0"
+    site.wait_until_serving(release, 120)
+    site.works(120)
 
 
 def test_of_a_full_repository_backups_trial_and_status_tell_and_it_mends_itself(site: Site) -> None:
@@ -210,3 +239,32 @@ def test_the_pass_phrase_is_told_to_nobody(site: Site) -> None:
         f"grep --recursive --files-with-matches {secret[:20]} /etc --exclude-dir=ssl | xargs stat --format=%a:%U:%G"
     )
     assert set(site.machine.feed(readable, "sh", "-s").split()) <= {"600:root:root", "640:root:postgres"}
+
+
+GIGABYTE = """
+CREATE TABLE gigabyte AS SELECT number, md5(number::text) || md5(random()::text) AS text
+FROM generate_series(1, 10000000) AS number
+"""
+
+
+def test_a_gigabyte_comes_back_whole(site: Site, full: bool, figures: list[str]) -> None:
+    if not full:
+        pytest.skip("minutes, for the figures")
+    site.postgres(GIGABYTE)
+    told = "SELECT count(*), sum(hashtext(text)::bigint), pg_size_pretty(pg_table_size('gigabyte')) FROM gigabyte"
+    before = site.postgres(told)
+    for unit in ("backup-database", "backup-verify"):
+        began = time.monotonic()
+        site.machine.systemctl("start", unit)
+        figures.append(f"{before.rpartition('|')[2]}: {unit} {time.monotonic() - began:.0f} s")
+    site.postgres("DELETE FROM gigabyte WHERE number % 2 = 0")
+    label = json.loads(site.machine.root.check_output("cat /var/lib/backup-database/last.json"))["label"]
+    began = time.monotonic()
+
+    ask(site, label)
+    site.machine.systemctl("start", "backup-restore")
+
+    figures.append(f"{before.rpartition('|')[2]}: restored in {time.monotonic() - began:.0f} s")
+    assert site.postgres(told) == before
+    site.postgres("DROP TABLE gigabyte")
+    site.machine.systemctl("start", "backup-database")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from stack.lab import MACHINE, Site
+from stack.load import Load
 from stack.machine import Machine
-from stack.store import BUCKET, NAME, PORT, Store
+from stack.store import BUCKET, KEY, NAME, PORT, Store
 
-from testkit.waiting import eventually
-
+# Of the log, each closed after a minute: the third says that the first was closed a minute ago.
+SEGMENTS = 3
 UPLOADS = "head -c 20000000 /dev/urandom > /srv/site/data/media/film && chown site: /srv/site/data/media/film"
 
 
@@ -45,13 +47,26 @@ def run(site: Site, playbook: str, *arguments: str) -> str:
     return " ".join(done.output.split())
 
 
+def said(site: Site, unit: str) -> str:
+    """Return the last line of a unit."""
+    words: str = site.machine.root.check_output(f"journalctl --sync; journalctl --identifier={unit} -n 1 -o cat")
+    return words
+
+
+def rows_now(site: Site) -> tuple[str, set[int]]:
+    """Return which segment of the log is written, and the rows that are there."""
+    query = "SELECT pg_walfile_name(pg_current_wal_insert_lsn()), json_agg(id) FROM probe_run"
+    segment, _, rows = site.postgres(query).partition("|")
+    return segment, set(json.loads(rows))
+
+
 def known(site: Site, address: str) -> None:
     """Let the host find the store by its name."""
     site.machine.feed(f"grep -q {NAME} /etc/hosts || echo {address} {NAME} >> /etc/hosts")
 
 
 def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
-    site: Site, full: bool, folder: Path, figures: list[str], request: pytest.FixtureRequest
+    site: Site, full: bool, folder: Path, tmp_path: Path, figures: list[str], request: pytest.FixtureRequest
 ) -> None:
     if not full:
         pytest.skip("with --full")
@@ -63,7 +78,7 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
         backup_repository="s3",
         backup_s3_endpoint=f"{NAME}:{PORT}",
         backup_s3_bucket=BUCKET,
-        backup_s3_key_id="AKIA1",
+        backup_s3_key_id=KEY,
         vault_backup_s3_key="a/secret+of=s3",
         site_ca_certificates=[str(folder / "store.crt")],
     )
@@ -77,26 +92,57 @@ def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
     # The store is away for a while: that is told, and nothing else happens.
     there.stop()
     assert site.machine.root.run("systemctl start backup-files").failed
-    words = site.machine.root.check_output("journalctl --sync; journalctl --identifier=backup-files -n 1 -o cat")
-    assert "the store is away" in words
+    assert "the store is away" in said(site, "backup-files")
+    assert site.machine.root.run("systemctl start backup-database").failed
+    assert "the store is away" in said(site, "backup-database")
+    assert site.web.get("/").status == 200
     there.start()
 
-    archived = "SELECT extract(epoch FROM now() - last_archived_time) FROM pg_switch_wal(), pg_stat_archiver"
-    eventually(lambda: float(site.postgres(archived)) < 10, 120, pause=2)
-    rows = site.postgres("SELECT coalesce(json_agg(id), '[]') FROM probe_run WHERE at < now() - interval '90 s'")
+    # So is a key that the store does not know.
+    wrong = "sed -i 's/{0}$/AKIA2/' /etc/pgbackrest/conf.d/site.conf /etc/site/backup.environment"
+    site.machine.root.check_output(wrong.format(KEY))
+    for unit in ("backup-files", "backup-database"):
+        assert site.machine.root.run(f"systemctl start {unit}").failed
+        assert "the store does not take the key: backup_s3_key_id" in said(site, unit)
+    site.machine.root.check_output(wrong.replace("AKIA2", KEY).format("AKIA2"))
 
+    # And a pass phrase that is another than that of the repository.
+    another = "cp -a {0} /root/before && sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=another/' {0}"
+    settings = "/etc/pgbackrest/conf.d/site.conf"
+    site.machine.root.check_output(another.format(settings))
+    for unit in ("backup-database", "backup-verify"):
+        assert site.machine.root.run(f"systemctl start {unit}").failed
+        assert "the pass phrase is not the one that the repository was made with" in said(site, unit)
+    site.machine.root.check_output(f"cp -a /root/before {settings}")
+    site.machine.systemctl("start", "backup-files", "backup-database")
+
+    # Under load it is gone, from one moment to the next.
+    seen: list[tuple[str, set[int]]] = []
+    plan = site.plan(requests=8, tasks=4, seconds=3600, probe=True)
+    with Load(plan, tmp_path / "load.txt") as load:
+        while len({segment for segment, _ in seen}) < SEGMENTS:
+            seen.append(rows_now(site))
+            time.sleep(1)
+        last = site.postgres("SELECT last_archived_wal FROM pg_stat_archiver")
+        subprocess.run([MACHINE, "kill", site.machine.name], check=True)
+        load.stop()
     subprocess.run([MACHINE, "down", site.machine.name], check=True)
+    began = time.monotonic()
     subprocess.run([MACHINE, "up", site.machine.name], check=True)
     known(site, address)
     fresh = run(site, "site.yml", *release.arguments)
     assert "The repository has the backups of another database" in fresh
     run(site, "playbooks/restore.yml", "--extra-vars", "to=latest", "--extra-vars", "confirm=yes")
 
-    found = site.postgres(
-        f"SELECT count(*) FROM probe_run WHERE id IN (SELECT json_array_elements_text('{rows}')::bigint)"
-    )
-    figures.append(f"from a store: {found} of {len(json.loads(rows))} rows")
-    assert int(found) == len(json.loads(rows)) > 0
+    took = time.monotonic() - began
+    _, found = rows_now(site)
+    # What was there while a segment was written that has reached the store, is there.
+    kept = set[int]().union(*(rows for segment, rows in seen if segment <= last))
+    assert kept
+    assert kept <= found
+    lost = set[int]().union(*(rows for _, rows in seen)) - found
+    figures.append(f"from a store: {len(kept)} rows were to come back, and did; {len(lost)} behind them are lost")
+    figures.append(f"from a store: {took:.0f} s from a bare host")
     assert site.data() == sums
     status = run(site, "playbooks/status.yml")
     assert "has failed" not in status

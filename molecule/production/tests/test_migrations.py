@@ -6,56 +6,30 @@ happens.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from stack.lab import Site
 from stack.load import Load
-from stack.playbook import Run
-from stack.releases import Release, append
+from stack.migrating import AFTER, applied, rollback, with_a_migration
+from stack.releases import Release
 from stack.releases import replace as replace_text
 
 from testkit.waiting import eventually
 
-MIGRATION = """
-from django.db import migrations, models
-class Migration(migrations.Migration):
-    dependencies = [("probe", "{after}")]
-    operations = [{operations}]
-"""
 STATE = "/etc/site/maintenance.json"
-NAME, AFTER = "0002_weight", "0001_initial"
+NAME = "0002_weight"
 # The code that serves gives no value for it.
 WEIGHT = 'migrations.AddField("run", "weight", models.IntegerField(default=0))'
 
 
-def with_a_migration(operations: str, name: str = NAME, after: str = AFTER) -> Callable[[Path], None]:
-    """An edit: a migration more."""
-
-    def edit(source: Path) -> None:
-        append(source / f"probe/migrations/{name}.py", MIGRATION.format(operations=operations, after=after))
-
-    return edit
-
-
 def with_weight(source: Path) -> None:
     """An edit: a field more."""
-    with_a_migration(WEIGHT)(source)
+    with_a_migration(WEIGHT, NAME)(source)
     at = "    at = models.DateTimeField(default=now)\n"
     replace_text(source / "probe/models.py", at, f"{at}    weight = models.IntegerField(default=0)\n")
-
-
-def rollback(site: Site, **more: str) -> Run:
-    """Go back to the release before."""
-    return site.start("playbooks/rollback.yml", "--extra-vars", json.dumps(more)).wait()
-
-
-def applied(site: Site) -> set[str]:
-    """Return the migrations of the app `probe` that the database has."""
-    return {name for (name,) in site.sql("SELECT name FROM django_migrations WHERE app = 'probe'")}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A store on a machine that takes objects as S3 does: moto's, behind an nginx with TLS.
 
-It has everything in memory, takes any key, and is as slow as one process of Python.
+It has everything in memory, knows one key, whatever its secret, and is as slow as one process of Python.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from stack.machine import Machine
 from testkit.waiting import eventually
 
-NAME, PORT, BUCKET = "store.test", 9443, "backups"
+NAME, PORT, BUCKET, KEY = "store.test", 9443, "backups", "AKIA1"
 PACKAGES = Path(__file__).with_name("store.txt")
 FOLDER = "/opt/store-of-tests"
 # A certificate of its own; moto's own TLS ends without a farewell, which pgBackRest minds.
@@ -31,6 +31,10 @@ server {{
     ssl_certificate_key {FOLDER}/key.pem;
     client_max_body_size 0;
     location / {{
+        # moto takes any. The words are those of S3 (API Reference, "Error Responses").
+        if ($http_authorization !~ "Credential={KEY}/") {{
+            return 403 "<Error><Code>InvalidAccessKeyId</Code><Message>There is no such key.</Message></Error>";
+        }}
         proxy_pass http://127.0.0.1:5000;
         # It takes the first label of a name for that of a bucket.
         proxy_set_header Host localhost;

@@ -132,7 +132,7 @@ def test_a_release_is_made_with_the_python_that_was_chosen(known: Site, tmp_path
         build.build()
         (made,) = (command for command in said if "venv" in command)
         assert made[-2] == python
-        build.prepare(beside=False)
+        build.prepare(beside=False, point="")
         notes.append(releases.note(RELEASE).get("python"))
         for note in ("release.json", "built.json"):
             (tmp_path / "releases" / RELEASE / note).unlink()
@@ -174,7 +174,7 @@ def test_a_cache_is_emptied_of_much_that_no_release_has(
 def test_a_release_is_on_the_disk_before_it_counts_as_made(tmp_path: Path, commands: Commands, build: Any) -> None:
     release = tmp_path / "releases/0123456789ab"
     (release / "app").mkdir(parents=True)
-    build.prepare(beside=False)
+    build.prepare(beside=False, point="")
     command, files = commands.run[-1]
     assert command == "sync"
     assert files == ["app"]

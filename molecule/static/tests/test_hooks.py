@@ -349,7 +349,7 @@ def test_a_made_release_is_not_built_again(host: Ops, known: Site) -> None:
 def test_a_release_is_checked_when_it_is_chosen(host: Ops, known: Site, check: str) -> None:
     build = build_with(host, known, check=check)
     build.check()
-    build.prepare(beside=False)
+    build.prepare(beside=False, point="")
     before, steps = (line.split() for line in ran(host))
 
     assert before == steps[: steps.index("migrate")]

@@ -149,7 +149,7 @@ def test_a_shipment_need_not_be_there_to_be_asked_for() -> None:
     given: dict[str, Any] = {
         "archive": None, "index_environment_file": "/etc/site/index.environment", "uv_requirements": "uv==1.0",
         "build_commands": [["make", 1]], "wheels": ["uv-1.0-py3-none-any.whl"], "check": "never", "origin": {},
-        "rehearsal_database": "",
+        "rehearsal_database": "", "way_back": True,
     }  # fmt: skip
 
     assert Shipment.from_params(given).archive is None

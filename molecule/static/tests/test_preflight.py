@@ -93,6 +93,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`migrations` is yes, and may be reverse",
         "-e migrations=reverse",
     ),
+    "a loss that is half accepted": (
+        extra(accept_loss="some"),
+        "-e on the command line",
+        "`accept_loss` is some, and may be true",
+        "-e accept_loss=true",
+    ),
     "maintenance that is neither on nor off": (
         extra(state="onn"),
         "-e on the command line",

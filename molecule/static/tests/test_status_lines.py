@@ -100,7 +100,9 @@ def test_of_many_tasks_it_names_some() -> None:
 
 @pytest.mark.parametrize(("paused", "words"), [(True, "are paused"), (False, "run")])
 def test_of_a_maintenance_it_says_since_when_and_what_the_processes_do(paused: bool, words: str) -> None:
-    (line,) = lines(None, maintenance={"since": "2027-01-31T12:00:00Z", "by": "anna", "paused": paused})
+    now = {"since": "2027-01-31T12:00:00Z", "by": "anna", "paused": paused, "why": "It does not fit."}
+    line, why = lines(None, maintenance=now)
+    assert why == "It does not fit."
     assert line == (
         f"maintenance since 2027-01-31T12:00:00Z, by anna: people are answered 503, workers and beat {words}"
     )

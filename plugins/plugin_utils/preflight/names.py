@@ -18,6 +18,7 @@ OPEN_PREFIXES = ("ansible_", "vault_")
 ARGUMENTS = {
     "release": "playbooks/rollback.yml",
     "migrations": "playbooks/rollback.yml",
+    "accept_loss": "playbooks/rollback.yml",
     "format": "playbooks/status.yml",
     "state": "playbooks/maintenance.yml",
     "processes": "playbooks/maintenance.yml",

@@ -1014,6 +1014,13 @@ def way_back_is_said(site: Site) -> Iterator[Problem]:
                 site.place(host, "migrations"),
                 "-e migrations=reverse",
             )
+        accepts = str(site.value(host, "site_rollback_accept_loss")).lower()
+        if accepts not in ("true", "false", "yes", "no"):
+            yield Problem(
+                f"`accept_loss` is {accepts}, and may be true, or left out.",
+                site.place(host, "accept_loss"),
+                "-e accept_loss=true",
+            )
 
 
 def maintenance_is_said(site: Site) -> Iterator[Problem]:

@@ -20,6 +20,8 @@ import pwd
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -45,6 +47,8 @@ SPARE_BYTES = 2**28
 WHOSE = 3
 # Of pgBackRest, where another of its processes is at work.
 HELD = 50
+# How a cluster asks for its log, wherever it is by then.
+ASKS = f'pgbackrest --stanza={STANZA} --pg1-path="$PWD" archive-get %f "%p"'
 CLUSTERS = Path("/var/lib/postgresql")
 SPOOL = Path("/var/spool/pgbackrest/archive") / STANZA
 # Below /run, so that a host that lost its power in a restore does not undo by itself what it has served since.
@@ -52,7 +56,19 @@ SWAPPED = Path("/run/backup-restore.json")
 REQUEST, ANSWER = Path("/run/backup-request.json"), Path("/run/backup-answer.json")
 LABEL = Path("/run/backup-label")
 DATABASE_BACKED_UP = Path("/var/lib/backup-database/last.json")
-SITE = ("site.target", "gunicorn.socket", "flower.socket")
+# That the database was restored for a rollback, which may still let that not have been.
+FOR_ROLLBACK = Path("/var/lib/backup-restore/for-rollback.json")
+# What is said of it by plugins/module_utils/site_maintenance.py, and what nginx reads of it.
+MAINTENANCE, WAITING = Path("/etc/site/maintenance.json"), Path("/etc/nginx/site-maintenance")
+# While nginx is reloaded, its old processes may answer one more.
+REQUESTS_IN_A_ROW = 5
+# By plugins/module_utils/site_transaction.py, for a release that migrates; and where they are noted.
+POINT = re.compile(r"before-([0-9a-f]+)-(\d{8}T\d{6}Z)")
+POINTS = Path("/srv/site/restore-points.json")
+# How a release begins that says so (runtime/celeriac/release/migrations.py).
+NOT_ITS_OWN = "the database is not the one of this release"
+SOCKETS = ("gunicorn.socket", "flower.socket")
+SITE = ("site.target", *SOCKETS)
 SERVER, ASKED = "backup-verify-server", "backup-verify-check"
 TIMERS = tuple(f"backup-{name}.timer" for name in ("database", "files", "verify", "verify-files"))
 OTHERS = tuple(name.replace(".timer", ".service") for name in TIMERS)
@@ -590,7 +606,7 @@ def check() -> str:
         done = run(*server, seconds=ASK_SECONDS)
         if done.code != 0:
             raise BackupError(f"The database of the trial does not start again: {done.reason()}.")
-        manage = [*start, f"--unit={ASKED}", "--wait", "--pipe", *as_the_site(release)]
+        manage = [*start, f"--unit={ASKED}", "--wait", "--pipe", *as_the_site(release), "celeriac.manage"]
         asked = run(*manage, "check", "--database", "default")
         if asked.code == 0:
             # Which asks the database.
@@ -605,7 +621,7 @@ def check() -> str:
 
 
 def as_the_site(release: Path) -> Iterator[str]:
-    """Yield options and words of systemd-run for `manage.py` of a release, as its processes run."""
+    """Yield options and words of systemd-run for a module of a release, to be named behind, as its processes run."""
     account = os.environ["BACKUP_ACCOUNTS"].split(",")[0]
     code = release / os.environ["BACKUP_CODE"]
     serving = Path("/etc/systemd/system/gunicorn.service")
@@ -625,7 +641,7 @@ def as_the_site(release: Path) -> Iterator[str]:
     yield from (f"--property={name}={value}" for name, value in properties.items())
     yield from (f"--setenv=PYTHONPATH={code}", f"--setenv=STATIC_ROOT={release}/static", "--setenv=HOME=/tmp")
     yield from ("--setenv=PYTHONDONTWRITEBYTECODE=1", f"--setenv=PATH={release}/venv/bin:/usr/bin:/bin", "--")
-    yield from (f"{release}/venv/bin/python", "-m", "celeriac.manage")
+    yield from (f"{release}/venv/bin/python", "-m")
 
 
 def clear() -> str:
@@ -650,6 +666,7 @@ class Plan:
         size: of the database, in bytes.
         snapshot: of the data folders, none where there is none.
         says: the same, for people.
+        until: the time of the database (Unix time); None for the present.
     """
 
     to: str
@@ -658,6 +675,7 @@ class Plan:
     size: int
     snapshot: str
     says: str
+    until: float | None = None
 
 
 def time_in(text: str) -> datetime | None:
@@ -669,8 +687,13 @@ def time_in(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def plan(to: str, there: Cluster) -> Plan:
-    """Return what is restored where somebody asks for `latest`, for a time, or for a label.
+def plan(to: str, there: Cluster, *, folders: bool = True) -> Plan:
+    """Return what is restored where somebody asks for `latest`, for a time, for a label, or for a restore point.
+
+    Args:
+        to: what was asked for.
+        there: the cluster of this host.
+        folders: whether the data folders are restored, too.
 
     Raises:
         BackupError: it is not there.
@@ -681,7 +704,8 @@ def plan(to: str, there: Cluster) -> Plan:
         raise BackupError("The repository has no backup of the database.")
     of_label = {each["label"]: each for each in backups}
     of_label |= {each["annotation"]["label"]: each for each in backups if each.get("annotation", {}).get("label")}
-    wanted, way = time_in(to), on_the_way(found)
+    point, way = POINT.fullmatch(to), on_the_way(found)
+    wanted = time_in(point[2] if point else to)
     if to == "latest":
         chosen, options, until, says = way[-1], [], None, "the database with all that has reached the repository"
     elif to in of_label:
@@ -689,7 +713,8 @@ def plan(to: str, there: Cluster) -> Plan:
         options, until = ["--type=immediate", "--target-timeline=current"], chosen["timestamp"]["stop"]
         says = f"the database of backup {chosen['label']}, {moment(until)}"
     elif wanted:
-        earlier = [each for each in way if each["timestamp"]["stop"] <= wanted.timestamp()]
+        # A point was made later in its second than its name says: a backup that ended in that one may be behind it.
+        earlier = [each for each in way if each["timestamp"]["stop"] <= wanted.timestamp() - bool(point)]
         if not earlier or wanted > datetime.now(UTC):
             raise BackupError(
                 f"There is no way back to {moment(wanted.timestamp())}: it must be behind "
@@ -698,10 +723,13 @@ def plan(to: str, there: Cluster) -> Plan:
         chosen, until = earlier[-1], wanted.timestamp()
         options = ["--type=time", f"--target={wanted.astimezone(UTC):%F %T.%f}+00"]
         says = f"the database of {moment(until)}"
+        if point:
+            options = ["--type=name", f"--target={to}"]
+            says += f", from before the migrations of release {point[1]}"
     else:
         raise BackupError(
-            f"`{to}` is neither latest, nor a time (2027-01-31T12:00, UTC), nor a backup. "
-            f"There are: {', '.join(list(of_label)[-10:])}."
+            f"`{to}` is neither latest, nor a time (2027-01-31T12:00, UTC), nor a backup, nor a restore point. "
+            f"There are: {', '.join([*list(of_label)[-10:], *points()[-5:]])}."
         )
     [version] = [each["version"] for each in found["db"] if each["id"] == chosen["database"]["id"]]
     if version != there.version:
@@ -709,7 +737,7 @@ def plan(to: str, there: Cluster) -> Plan:
             f"The backup is one of PostgreSQL {version}, and this host has {there.version}: "
             "restore it on the Debian that it came from, and upgrade there."
         )
-    taken = snapshot_of(to, until)
+    taken = snapshot_of(to, until) if folders else None
     says += f", and the data folders of {moment(stamp(taken['time']))}" if taken else ", and no data folders"
     options += ["--target-action=promote"] if options else []
     return Plan(
@@ -719,7 +747,24 @@ def plan(to: str, there: Cluster) -> Plan:
         size=chosen["info"]["size"],
         snapshot=taken["id"] if taken else "",
         says=says,
+        until=until,
     )
+
+
+def points() -> list[str]:
+    """Return the restore points that releases have made in front of their migrations, the oldest first."""
+    try:
+        return [str(each["name"]) for each in json.loads(POINTS.read_text())]
+    except (OSError, ValueError):
+        return []
+
+
+def forget_points(until: float | None) -> None:
+    """Forget the points that are behind a moment to which the database has gone back: no way leads there any more."""
+    if until is None or not POINTS.exists():
+        return
+    limit = f"{datetime.fromtimestamp(until, UTC):%FT%TZ}"
+    write(POINTS, [each for each in json.loads(POINTS.read_text()) if each["at"] <= limit])
 
 
 def on_the_way(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -784,7 +829,11 @@ def restore() -> str:
     """Restore what was asked for, or say what it would be; return what came of it.
 
     Nothing of the site is changed before all of it was fetched. The database that is there is put aside, and is put
-    back where the other one does not become whole.
+    back where the other one does not become whole. People are told to wait meanwhile.
+
+    What is asked for (`REQUEST`): `to`, and whether it is done (`go`). `maintenance` is what people are told, where
+    nginx is here. With `for_rollback` it is the database alone, and neither the site is started nor people are let in:
+    that is for a release that fits it. Where that one fails, `back` lets it not have been.
 
     Raises:
         BackupError: all is as it was before.
@@ -792,28 +841,184 @@ def restore() -> str:
     request = read(REQUEST)
     if not request:
         raise BackupError("Nothing was asked for: playbooks/restore.yml does.")
-    there = cluster()
+    there, for_rollback = cluster(), bool(request.get("for_rollback"))
     mend()
-    wanted = plan(str(request["to"]), there)
+    if request.get("back"):
+        REQUEST.unlink()
+        return take_back(there)
+    wanted = plan(str(request["to"]), there, folders=not for_rollback)
     if not request["go"]:
         write(ANSWER, asdict(wanted))
         return f"It would be restored: {wanted.says}."
     side, aside = beside(there)
+    FOR_ROLLBACK.unlink(missing_ok=True)
     enough_room(side.parent, 0 if side.exists() else wanted.size)
     fetch_database(there, wanted, side)
     run("systemctl", "stop", *TIMERS, *OTHERS, quiet=True)
     print("The site is stopped.", flush=True)
+    let_people_wait(request.get("maintenance"))
     stop_site()
     kept = keep_present()
     if wanted.snapshot:
         fetch_files(wanted.snapshot)
     swap(there, side, aside)
     write(state() / "last.json", {"at": now(), "to": wanted.to, "label": wanted.label, "snapshot": wanted.snapshot})
+    if for_rollback:
+        write(FOR_ROLLBACK, {"at": now(), "to": wanted.to})
     SWAPPED.unlink(missing_ok=True)
+    REQUEST.unlink()
+    forget_points(wanted.until)
+    done = f"{wanted.says}. The database from before is kept in {aside}{kept}."
+    if for_rollback:
+        run("systemctl", "start", *SOCKETS, *TIMERS)
+        return f"Restored: {done}"
+    fault = mismatch()
+    if MAINTENANCE.exists():
+        write(MAINTENANCE, {**read(MAINTENANCE), "why": fault})
+    if fault and MAINTENANCE.exists():
+        # What waits for workers would fail in them.
+        run("systemctl", "start", *SOCKETS, *TIMERS)
+    else:
+        run("systemctl", "start", *SITE, *TIMERS)
+        let_people_in()
     # Whoever goes back again from here needs one that this way began with.
-    run("systemctl", "start", *SITE, *TIMERS)
     run("systemctl", "start", "--no-block", "backup-database.service")
-    return f"Restored: {wanted.says}. The database from before is kept in {aside}{kept}."
+    return f"Restored: {done} {fault}".strip()
+
+
+def mismatch() -> str:
+    """Return what is to be said where the release that serves is not the one of the database, empty where it is."""
+    release = Path(os.environ["BACKUP_RELEASE"]).resolve()
+    if not release.is_dir():
+        return ""
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={ASKED}", "--wait", "--pipe", *as_the_site(release)]
+    said = run(*words, "celeriac.release", "fits", quiet=True).output
+    found = re.search(rf"(?m)^{NOT_ITS_OWN}: (.*)", said)
+    if not found:
+        return ""
+    waiting = "People still wait, and workers are paused, until a deploy or a rollback has passed. "
+    return (
+        f"The database is not the one of release {release.name}, which is there to serve: {found[1]}. "
+        f"{waiting if MAINTENANCE.exists() else ''}playbooks/deploy.yml migrates what it lacks. To have the release of "
+        "then: playbooks/rollback.yml, or playbooks/deploy.yml with its code."
+    )
+
+
+def let_people_wait(wanted: Mapping[str, Any] | None) -> None:
+    """Have people told by nginx to wait, where they are not told already.
+
+    Args:
+        wanted: as `of_restore` in plugins/module_utils/site_maintenance.py has it; None where nginx is not here.
+    """
+    if not wanted or (MAINTENANCE.exists() and (WAITING / "server.conf").exists()):
+        return
+    if not MAINTENANCE.exists():
+        write(MAINTENANCE, wanted["state"])
+    WAITING.mkdir(mode=0o755, exist_ok=True)
+    for name, (text, mode) in wanted["files"].items():
+        (WAITING / name).touch(mode=mode)
+        (WAITING / name).write_text(text)
+    done = run("nginx", "-t", "-q")
+    if done.code != 0:
+        raise BackupError(f"Nothing was changed, nginx refuses its files: {done.reason()}.")
+    run("systemctl", "reload", "nginx")
+    until = time.monotonic() + ASK_SECONDS
+    while time.monotonic() < until and not all(waits(wanted["domain"]) for _ in range(REQUESTS_IN_A_ROW)):
+        time.sleep(0.1)
+
+
+def waits(domain: str) -> bool:
+    """Say whether a stranger is told to wait, or finds nothing that answers."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", 443), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=domain) as connection,
+        ):
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {domain}\r\nConnection: close\r\n\r\n".encode())
+            return b" 503 " in connection.recv(64)
+    except OSError:
+        return True
+
+
+def let_people_in() -> None:
+    """End the maintenance that a restore has begun; one that somebody else began goes on."""
+    now = read(MAINTENANCE)
+    if now.get("then") != "off" or now.get("paused") or now.get("why"):
+        return
+    for path in WAITING.glob("*.conf"):
+        path.unlink()
+    run("systemctl", "reload", "nginx")
+    # Its old processes may still be asked for the page.
+    time.sleep(1)
+    shutil.rmtree(WAITING, ignore_errors=True)
+    MAINTENANCE.unlink()
+
+
+def take_back(there: Cluster) -> str:
+    """Let a restore for a rollback not have been, where there was one; return what was done."""
+    if not FOR_ROLLBACK.exists():
+        return ""
+    run("systemctl", "stop", *SITE, *TIMERS, *OTHERS, quiet=True)
+    swap_back(there)
+    FOR_ROLLBACK.unlink()
+    run("systemctl", "start", *SOCKETS, *TIMERS)
+    run("systemctl", "start", "--no-block", "backup-database.service")
+    return "The database from before the restore is in its place again."
+
+
+def swap_back(there: Cluster) -> None:
+    """Put the database from before a restore in its place again, and wait until it serves.
+
+    What was restored may have begun a timeline, which the repository knows: whoever restores later would be led there.
+    Then the one from before begins a younger one.
+
+    Raises:
+        BackupError: it does not serve.
+    """
+    side, aside = beside(there)
+    run("systemctl", "stop", there.unit)
+    if aside.exists():
+        if there.data.exists():
+            shutil.rmtree(side, ignore_errors=True)
+            there.data.rename(side)
+        if begun(side) > current(there, aside):
+            begin_a_timeline(aside)
+        aside.rename(there.data)
+        shutil.rmtree(side, ignore_errors=True)
+    run("systemctl", "start", there.unit)
+    until = time.monotonic() + ASK_SECONDS
+    while not is_whole():
+        if time.monotonic() > until:
+            raise BackupError(f"The database from before is in its place, and {there.unit} does not serve it.")
+        time.sleep(0.2)
+
+
+def begun(data: Path) -> int:
+    """Return the youngest timeline that a cluster knows of."""
+    return max((int(path.stem, 16) for path in (data / "pg_wal").glob("*.history")), default=0)
+
+
+def current(there: Cluster, data: Path) -> int:
+    """Return the timeline that a cluster was on when it was stopped."""
+    said = run(there.program("pg_controldata"), str(data), quiet=True).output
+    found = re.search(r"Latest checkpoint's TimeLineID: +(\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def begin_a_timeline(data: Path) -> None:
+    """Let a cluster that was stopped recover to its own end, and begin a timeline that nobody has."""
+    own = data / "postgresql.auto.conf"
+    lines = {f"recovery_target{name}": "" for name in ("", "_name", "_time", "_xid", "_lsn")}
+    lines |= {"recovery_target_timeline": "current", "recovery_target_action": "promote", "restore_command": ASKS}
+    text = "".join(f"{name} = '{value}'\n" for name, value in lines.items())
+    owner = own.stat()
+    with own.open("a") as stream:  # the last one counts
+        stream.write(f"# After a restore that was taken back\n{text}")
+    signal_file = data / "recovery.signal"
+    signal_file.touch(mode=0o600)
+    os.chown(signal_file, owner.st_uid, owner.st_gid)
 
 
 def beside(there: Cluster) -> tuple[Path, Path]:
@@ -826,9 +1031,7 @@ def fetch_database(there: Cluster, wanted: Plan, side: Path) -> None:
     if any((there.data / "pg_tblspc").glob("*")):
         raise BackupError("The database has tablespaces, which this does not restore: pgbackrest(1) does.")
     run("install", "--directory", "--mode=0700", "--owner=postgres", "--group=postgres", str(side), quiet=True)
-    # Later it is in the place of the one that is there, and asks from there.
-    asks = f'pgbackrest --stanza={STANZA} --pg1-path="$PWD" archive-get %f "%p"'
-    words = [f"--pg1-path={side}", f"--recovery-option=restore_command={asks}", *wanted.options]
+    words = [f"--pg1-path={side}", f"--recovery-option=restore_command={ASKS}", *wanted.options]
     done = pgbackrest("restore", "--delta", *words)
     if done.code != 0:
         shutil.rmtree(side, ignore_errors=True)
@@ -921,7 +1124,7 @@ def swap(there: Cluster, side: Path, aside: Path) -> None:
         if run("systemctl", "is-active", there.unit, quiet=True).output.strip() in {"failed", "inactive"}:
             said = Done(1, log.read_bytes()[before:].decode(errors="replace")).reason()
             if "before configured recovery target was reached" in said:
-                said = "the repository ends before that time; its end is -e to=latest"
+                said = "the repository ends before that moment, or has no way to it; its end is -e to=latest"
             raise BackupError(f"What was fetched does not become a database: {said}. The one from before serves again.")
         time.sleep(0.2)
 
@@ -929,23 +1132,17 @@ def swap(there: Cluster, side: Path, aside: Path) -> None:
 def mend() -> str:
     """Undo what a restore has left that did not get to its end; return what was done."""
     there = cluster()
-    side, aside = beside(there)
+    _, aside = beside(there)
     lost = not there.data.exists() and aside.exists()
     if lost or SWAPPED.exists():
-        run("systemctl", "stop", there.unit)
-        if aside.exists():
-            if there.data.exists():
-                shutil.rmtree(side, ignore_errors=True)
-                there.data.rename(side)
-            aside.rename(there.data)
-            shutil.rmtree(side, ignore_errors=True)
+        swap_back(there)
         SWAPPED.unlink(missing_ok=True)
-        run("systemctl", "start", there.unit)
     request = read(REQUEST)
     if os.environ.get("SERVICE_RESULT") and request.get("go"):
         # Of the unit itself, in whatever way it has ended.
         REQUEST.unlink()
         run("systemctl", "start", there.unit, *TIMERS, *SITE, quiet=True)
+        let_people_in()
     return "The database from before is in its place again." if lost else ""
 
 

@@ -10,9 +10,11 @@ One process, so Django is set up once. The steps, in the order given on the comm
              for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and
              no statement waits longer than ``CELERIAC_LOCK_TIMEOUT_SECONDS`` (default 10) for a lock that
              live traffic holds; before ``migrate`` its plan is rehearsed, where there is a database for that
-             (`~.rehearsal`)
+             (`~.rehearsal`), and the moment before them gets a name, ``CELERIAC_RESTORE_POINT``, where there are
+             backups (`~.restore_point`)
 ``note``     the names of all migrations of this release, into ``CELERIAC_MIGRATIONS_FILE``
 ``schema``   every migration that the database has is known to this release: before a rollback
+``fits``     the database has the migrations of this release, and no others: behind a restore
 ``reversible``  what it costs to take back the migrations that the release of ``CELERIAC_KNOWN_MIGRATIONS`` does
              not know; fails where that cannot be done
 ``reverse``  takes them back
@@ -42,6 +44,7 @@ STEPS: dict[str, Callable[[], str]] = {
     "migrate": migrations.migrate,
     "note": migrations.note,
     "schema": migrations.known,
+    "fits": migrations.fits,
     "reversible": migrations.reversible,
     "reverse": migrations.reverse,
     "static": static.collect,

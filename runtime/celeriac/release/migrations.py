@@ -26,11 +26,13 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import AddField, CreateModel
 
 from celeriac.postgresql import begin_with
-from celeriac.release import commands
+from celeriac.release import commands, restore_point
 from celeriac.release.rehearsal import refuse_what_hurts
 
 # Any number will do as long as every host uses the same: "celeriac" in ASCII.
 MIGRATION_LOCK = int.from_bytes(b"celeriac")
+# What a release says of a database that is not its own (roles/backup/files/site_backup.py).
+NOT_ITS_OWN = "the database is not the one of this release"
 # Behind how long something took.
 TIME = "(site_migrate_timeout_seconds) and was stopped"
 
@@ -69,9 +71,10 @@ def _migrated(words: list[str], seconds: int) -> str:
         raise CommandError(
             f"the migrations' rehearsal did not end in {seconds} s {TIME}; nothing was migrated"
         ) from None
+    point = restore_point.make(plan, _stuck(plan))
     with _telling(at, seconds, "This was the migration"):
         call_command(command, *words[1:], interactive=False, verbosity=0)
-    return f"{len(plan) - len(_plan())} migrations applied"
+    return " ".join([f"{len(plan) - len(_plan())} migrations applied", *filter(None, [point])])
 
 
 def _plan() -> list[Any]:
@@ -84,12 +87,14 @@ def _plan() -> list[Any]:
 def _done(words: list[str], seconds: int) -> str:
     """Run another command of ``manage.py``."""
     name = words[0]
+    # It may migrate in its own way.
+    point = restore_point.make(plan := _plan(), _stuck(plan))
     try:
         with _at_most(seconds):
             commands.run(words)
     except OutOfTime:
         raise CommandError(f"{name} did not end in {seconds} s {TIME}; what it did until then stays") from None
-    return f"{name} done"
+    return " ".join([f"{name} done", *filter(None, [point])])
 
 
 def known() -> str:
@@ -134,8 +139,7 @@ def reversible() -> str:
     """
     executor = MigrationExecutor(connection)
     _, plan = _way_back(executor)
-    stuck = [f"  {migration}: {words}" for migration, _ in plan for words in _irreversible(migration.operations)]
-    if stuck:
+    if stuck := _stuck(plan):
         raise CommandError("\n".join(["there is no way back over these migrations, their authors gave none:", *stuck]))
     state = executor.loader.project_state()
     lines = [f"  {migration}: {', '.join(_losses(migration, state)) or 'nothing is lost'}" for migration, _ in plan]
@@ -174,6 +178,29 @@ def _way_back(executor: MigrationExecutor) -> tuple[list[Any], list[Any]]:
     if needed := [str(migration) for migration, _ in plan if (migration.app_label, migration.name) in known]:
         raise CommandError(f"on the way back is {', '.join(needed)}, which the other release needs")
     return targets, plan
+
+
+def fits() -> str:
+    """Compare the migrations of this release with those that the database has, in both directions.
+
+    Raises:
+        CommandError: they are not the same; with those that are missing, and those that are too many.
+    """
+    loader = MigrationLoader(connection)
+    ours = _ours(loader)
+    applied = set(loader.applied_migrations)
+    unknown = sorted(name for name in applied - ours if not _only_squashes(name, ours & applied))
+    lacking = [str(migration) for migration, _ in _plan()]
+    parts = [f"it lacks {', '.join(lacking)}"] if lacking else []
+    parts += [f"it has {', '.join(map('.'.join, unknown))}, which this release does not know"] if unknown else []
+    if parts:
+        raise CommandError(f"{NOT_ITS_OWN}: {'; '.join(parts)}")
+    return "the database is the one of this release"
+
+
+def _stuck(plan: Sequence[tuple[Any, bool]]) -> list[str]:
+    """Return a line for each operation of a plan that cannot be taken back."""
+    return [f"  {migration}: {words}" for migration, _ in plan for words in _irreversible(migration.operations)]
 
 
 def _irreversible(operations: Sequence[Any]) -> Iterator[str]:
