@@ -212,7 +212,9 @@ def _takes(connection: Connection) -> bool:
     It is asked with two that go nowhere, for it reads the first one still, over a connection of its own, of no more use
     when nothing is read from it.
     """
+    blocked: list[str] = []
     asking = bounded(connection.clone(), _TAKES_SECONDS)
+    asking.transport_options["on_blocked"] = blocked.append
     try:
         channel: Any = asking.default_channel
         channel.confirm_select()
@@ -220,7 +222,11 @@ def _takes(connection: Connection) -> bool:
             message = channel.prepare_message(b"", content_type="text/plain", content_encoding="binary")
             channel.basic_publish_confirm(message, exchange="", routing_key=_NOWHERE, timeout=_TAKES_SECONDS)
     except TimeoutError:
-        asking.collect()
-        return False
-    asking.release()
-    return True
+        if not blocked:
+            raise
+    finally:
+        if blocked:  # no goodbye would be answered
+            amqp: Any = asking.connection
+            amqp.collect()
+        asking.release()
+    return not blocked

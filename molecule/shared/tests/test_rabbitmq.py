@@ -75,7 +75,7 @@ def test_a_stranger_is_refused(host: Host, user: str, password: str) -> None:
 
 
 def test_no_password_is_where_others_can_read_it(host: Host) -> None:
-    assert host.check_output("stat --format '%%a %%U %%G' /etc/rabbitmq/definitions.d/site.json") == "640 root rabbitmq"
+    assert host.check_output("stat --format '%a %U %G' /etc/rabbitmq/definitions.d/site.json") == "640 root rabbitmq"
 
 
 def test_its_words_are_in_the_journal(machine: Machine, host: Host) -> None:
