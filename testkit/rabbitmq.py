@@ -21,6 +21,7 @@ from testkit.waiting import eventually
 
 # Not the program on the PATH, which goes over to the user of Debian's package.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = SERVER.with_name("rabbitmqctl")
 
 
 @contextmanager
@@ -84,6 +85,18 @@ class RabbitMQ:
             yield
         finally:
             os.killpg(server, signal.SIGCONT)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Let those wait who send, until the block ends: it has an alarm, as one whose memory is full."""
+        self._control("set_vm_memory_high_watermark", "0")
+        try:
+            yield
+        finally:
+            self._control("set_vm_memory_high_watermark", "0.6")
+
+    def _control(self, *words: str) -> None:
+        subprocess.run([CONTROL, *words], env=self._environment, check=True, capture_output=True, timeout=120)
 
     def stop(self) -> None:
         """Stop it at once."""

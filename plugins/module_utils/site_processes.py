@@ -57,6 +57,16 @@ RUNNING = frozenset({"active", "activating", "reloading", "refreshing"})
 ENDED = frozenset({"inactive", "failed"})
 
 
+BROKER_URL = re.compile(rb'(?m)^CELERIAC_BROKER_URL="([a-z]+)://')
+BROKERS = {b"amqp": "rabbitmq"}
+
+
+def broker_of(environment: bytes) -> str:
+    """Return what an environment has as `site_broker`: redis, rabbitmq, or how the address of another one begins."""
+    told = BROKER_URL.search(environment)
+    return BROKERS.get(told[1], told[1].decode()) if told else "redis"
+
+
 class Process:
     """One process of the site on this host.
 
@@ -97,6 +107,11 @@ class Process:
         """Return what units that run, or may run again, read as their environment."""
         ended = self._ended()
         return [content for unit in self.units() if unit not in ended for content in _environment_of(unit).values()]
+
+    def broker(self, unit: str) -> str:
+        """Return the broker of a unit (`broker_of`), empty where that is not known."""
+        contents = b"".join(_environment_of(unit).values())
+        return broker_of(contents) if contents else ""
 
     @property
     def kind(self) -> Kind:

@@ -262,9 +262,20 @@ def _of_the_broker(broker: dict[str, Any]) -> list[str]:
     percent, parked = None if broker["memory"] is None else round(100 * broker["memory"]), broker["parked"]
     lines = [f"broker: {broker['transport']}{'' if percent is None else f', {percent} % full'}, {parked} parked"]
     if percent is not None and percent >= NEARLY_FULL:
-        lines.append("the broker is nearly full, and then refuses new tasks: more workers, or more redis_maxmemory_mb")
+        rabbitmq = "rabbitmq_memory_mb, or more room on the disk"
+        more = rabbitmq if broker["transport"] == "amqp" else "redis_maxmemory_mb"
+        lines.append(f"the broker is nearly full, and then refuses new tasks: more workers, or more {more}")
     if parked:
         lines.append(
             "parked tasks run no more: `site-manage task parked` says why, `site-manage task release ID` runs one"
         )
-    return lines
+    return lines + _of_the_broker_before(broker.get("before"))
+
+
+def _of_the_broker_before(left: dict[str, int] | None) -> list[str]:
+    """Return what a person is told of the broker before; nothing where there is none."""
+    if left is None:
+        return []
+    if left:
+        return ["broker before: to be moved " + ", ".join(f"{queue} {count}" for queue, count in sorted(left.items()))]
+    return ["broker before: nothing is left there; when no old worker drains, take site_broker_before away"]

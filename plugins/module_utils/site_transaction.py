@@ -517,6 +517,7 @@ class Transaction:
             if self._units:
                 self._restore()
             reason += self._end_maintenance()
+            reason += self._move_back()
             with contextlib.suppress(OSError):  # a full disk has no room for a note
                 self._note(outcome, reason)
             self._forget_release()
@@ -543,6 +544,26 @@ class Transaction:
             "still wait, and workers are paused. The next deploy that passes ends that: ship a repair. "
             "Or look at the site, and end it: `playbooks/maintenance.yml -e state=off`."
         )
+
+    def _move_back(self) -> str:
+        """Move what was sent through a new broker to the one that the processes have which are back.
+
+        Returns:
+            What is to be said of it, empty for nothing.
+        """
+        units = [
+            (process.broker(self._before[process.name]), process.broker(self._units[process.name]))
+            for process in self._processes
+            if self._before.get(process.name) and process.name in self._units
+        ]
+        if all(before in {"", now} for before, now in units):
+            return ""
+        self._wait_for_units()
+        try:
+            self.releases.prepare(self.release, ["move_back"])
+        except ReleaseError as error:
+            return f"\nTasks that were sent through the new broker meanwhile are still there: {error}"
+        return ""
 
     def _migrated_so_far(self) -> set[str] | None:
         """Return the migrations that the database has; None where nothing answers that knows."""
@@ -598,11 +619,7 @@ class Transaction:
 
     def _forget_release(self) -> None:
         """Leave of a release that never served what was built. A worker that still drains keeps all of it."""
-        deadline = time.monotonic() + CLEAN_UP_SECONDS
-        while "deactivating" in self._systemd.states(list(self._units.values())).values():
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
+        self._wait_for_units()
         for process in self._processes:
             process.forget_ended()
         self._systemd.call("daemon-reload")
@@ -611,6 +628,14 @@ class Transaction:
         passed = self.history.passed()
         if passed and self.release not in passed and self.releases.path(self.release).exists():
             self.releases.give_up(self.release)
+
+    def _wait_for_units(self) -> None:
+        """Wait a little for the units of this release to end."""
+        deadline = time.monotonic() + CLEAN_UP_SECONDS
+        while "deactivating" in self._systemd.states(list(self._units.values())).values():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
 
     # ---- Questions
 

@@ -77,6 +77,16 @@ options:
         description: The inventory group whose hosts need the port.
         type: str
         required: true
+  brokers:
+    description: The broker that was chosen, as C(site_broker) has it, and the one before it.
+    type: list
+    elements: str
+    required: true
+  processes:
+    description: The processes of the site that the host runs.
+    type: list
+    elements: str
+    required: true
 author: [Celeriac]
 """
 
@@ -89,6 +99,8 @@ EXAMPLES = r"""
     interpreter: python3.13
     accounts: [site, site_deploy]
     home: /srv/site
+    brokers: [rabbitmq, redis]
+    processes: [celery-worker]
     ports:
       - { port: 443, owner: nginx, group: web }
 """
@@ -125,6 +137,10 @@ APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cac
 NO_LOGIN = ("/usr/sbin/nologin",)
 ANY_ADDRESS = ("*", "0.0.0.0", "::")
 TCP_LISTEN = "0A"
+# What serves, and what its processes were told (module_utils/site_processes.py, which needs a newer Python).
+UNITS = Path("/etc/systemd/system")
+ENVIRONMENTS = Path("/etc/site/environments")
+BROKER_URL = re.compile(r'(?m)^CELERIAC_BROKER_URL="([a-z]+)://')
 
 
 class Listener(NamedTuple):
@@ -340,6 +356,30 @@ def describe(pid: int, proc: Path) -> Holder:
     )
 
 
+def served_brokers(processes: Iterable[str]) -> set[str]:
+    """The brokers of the units that serve; none on a host that serves nothing yet."""
+    found = set()
+    for name in processes:
+        unit = os.path.realpath(UNITS / f"{name}.service")
+        file = ENVIRONMENTS / Path(unit).stem / "environment"
+        if file.exists():
+            told = BROKER_URL.search(file.read_text(errors="replace"))
+            found.add({"amqp": "rabbitmq"}.get(told[1], told[1]) if told else "redis")
+    return found
+
+
+def broker_fault(served: set[str], brokers: list[str]) -> Fault | None:
+    """Refuse another broker than the one that serves, unless that is said to be the one before."""
+    known = {broker.partition("://")[0] for broker in brokers}
+    for broker in sorted(served - known):
+        if broker in {"redis", "rabbitmq"}:
+            return Fault(
+                f"The site's tasks are sent through {broker}, and what waits there would wait for ever.",
+                f"site_broker_before: {broker}        (workers move it to the new one)",
+            )
+    return None
+
+
 def lock_holder(locks: str, inode: int) -> int | None:
     """The pid that holds a lock on a file, from the text of /proc/locks."""
     for line in locks.splitlines():
@@ -415,6 +455,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
         interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
+        broker_fault(served_brokers(params["processes"]), params["brokers"]),
     ]
     yield from (fault for fault in found if fault)
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
@@ -441,6 +482,8 @@ def main() -> None:
             "accounts": {"type": "list", "elements": "str", "required": True},
             "home": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
+            "brokers": {"type": "list", "elements": "str", "required": True},
+            "processes": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )

@@ -16,6 +16,10 @@ from celeriac import internals
 # A broker that is there answers at once; one that does not is asked again later.
 TIMEOUT_SECONDS = 2.0
 
+# With an alarm RabbitMQ answers nothing, and where it takes a message it confirms it at once. There is no such queue.
+_TAKES_SECONDS = 1.0
+_NOWHERE = "celeriac.nowhere"
+
 # The queue of the tasks that no running worker knows (`celeriac.worker.unregistered`).
 UNREGISTERED = "celeriac.unknown"
 
@@ -41,7 +45,17 @@ def connect(app: Celery, seconds: float = TIMEOUT_SECONDS) -> Connection:
         app: whose broker is meant.
         seconds: how long at most.
     """
-    connection = app.connection_for_write(connect_timeout=seconds, heartbeat=0)
+    return bounded(app.connection_for_write(connect_timeout=seconds, heartbeat=0), seconds)
+
+
+def bounded(connection: Connection, seconds: float = TIMEOUT_SECONDS) -> Connection:
+    """Let no operation on a connection wait long, and return it.
+
+    Args:
+        connection: not yet open.
+        seconds: how long at most.
+    """
+    connection.connect_timeout = seconds
     connection.transport_options = {
         **(connection.transport_options or {}),
         **_timeouts(connection.transport.driver_type, seconds),
@@ -177,8 +191,10 @@ def memory(connection: Connection) -> float | None:
         connection: to the broker.
 
     Returns:
-        None where it has no limit, or does not tell: RabbitMQ, and a Redis that keeps INFO from us.
+        None where it has no limit, or does not tell: a Redis that keeps INFO from us, and a RabbitMQ that has room.
     """
+    if connection.transport.driver_type == "amqp":
+        return None if _takes(connection) else 1.0
     if connection.transport.driver_type != "redis":
         return None
     client: Any = Redis(connection_pool=connection.default_channel.pool)
@@ -188,3 +204,29 @@ def memory(connection: Connection) -> float | None:
         return None
     limit = info.get("maxmemory", 0)
     return info["used_memory"] / limit if limit else None
+
+
+def _takes(connection: Connection) -> bool:
+    """Return whether RabbitMQ takes messages: with an alarm it lets those who send wait (memory, disk).
+
+    It is asked with two that go nowhere, for it reads the first one still, over a connection of its own, of no more use
+    when nothing is read from it.
+    """
+    blocked: list[str] = []
+    asking = bounded(connection.clone(), _TAKES_SECONDS)
+    asking.transport_options["on_blocked"] = blocked.append
+    try:
+        channel: Any = asking.default_channel
+        channel.confirm_select()
+        for _ in range(2):
+            message = channel.prepare_message(b"", content_type="text/plain", content_encoding="binary")
+            channel.basic_publish_confirm(message, exchange="", routing_key=_NOWHERE, timeout=_TAKES_SECONDS)
+    except TimeoutError:
+        if not blocked:
+            raise
+    finally:
+        if blocked:  # no goodbye would be answered
+            amqp: Any = asking.connection
+            amqp.collect()
+        asking.release()
+    return not blocked

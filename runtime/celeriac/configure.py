@@ -2,7 +2,9 @@
 
 import logging
 import os
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.signals import after_setup_logger
@@ -21,6 +23,9 @@ BACKEND = "celeriac.results:DatabaseBackend"
 RETRIES_IN_WORKER = 20  # about a minute, at most two: a restart of the database, a fail-over
 RETRIES_IN_WEB = 3  # at most 0.14 s: enough for a stale connection, while somebody waits
 
+# Of `site_broker`: its address; empty where the project says it.
+BROKER = "CELERIAC_BROKER_URL"
+
 # Of `site_result_backend`: what it is, or the URL of a Redis. Nothing is the project's own.
 CHOICE = "CELERIAC_RESULT_BACKEND"
 
@@ -38,13 +43,13 @@ _REPLACED = {
 def configure(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task is added. A broker on Redis is spoken to by `celeriac.transport`. What keeps a
-    promise is laid on the app where the project says nothing (`celeriac.defaults`), and each task
-    has its guarantee (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the
-    one that survives a restart of the database (`celeriac.results`); one on Redis tries again when
-    that is away; any other is left alone. What the database has no room for is refused to its
-    sender (`celeriac.ids`). The log says of a task that it succeeded, and what it returned only
-    with ``CELERIAC_LOG_RESULTS=yes``.
+    The ping task is added. Tasks are sent through the broker that ``CELERIAC_BROKER_URL`` names. One
+    on Redis is spoken to by `celeriac.transport`. What keeps a promise is laid on the app where the
+    project says nothing (`celeriac.defaults`), and each task has its guarantee
+    (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the one that survives a
+    restart of the database (`celeriac.results`); one on Redis tries again when that is away; any
+    other is left alone. What the database has no room for is refused to its sender (`celeriac.ids`).
+    The log says of a task that it succeeded, and what it returned only with ``CELERIAC_LOG_RESULTS=yes``.
 
     Args:
         app: the project's own app; it is changed in place.
@@ -60,6 +65,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     transport.install()
     if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
         log_success(SUCCESS_WITHOUT_RESULT)
+    _choose_broker(app, os.environ.get(BROKER, ""))
     defaults.lay(app, retries=result_retries)
     guarantees.lay(app)
     _choose_results(app, os.environ.get(CHOICE, ""))
@@ -93,6 +99,37 @@ def _let_out(**_: Any) -> None:
 
 
 after_setup_logger.connect(_let_out)
+
+
+def _choose_broker(app: Celery, url: str) -> None:
+    """Send tasks through the broker that the inventory wants, whatever the project says."""
+    if not url:
+        return
+    for variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ.pop(variable, None)  # Celery prefers them; `celery` makes the first of a project's BROKER_URL
+    parts = urlsplit(url)
+    _, _, _, user, password, _, _ = url_to_parts(url)
+    encryption: dict[str, dict[str, Any]] = {
+        "amqps": {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname},
+        "rediss": {"ssl_cert_reqs": "required"},
+    }
+    # What a project says of its own broker's transport means nothing to one of another kind.
+    is_alike = defaults.is_redis(app.conf.broker_url) == defaults.is_redis(url)
+    set_over(
+        app,
+        # Without log-in: `celery report` and Flower's page of a worker show the address, and mask these.
+        broker_url=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+        broker_read_url=None,
+        broker_write_url=None,
+        broker_user=user,
+        broker_password=password,
+        broker_vhost=None,
+        broker_port=None,
+        broker_transport=None,
+        broker_login_method=None,
+        broker_use_ssl=encryption.get(parts.scheme, False),
+        broker_transport_options=app.conf.broker_transport_options if is_alike else {},
+    )
 
 
 def _choose_results(app: Celery, choice: str) -> None:

@@ -128,7 +128,7 @@ def _missing(app: Celery) -> dict[str, Any]:
     if not is_set(app, "broker_transport_options"):
         options = _transport_options(ChainMap(missing, app.conf), app.conf["broker_url"])
         # Ten lists for the ten priorities, and 9 is first, as on RabbitMQ.
-        ordered = {"priority_steps": priorities.REDIS_STEPS} if _is_redis(app.conf["broker_url"]) else {}
+        ordered = {"priority_steps": priorities.REDIS_STEPS} if is_redis(app.conf["broker_url"]) else {}
         missing["broker_transport_options"] = {**options, **ordered}
     return missing
 
@@ -159,7 +159,8 @@ def _seconds(variables: Mapping[str, str]) -> dict[str, int]:
     return {name: int(os.environ[each]) for name, each in variables.items() if os.environ.get(each)}
 
 
-def _is_redis(broker_url: str | None) -> bool:
+def is_redis(broker_url: str | None) -> bool:
+    """Return whether the address of a broker is one of a Redis."""
     return str(broker_url).partition(":")[0] in REDIS
 
 
@@ -168,9 +169,11 @@ def _transport_options(conf: Mapping[str, Any], broker_url: str | None) -> dict[
 
     https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html
     """
-    if not _is_redis(broker_url):
-        # RabbitMQ confirms that it has the message, or the publisher gets the error.
-        return {"confirm_publish": True}
+    if not is_redis(broker_url):
+        # RabbitMQ confirms that it has the message, or who sends it gets an error; soon, too, where it
+        # lets those wait who send, or is frozen.
+        seconds = conf["redis_socket_timeout"]
+        return {"confirm_publish": True, "read_timeout": seconds, "write_timeout": seconds}
     options = {
         # Without it a connection that died silently (firewall, frozen host) holds a worker for ever.
         "socket_timeout": conf["redis_socket_timeout"],
@@ -205,7 +208,7 @@ def _wait_for(app: Celery, task: Any) -> None:
     conf = app.conf
     options = conf.broker_transport_options
     ours = _visibility_seconds(conf, conf.task_time_limit)
-    if not _is_redis(conf.broker_url) or options.get("visibility_timeout") not in {None, ours, _raised[app]}:
+    if not is_redis(conf.broker_url) or options.get("visibility_timeout") not in {None, ours, _raised[app]}:
         return
     runs = max(task.time_limit or 0, task.soft_time_limit or 0)
     delay = task.default_retry_delay or 0  # a project may have said None

@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from ssl import CERT_REQUIRED
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from testkit.postgresql import PostgreSQL
 from testkit.redis import Redis
 from workers import messages, record, send, worker
 
+from celeriac import defaults
 from celeriac.configure import BACKEND, configure
 from celeriac.worker.extensions import install
 
@@ -64,6 +66,42 @@ def test_a_backend_on_redis_tries_again(backend: str) -> None:
     assert app.conf.result_backend == backend
     assert app.conf.result_backend_always_retry is True
     assert app.conf.result_backend_max_retries == 7
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "ssl"),
+    [
+        ("amqp://site_1:p%40%2F@127.0.0.1:5672/site", "amqp://127.0.0.1:5672/site", False),
+        (
+            "amqps://site_1:p%40%2F@mq.mysite.org/v",
+            "amqps://mq.mysite.org/v",
+            {"cert_reqs": CERT_REQUIRED, "server_hostname": "mq.mysite.org"},
+        ),
+    ],
+)
+def test_the_broker_is_the_one_that_the_inventory_chooses(
+    monkeypatch: pytest.MonkeyPatch, url: str, plain: str, ssl: object
+) -> None:
+    """Whatever the project says of its own, and without a log-in in what is shown."""
+    monkeypatch.setenv("CELERIAC_BROKER_URL", url)
+    app = Celery(set_as_current=False)
+    own = {"CELERY_BROKER_URL": "redis://own:secret@127.0.0.1/0", "CELERY_BROKER_READ_URL": "redis://127.0.0.1/3"}
+    app.config_from_object(SimpleNamespace(**own, CELERY_BROKER_USER="own"), namespace="CELERY")
+    defaults.add(app)
+    for _ in range(2):
+        configure(app, result_retries=7)
+        assert app.conf.broker_url == plain
+        for connection in (app.connection_for_read(), app.connection_for_write()):
+            assert (connection.userid, connection.password) == ("site_1", "p@/")
+            assert (connection.virtual_host, connection.ssl) == (plain.rpartition("/")[2], ssl)
+            assert connection.transport_options["confirm_publish"] is True
+            assert not connection.transport_options.keys() & {"socket_timeout", "priority_steps", "visibility_timeout"}
+
+
+def test_a_project_with_no_choice_has_its_own_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_BROKER_URL", "")
+    app = configure(Celery(broker="redis://own:secret@127.0.0.1/0", set_as_current=False), result_retries=7)
+    assert app.connection_for_write().password == "secret"
 
 
 @pytest.mark.parametrize("own", [None, "rpc://", "own.backend:Theirs"])

@@ -60,7 +60,8 @@ def test_redis_waits_longer_than_a_task_may_take(limits: dict[str, int], visibil
 @pytest.mark.parametrize("url", ["amqp://rabbit.example//", None])
 def test_rabbitmq_confirms_and_is_told_nothing_of_redis(url: str | None) -> None:
     """It is Celery's own choice where there is none."""
-    assert app_with(CELERY_BROKER_URL=url).conf.broker_transport_options == {"confirm_publish": True}
+    options = app_with(CELERY_BROKER_URL=url).conf.broker_transport_options
+    assert options == {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10}
 
 
 @pytest.mark.parametrize(

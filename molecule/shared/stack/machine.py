@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from testkit.waiting import eventually
 
 # The processes of a release, and everything that has to run on a host with the whole stack.
 PROCESSES = ("gunicorn", "celery-worker", "celery-beat", "flower")
+# What the broker is, by what the scenario chooses.
+BROKER_UNIT = "rabbitmq-server" if os.environ.get("CELERIAC_BROKER") == "rabbitmq" else "redis-server"
 PROCESS_UNITS = (*PROCESSES, "gunicorn.socket", "flower.socket", "site.target")
 
 

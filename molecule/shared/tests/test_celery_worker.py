@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from stack.machine import Machine
+from stack.machine import BROKER_UNIT, Machine
 from stack.web import Website
 from testinfra.host import Host
 
 from testkit.waiting import eventually
 
-UNITS = ("celery-worker", "redis-server")
+UNITS = ("celery-worker", BROKER_UNIT)
 UNIT = "celery-worker"
 
 
@@ -53,7 +53,7 @@ def test_node_name_contains_the_release(host: Host, release: str) -> None:
 
 @pytest.mark.once
 def test_active_means_that_it_consumes(machine: Machine, host: Host) -> None:
-    with machine.stopped("redis-server"):
+    with machine.stopped(BROKER_UNIT):
         machine.systemctl("kill", "--signal=KILL", UNIT)
         # It has come as far as it can without its broker.
         eventually(lambda: "Cannot connect" in said_since_its_start(machine, host), 30)

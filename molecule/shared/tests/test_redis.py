@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from stack.machine import Machine
+from stack.machine import BROKER_UNIT, Machine
 from stack.web import Website
 from testinfra.host import Host
 
 from testkit.waiting import eventually
 
 UNITS = ("redis-server", "celery-worker", "celery-beat")
+
+pytestmark = pytest.mark.skipif(BROKER_UNIT != "redis-server", reason="the broker is RabbitMQ")
 
 
 def redis(machine: Machine, secrets: dict[str, str], *commands: str) -> str:

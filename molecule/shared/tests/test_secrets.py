@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stack import watch
-from stack.machine import PROCESSES, Machine
+from stack.machine import BROKER_UNIT, PROCESSES, Machine
 from stack.playbook import Run
 from stack.web import Website
 from testinfra.host import Host
@@ -112,6 +112,7 @@ def test_admin_has_the_password_that_the_inventory_gives(
 @pytest.mark.once
 @pytest.mark.last
 @pytest.mark.debian(12)
+@pytest.mark.skipif(BROKER_UNIT != "redis-server", reason="the broker is RabbitMQ")
 def test_passwords_change_while_everything_goes_on(
     machine: Machine, host: Host, ansible: partial[Run], choices: dict[str, object], secrets: dict[str, str]
 ) -> None:

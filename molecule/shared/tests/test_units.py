@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from stack.machine import PROCESS_UNITS, PROCESSES, Machine
+from stack.machine import BROKER_UNIT, PROCESS_UNITS, PROCESSES, Machine
 from stack.web import Website
 from testinfra.host import Host
 
 from testkit.waiting import eventually
 
-UNITS = (*PROCESS_UNITS, "redis-server", "nginx")
+UNITS = (*PROCESS_UNITS, BROKER_UNIT, "nginx")
 POSTGRESQL = {"12": "postgresql@15-main", "13": "postgresql@17-main"}
 
 

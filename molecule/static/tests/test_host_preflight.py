@@ -243,3 +243,35 @@ def test_a_real_run_names_who_holds_the_port(inventory: Any, ansible_playbook: A
     assert "99999999 MB are wanted" in run.stdout
     assert run.stdout.count("The host h1 has") == 1
     assert "changed=0" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("told", "brokers", "refused"),
+    [
+        (None, ["rabbitmq"], ""),
+        ("", ["redis"], ""),
+        ("", ["rabbitmq"], "redis"),
+        ("", ["rabbitmq", "redis"], ""),
+        ("amqp://site_1:p@127.0.0.1:5672/site", ["rabbitmq"], ""),
+        ("amqp://site_1:p@127.0.0.1:5672/site", ["redis"], "rabbitmq"),
+        ("amqp://site_1:p@127.0.0.1:5672/site", ["redis", "rabbitmq"], ""),
+        ("amqps://site:p@mq.mysite.org/site", ["redis"], ""),
+        ("", ["amqps://site@mq.mysite.org/site"], "redis"),
+    ],
+)
+def test_what_waits_in_the_broker_that_serves_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, brokers: list[str], refused: str
+) -> None:
+    monkeypatch.setattr(host, "UNITS", tmp_path)
+    monkeypatch.setattr(host, "ENVIRONMENTS", tmp_path)
+    if told is not None:
+        (tmp_path / "celery-worker-0123456789ab").mkdir()
+        line = f'CELERIAC_BROKER_URL="{told}"\n' if told else ""
+        (tmp_path / "celery-worker-0123456789ab/environment").write_text(f'A="b"\n{line}')
+        (tmp_path / "celery-worker.service").symlink_to("celery-worker-0123456789ab.service")
+
+    fault = host.broker_fault(host.served_brokers(["celery-worker", "gunicorn"]), brokers)
+
+    assert bool(fault) is bool(refused)
+    if fault:
+        assert f"site_broker_before: {refused}" in fault.example

@@ -279,6 +279,48 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_user` is `root`",
         "site_user: mysite",
     ),
+    "broker that is none": (
+        choose("site_broker: rabitmq\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_broker` is none: it is redis, rabbitmq, or an address; did you mean rabbitmq?",
+        "site_broker: amqps://site@mq.mysite.org/site",
+    ),
+    "broker of a kind that nobody tried": (
+        choose("site_broker: sqs://key@\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_broker` begins with sqs://; tested are amqp://, amqps://, redis://, rediss://",
+        "site_broker: amqps://",
+    ),
+    "broker without a host": (
+        choose("site_broker: amqp://site@/site\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_broker` has no host where an address has one",
+        "site_broker: amqps://",
+    ),
+    "broker with its password": (
+        choose("site_broker: amqps://site:hunter2@mq.mysite.test/site\n"),
+        f"{CHOICES_FILE}:3",
+        "it is `vault_broker_password`",
+        "site_broker: amqps://site@mq.mysite.org/site",
+    ),
+    "password of a broker for nobody": (
+        choose("site_broker: amqps://mq.mysite.test\nvault_broker_password: abc\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_broker` has no user",
+        "site_broker: amqps://site@",
+    ),
+    "password of another broker for ours": (
+        choose("site_broker: rabbitmq\nvault_broker_password: abc\n"),
+        f"{CHOICES_FILE}:3",
+        "`vault_broker_password` is for another one's",
+        "site_broker: ",
+    ),
+    "broker that is the one before": (
+        choose("site_broker: rabbitmq\nsite_broker_before: rabbitmq\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_broker_before` is rabbitmq, and so is `site_broker`",
+        'site_broker_before: ""',
+    ),
     "none of the choices": (
         choose("site_result_backend: mysql\n"),
         f"{CHOICES_FILE}:3",
@@ -1020,6 +1062,12 @@ RIGHT = {
     ),
     "a fact of the host, not known yet": ("celery_worker_concurrency: \"{{ ansible_facts['site_host'].cpus }}\"\n"),
     "a derived fact in a template": 'site_environment: { HOME_PAGE: "{{ site_url }}" }\n',
+    "another broker": "site_broker: rabbitmq\nsite_broker_before: redis\nvault_rabbitmq_password: abc\n",
+    "a broker elsewhere": (
+        "site_broker: amqps://site@mq.mysite.test:5671/site\nvault_broker_password: 'a b/@:'\n"
+        "site_environment: { CELERY_BROKER_URL: '{{ site_broker_url }}' }\n"
+    ),
+    "results in a Redis beside RabbitMQ": "site_broker: rabbitmq\nsite_result_backend: redis\n",
     "a lookup": "site_admin_username: \"{{ lookup('ansible.builtin.env', 'HOME') }}\"\n",
     "a secret of one's own": "vault_redis_password: abc\n",
     "a certificate of an authority of this network": (

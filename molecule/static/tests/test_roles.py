@@ -511,6 +511,95 @@ def test_results_have_a_redis_of_their_own(
     assert value_of(loader, tmp_path, "redis_results", listed["when"], **chosen) is bool(port)
 
 
+# ── The broker ───────────────────────────────────────────────────────────────────────────────────────
+
+LOGIN = {"site_redis_password": "r p", "site_rabbitmq_password": "$a/b@", "site_secret_key": "k"}
+HERE = "@127.0.0.1:5672/site"
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({}, {"REDIS_PORT": "6379"}),
+        (
+            {"site_broker": "rabbitmq"},
+            {"CELERIAC_BROKER_URL": "amqp://site_MARK:%24a%2Fb%40" + HERE, "CELERIAC_CONSUMER_SECONDS": "604800"},
+        ),
+        (
+            {"site_broker": "rabbitmq", "site_result_backend": "redis"},
+            {"CELERIAC_BROKER_URL": "amqp://site_MARK:%24a%2Fb%40" + HERE, "REDIS_PORT": "6380"},
+        ),
+        (
+            {"site_broker": "rabbitmq", "site_broker_before": "redis"},
+            {
+                "CELERIAC_BROKER_URL": "amqp://site_MARK:%24a%2Fb%40" + HERE,
+                "CELERIAC_BROKER_BEFORE_URL": "redis://site:r%20p@127.0.0.1:6379/0",
+                "REDIS_PORT": "6379",
+            },
+        ),
+        (
+            {"site_broker": "redis", "site_broker_before": "rabbitmq"},
+            {"CELERIAC_BROKER_BEFORE_URL": "amqp://site_MARK:%24a%2Fb%40" + HERE, "REDIS_PORT": "6379"},
+        ),
+        (
+            {"site_broker": "amqps://me@mq.mysite.org:5671/v", "site_broker_password": "a/b@\\1"},
+            {"CELERIAC_BROKER_URL": "amqps://me:a%2Fb%40%5C1@mq.mysite.org:5671/v"},
+        ),
+        ({"site_broker": "redis://10.0.0.1/2"}, {"CELERIAC_BROKER_URL": "redis://10.0.0.1/2"}),
+    ],
+)
+def test_a_process_is_told_of_the_broker_that_was_chosen(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, str], told: dict[str, str]
+) -> None:
+    """And of no other; nor of a Redis that is not there."""
+    names = {"CELERIAC_BROKER_URL", "CELERIAC_BROKER_BEFORE_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"}
+    chosen = LOGIN | choices
+    given = value_of(loader, tmp_path, "site_host", "__site_host_process_environment", **chosen)
+    user = value_of(loader, tmp_path, "site_host", "site_rabbitmq_user", **chosen)
+
+    wanted = {name: text.replace("site_MARK", user) for name, text in told.items()}
+    assert {name: str(given[name]) for name in wanted} == wanted
+    expected = {*wanted} | ({"REDIS_HOST", "REDIS_PASSWORD"} if "REDIS_PORT" in wanted else set())
+    assert given.keys() & names == expected & names
+
+
+@pytest.mark.parametrize(
+    ("choices", "roles"),
+    [
+        ({}, {"redis"}),
+        ({"site_broker": "rabbitmq"}, {"rabbitmq"}),
+        ({"site_broker": "rabbitmq", "site_broker_before": "redis"}, {"redis", "rabbitmq"}),
+        ({"site_broker": "amqp://10.0.0.1"}, set()),
+    ],
+)
+def test_a_host_has_the_brokers_that_it_needs(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, str], roles: set[str]
+) -> None:
+    listed = {
+        entry["role"].removeprefix(COLLECTION): entry["when"]
+        for _, play in plays()
+        for entry in play.get("roles", [])
+        if isinstance(entry, dict) and entry["role"] in {f"{COLLECTION}redis", f"{COLLECTION}rabbitmq"}
+    }
+    assert {name for name, when in listed.items() if value_of(loader, tmp_path, name, when, **choices)} == roles
+    ports = value_of(loader, tmp_path, "preflight_host", "__preflight_host_ports", **choices)
+    owners = {port["owner"] for port in ports if port["group"] == "broker"}
+    assert owners == roles | ({"epmd"} if "rabbitmq" in roles else set())
+
+
+def test_where_it_is_not_chosen_rabbitmq_costs_one_task() -> None:
+    (task,) = (ROOT / "roles/rabbitmq/tasks/main.yml").read_text().split("- name:")[1:]
+    assert "include_tasks" in task
+
+
+@pytest.mark.parametrize("choices", [{"site_broker": "rabbitmq"}, {"site_broker": "redis"}])
+def test_memory_is_wanted_for_the_broker_that_is_there(
+    loader: DataLoader, tmp_path: Path, choices: dict[str, Any]
+) -> None:
+    at_times = value_of(loader, tmp_path, "preflight_host", "site_memory_at_times_mb", **choices)
+    assert {name for name in at_times if "server" in name} == {f"a full {choices['site_broker']}-server"}
+
+
 def test_what_an_inventory_says_of_the_environment_wins(loader: DataLoader, tmp_path: Path) -> None:
     given = value_of(
         loader,

@@ -33,7 +33,7 @@ FLOORS = (
     ),
     ("broker", "defaults", "entries", "ids", "pruning", "transport"),
     ("tasks",),
-    ("beat", "checks", "guarantees", "health", "ledger", "parked", "results"),
+    ("beat", "checks", "guarantees", "health", "ledger", "moving", "parked", "results"),
     ("configure", "console", "schedule", "worker"),
     ("app", "manage", "monitor", "release", "web"),
 )

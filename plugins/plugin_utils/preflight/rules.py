@@ -140,6 +140,8 @@ LEAST = {
 SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_secret_key": None,
     "vault_redis_password": None,
+    "vault_rabbitmq_password": None,
+    "vault_broker_password": None,
     "vault_database_password": re.compile(r"[ -~]+"),
     "vault_database_owner_password": re.compile(r"[ -~]+"),
     "vault_flower_password": re.compile(r"[ -~]+"),
@@ -152,6 +154,11 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_backup_passphrase": re.compile(r"[!-~]+"),
     "vault_backup_s3_key": re.compile(r"[!-~]+"),
 }
+
+# Brokers that the bundle installs, and how the address of another one begins.
+OWN_BROKERS = ("redis", "rabbitmq")
+BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
+BROKER_EXAMPLE = "site_broker: amqps://site@mq.mysite.org/site        (or redis, or rabbitmq)"
 
 # What `site_task_guarantees` may give to a task.
 GUARANTEES = ("at_least_once", "at_most_once", "project")
@@ -571,6 +578,42 @@ def datastores_are_reachable(site: Site) -> Iterator[Problem]:
                         site.place_of_host(host),
                         HOSTS_EXAMPLE.replace("{group}", group).replace("www.mysite.org", there[0]),
                     )
+
+
+def broker_is_one(site: Site) -> Iterator[Problem]:
+    """The broker is one of the bundle's, or has an address; its password stands where secrets do."""
+    for host in site.hosts:
+        broker, before = _text(site, host, "site_broker"), site.value(host, "site_broker_before")
+        if broker is None:
+            continue
+        if fault := _fault_of_broker(broker, has_password=bool(site.value(host, "vault_broker_password"))):
+            yield Problem(f"`site_broker` {fault}.", site.place(host, "site_broker"), BROKER_EXAMPLE)
+        if before and before == broker:
+            yield Problem(
+                f"`site_broker_before` is {before}, and so is `site_broker`: nothing is to be moved.",
+                site.place(host, "site_broker_before"),
+                'site_broker_before: ""',
+            )
+
+
+def _fault_of_broker(broker: str, *, has_password: bool) -> str:
+    """Why something is no broker, without its password; empty where it is one."""
+    if broker in OWN_BROKERS:
+        return "is a broker of the bundle, and `vault_broker_password` is for another one's" if has_password else ""
+    scheme, _, rest = broker.partition("://")
+    if not rest or not re.fullmatch(r"[a-z]+", scheme):
+        near = nearest(broker, OWN_BROKERS)
+        return f"is none: it is redis, rabbitmq, or an address{f'; did you mean {near}?' if near else ''}"
+    if scheme not in BROKER_SCHEMES:
+        return f"begins with {scheme}://; tested are {', '.join(f'{each}://' for each in BROKER_SCHEMES)}"
+    user, at, place = rest.rpartition("@")
+    if ":" in user:
+        return "has a password in it, and inventories are read by many: it is `vault_broker_password`"
+    if has_password and not (at and user):
+        return "has no user, and `vault_broker_password` is the password of one: amqps://site@mq.mysite.org/site"
+    if not re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#;]*)?", place):
+        return "has no host where an address has one"
+    return ""
 
 
 def environment_can_be_passed_on(site: Site) -> Iterator[Problem]:
@@ -1078,6 +1121,7 @@ RULES: tuple[Rule, ...] = (
     pairs_are_in_order,
     time_zone_exists,
     datastores_are_reachable,
+    broker_is_one,
     numbers_are_in_range,
     environment_can_be_passed_on,
     guarantees_are_known,
@@ -1184,7 +1228,7 @@ def _fault_of_setting(name: str, value: Any) -> str:
 
 
 def _is_loopback(site: Site, host: str) -> bool:
-    return (_text(site, host, "site_broker_address") or "").startswith("127.")
+    return _text(site, host, "site_broker") in OWN_BROKERS
 
 
 def _is_local_database(site: Site, host: str) -> bool:

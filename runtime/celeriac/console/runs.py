@@ -5,6 +5,7 @@ what became of it in the result backend, whichever that is.
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -354,7 +355,8 @@ def longest_countdown(name: str) -> int:
     Raises:
         celeriac.registry.UnknownTaskError: there is no such task.
     """
-    visibility = current_app.conf.broker_transport_options.get("visibility_timeout", RABBITMQ_CONSUMER_SECONDS)
+    consumer = int(os.environ.get("CELERIAC_CONSUMER_SECONDS") or RABBITMQ_CONSUMER_SECONDS)
+    visibility = current_app.conf.broker_transport_options.get("visibility_timeout", consumer)
     # A project may have set no limit: then nothing is known of how long it runs.
     limit = registry.task_named(name).time_limit or current_app.conf.task_time_limit or 0
     return max(0, int(visibility - limit - internals.soft_shutdown_seconds(current_app.conf)))

@@ -18,6 +18,7 @@ One process, so Django is set up once. The steps, in the order given on the comm
 ``reversible``  what it costs to take back the migrations that the release of ``CELERIAC_KNOWN_MIGRATIONS`` does
              not know; fails where that cannot be done
 ``reverse``  takes them back
+``move_back``  what waits in the broker is moved to the one before (`celeriac.moving`)
 ``static``   ``manage.py collectstatic``, where the project uses staticfiles, and behind it the commands of
              ``manage.py`` in ``CELERIAC_STATIC_COMMANDS`` (a line each)
 ``admin``    a superuser ``CELERIAC_ADMIN_USERNAME`` with ``CELERIAC_ADMIN_PASSWORD``; to one who is
@@ -47,6 +48,7 @@ STEPS: dict[str, Callable[[], str]] = {
     "fits": migrations.fits,
     "reversible": migrations.reversible,
     "reverse": migrations.reverse,
+    "move_back": steps.move_back,
     "static": static.collect,
     "admin": steps.admin,
 }

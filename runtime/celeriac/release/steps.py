@@ -16,6 +16,7 @@ from django.db import connections
 from django.template import engines
 from django.urls import get_resolver
 
+from celeriac import moving
 from celeriac.configure import RETRIES_IN_WEB, configure
 from celeriac.project import celery_app, views, web_application
 from celeriac.release import caches, static
@@ -48,6 +49,11 @@ def import_everything() -> str:
     app.finalize()
     _check_beat_schedule(app.conf.beat_schedule, app.tasks)
     return f"{found} views, {len(app.tasks)} tasks"
+
+
+def move_back() -> str:
+    """Move what this release has sent, and nobody has executed, to the broker before: the release is undone."""
+    return f"{moving.move_back(configure(celery_app(), result_retries=RETRIES_IN_WEB))} tasks moved"
 
 
 def admin() -> str:

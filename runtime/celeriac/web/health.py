@@ -12,7 +12,8 @@ request                                       answer, JSON
                                               "executed": 20, "guarantees": {…}}},
                                               "queues": {"celery": 7},
                                               "broker": {"transport": "celeriac",
-                                              "memory": 0.02, "parked": 0}, "off": []}``
+                                              "memory": 0.02, "parked": 0}, "off": []}``; with a
+                                              broker before what waits there: ``"before": {}``
 ``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
 the broker or the database is away     503    ``{"error": "…"}``
@@ -36,7 +37,7 @@ from django.apps import apps
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from celeriac import parked
+from celeriac import moving, parked
 from celeriac.broker import UNREGISTERED, connect, inspector, memory, waiting
 from celeriac.project import release
 from celeriac.tasks import PING, pong
@@ -165,11 +166,13 @@ def _workers(app: Celery) -> Answer:
             for name, found in stats.items()
         }
         queues = {name: waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
-        about = {
+        about: dict[str, Any] = {
             "transport": transport_of(broker),
             "memory": memory(broker),
             "parked": parked.count(broker),
         }
+    if moving.is_wanted():
+        about["before"] = moving.left(app)
     return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about, "off": off()}
 
 

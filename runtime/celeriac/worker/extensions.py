@@ -7,9 +7,11 @@ from celery import Celery
 
 from celeriac import extension
 from celeriac.worker.deliveries import Deliveries
+from celeriac.worker.events import BoundEvents
 from celeriac.worker.guarantees import Guarantees
 from celeriac.worker.liveness import Liveness
 from celeriac.worker.mingle import FastMingle
+from celeriac.worker.moving import MoveHere
 from celeriac.worker.pruning import Pruning
 from celeriac.worker.reconnect import KeepMessages
 from celeriac.worker.requeue import ReportCancelled, RequeueOnStop
@@ -24,11 +26,13 @@ EXTENSIONS: tuple[extension.Extension, ...] = (
     Pruning,
     Guarantees,
     # Of the consumer.
+    BoundEvents,
     WakeLoop,
     FastMingle,
     KeepMessages,
     ReportCancelled,
     ParkUnregistered,
+    MoveHere,
     Liveness,
     BrokerStatus,  # the last one says that it consumes, and the first one that it does not
 )

@@ -1,0 +1,39 @@
+"""RabbitMQ is told hashes of passwords, and knows a user as long as something logs in as it."""
+
+from __future__ import annotations
+
+import base64
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.celeriac.site.plugins.modules import rabbitmq_users
+from ansible_collections.celeriac.site.plugins.modules.rabbitmq_users import definitions, fits, hashed
+
+
+def test_a_password_is_kept_as_rabbitmq_keeps_it() -> None:
+    """The example of its documentation."""
+    assert hashed("test12", bytes.fromhex("908dc60a")) == "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
+
+
+def test_it_is_known_again() -> None:
+    kept = hashed("a b/@:é", b"1234")
+
+    assert fits("a b/@:é", kept)
+    assert not fits("a b/@:e", kept)
+
+
+def test_a_user_may_do_everything_in_its_virtual_host_and_nothing_else() -> None:
+    told = definitions("site", {"site_0123abcd": base64.b64encode(b"x").decode()})
+
+    assert told["vhosts"] == [{"name": "site"}]
+    assert [(each["user"], each["vhost"]) for each in told["permissions"]] == [("site_0123abcd", "site")]
+    assert told["users"][0]["tags"] == []
+
+
+def test_who_is_in_the_environment_of_a_unit_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    units: Any = [b'CELERIAC_BROKER_URL="amqp://site_00000001:p@127.0.0.1:5672/site"\n']
+    monkeypatch.setattr(rabbitmq_users, "environments", lambda systemd: units)
+    nobody: Any = SimpleNamespace()
+
+    assert rabbitmq_users.used({"site_00000001", "site_00000002"}, nobody) == {"site_00000001"}
