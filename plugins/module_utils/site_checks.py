@@ -19,6 +19,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_build import st
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import BEAT, WORKER, Kind
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import fact_of
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 T = TypeVar("T")
@@ -244,7 +245,7 @@ class Checks:
         """Workers of the release execute tasks, and each of this host does or answers.
 
         A ping that is enqueued over HTTP is the proof. Behind a long queue it would have to wait: a
-        worker that is busy, or was, is proof as well. One with queues of its own gets no ping.
+        worker that is busy, or was, is proof as well. One of a pool gets pings in its own queue.
         """
         self._ping()
         working = self._pongs()
@@ -256,7 +257,8 @@ class Checks:
                 for name, tasks in workers.items()
                 if tasks["active"] + tasks["executed"] > 0
             }
-            silent = self._units_without(workers)
+            # A process that runs tasks itself answers nothing meanwhile: it says to systemd what it runs.
+            silent = [unit for unit in self._units_without(workers) if not self._says_to_run(unit)]
         if not working:
             others = ", ".join(sorted({*self._answered_by.values()})) or "nobody"
             raise UnhealthyError(
@@ -269,8 +271,10 @@ class Checks:
 
     def _ping(self) -> None:
         if time.monotonic() - self._pinged > PING_PAUSE_SECONDS:
-            for _ in range(PINGS_AT_ONCE):
-                reply = self._web.expect(202, "POST", "/-/celeriac/ping", self._bearer)
+            queues = {fact_of(unit, "Queue") for unit in self._units.get(WORKER, ())} | {""}
+            for queue in sorted(queues) * PINGS_AT_ONCE:
+                address = f"/-/celeriac/ping?queue={quote(queue)}" if queue else "/-/celeriac/ping"
+                reply = self._web.expect(202, "POST", address, self._bearer)
                 self._pings.append(json.loads(reply.body)["id"])
                 self._sent += 1
             self._pinged = time.monotonic()
@@ -288,6 +292,9 @@ class Checks:
             for name, release in self._answered_by.items()
             if release == self._release
         }
+
+    def _says_to_run(self, unit: str) -> bool:
+        return self._systemd.properties(unit, "StatusText").get("StatusText", "").startswith("runs ")
 
     def workers(self) -> dict[str, Any]:
         """Return what the workers of the release say of themselves."""

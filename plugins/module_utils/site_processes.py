@@ -47,7 +47,8 @@ CANDIDATE_DIRECTORY = Path("/run/systemd/system.control")
 # Of a candidate: it is not started a second time, a web process has a readiness check, and what
 # serves is more urgent.
 URGENT, CANDIDATE, RETIRED = 0, 5, 10  # nice levels
-CANDIDATE_SETTINGS = f"[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={CANDIDATE}\n"
+CANDIDATE_SETTINGS = "[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={nice}\n"
+NICE = re.compile(r"(?m)^Nice=(-?\d+)$")
 RUNTIME_UNITS = Path("/run/systemd/system")
 
 # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
@@ -216,7 +217,7 @@ class Process:
         if candidate:
             drop_in = _candidate_settings(unit)
             drop_in.parent.mkdir(parents=True, exist_ok=True)
-            drop_in.write_text(CANDIDATE_SETTINGS)
+            drop_in.write_text(CANDIDATE_SETTINGS.format(nice=max(CANDIDATE, _nice(text))))
         return unit
 
     def _free_name(self, release: str) -> str:
@@ -263,7 +264,7 @@ class Process:
         """Make a candidate a unit like any other: it is started again when it ends, and has no readiness check."""
         settings = _candidate_settings(unit)
         if settings.exists():
-            self._systemd.renice(unit, URGENT)
+            self._systemd.renice(unit, _nice((UNIT_DIRECTORY / unit).read_text()))
         settings.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it is not there, or has somebody else's drop-in
             settings.parent.rmdir()
@@ -291,6 +292,9 @@ class Process:
     def forget(self) -> None:
         """Forget how it is described, its alias and its socket: this host does not run it any more."""
         self.withdraw()
+        for path in map(Path, ENVIRONMENT_FILE.findall(self._description.read_text())):
+            if path.stem == self.name:  # the others are not its own
+                path.unlink(missing_ok=True)
         self._description.unlink(missing_ok=True)
         for name in (self._alias, *self.sockets()):
             self._wants.with_name(name).unlink(missing_ok=True)
@@ -316,6 +320,24 @@ def _candidate_settings(unit: str) -> Path:
     return RUNTIME_UNITS / f"{unit}.d" / "candidate.conf"
 
 
+def _nice(text: str) -> int:
+    """Return the nice level that a unit says."""
+    said = NICE.search(text)
+    return int(said[1]) if said else URGENT
+
+
+def fact_of(unit: str, name: str) -> str:
+    """Return what a unit says of itself to a release, beside its kind; empty for nothing.
+
+    Args:
+        unit: name of the unit.
+        name: of the fact, such as "Queue".
+    """
+    file = UNIT_DIRECTORY / unit
+    said = re.search(rf"(?m)^{name}=(.*)$", file.read_text().partition("[X-Celeriac]")[2]) if file.exists() else None
+    return said[1] if said else ""
+
+
 def release_of(unit: str) -> str:
     """Return the release in the name of a unit, empty for none."""
     found = UNIT_NAME.fullmatch(unit)
@@ -333,6 +355,14 @@ def forgotten(systemd: Systemd, names: Iterable[str]) -> list[Process]:
     return [Process(systemd, path.stem) for path in sorted(DESCRIPTIONS.glob("*.service")) if path.stem not in wanted]
 
 
+def left_over(systemd: Systemd, names: Iterable[str]) -> list[Process]:
+    """Return the processes that are not among these names and still have units, which drain or have ended."""
+    matches = [UNIT_NAME.fullmatch(path.name) for path in UNIT_DIRECTORY.iterdir()]
+    # A unit of somebody else's may be called like one of ours.
+    found = {match["process"] for match in matches if match and fact_of(match[0], "Kind")}
+    return [Process(systemd, name) for name in sorted(found - set(names))]
+
+
 def environments(systemd: Systemd) -> list[bytes]:
     """Return what all units of the host that run, or may run again, read as their environment."""
-    return [content for process in forgotten(systemd, []) for content in process.environments()]
+    return [content for process in left_over(systemd, []) for content in process.environments()]

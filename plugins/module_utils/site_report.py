@@ -18,7 +18,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_history import 
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import Process, described
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import Process, described, left_over
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROPERTIES = (
@@ -79,7 +79,7 @@ class Report:
             "maintenance": _maintenance(),
             "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
             "candidates": [unit for unit in candidates if unit],
-            "drains": [drain for process in self._processes for drain in self._drains(process)],
+            "drains": [drain for process in left_over(self._systemd, []) for drain in self._drains(process)],
             "certificate": certificate_end(self._run, CERTIFICATE),
             "renewal": self._renewal(),
             "backup": site_backup.report(self._run, self._systemd),

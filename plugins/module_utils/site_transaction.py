@@ -73,6 +73,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_processes impor
     Process,
     described,
     forgotten,
+    left_over,
     release_of,
 )
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd
@@ -458,7 +459,7 @@ class Transaction:
             if units := [*process.sockets(), *process.running()]:
                 self._systemd.call("stop", "--no-block", *units)
             process.forget()
-        for process in self._processes:
+        for process in [*self._processes, *left_over(self._systemd, self._site.processes)]:
             process.forget_ended()
         self._systemd.call("daemon-reload")
         self.releases.remove_built(but=self.release)

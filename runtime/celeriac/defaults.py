@@ -75,6 +75,8 @@ _raised: WeakKeyDictionary[Celery, float | None] = WeakKeyDictionary()
 
 # What the inventory says of all tasks, by the variable that has it, in seconds.
 _LIMITS = {"task_time_limit": "CELERIAC_TASK_TIME_LIMIT", "task_soft_time_limit": "CELERIAC_TASK_SOFT_TIME_LIMIT"}
+# Of a pool of workers that may take longer: all that use a Redis must agree on how long it waits.
+_LONGEST = {"longest": "CELERIAC_LONGEST_TASK_TIME_LIMIT"}
 _SOFT_SHUTDOWN = {"worker_soft_shutdown_timeout": "CELERIAC_WORKER_SOFT_SHUTDOWN_TIMEOUT"}
 
 _SQLITE_SINCE_5_1 = {
@@ -184,7 +186,7 @@ def _transport_options(conf: Mapping[str, Any], broker_url: str | None) -> dict[
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     }
-    if seconds := _visibility_seconds(conf, conf["task_time_limit"]):
+    if seconds := _visibility_seconds(conf, _longest(conf)):
         # On a host a task belongs to its worker as long as that lives (`celeriac.transport`), however long it takes.
         # This is the last resort, for workers without a lease, `celery -A PROJECT worker` at a desk: Redis gives a task
         # to another one when it was not acknowledged for this long. Derived and never typed, because a task that may
@@ -199,6 +201,11 @@ def _visibility_seconds(conf: Mapping[str, Any], held: float | None) -> float | 
     return held + soft_shutdown_seconds(conf) + 60 if held else None
 
 
+def _longest(conf: Mapping[str, Any]) -> float | None:
+    """Return how long a task may run that says nothing of it itself, on any worker."""
+    return max([conf["task_time_limit"] or 0, *_seconds(_LONGEST).values()]) or None
+
+
 def _wait_for(app: Celery, task: Any) -> None:
     """Let Redis wait for a task that says itself that it takes longer, unless the project says how long Redis waits.
 
@@ -207,7 +214,7 @@ def _wait_for(app: Celery, task: Any) -> None:
     """
     conf = app.conf
     options = conf.broker_transport_options
-    ours = _visibility_seconds(conf, conf.task_time_limit)
+    ours = _visibility_seconds(conf, _longest(conf))
     if not is_redis(conf.broker_url) or options.get("visibility_timeout") not in {None, ours, _raised[app]}:
         return
     runs = max(task.time_limit or 0, task.soft_time_limit or 0)
@@ -215,7 +222,7 @@ def _wait_for(app: Celery, task: Any) -> None:
     waits = delay if delay > Task.default_retry_delay else 0
     if not (runs or waits):
         return
-    needed = _visibility_seconds(conf, (runs or conf.task_time_limit or 0) + waits)
+    needed = _visibility_seconds(conf, (runs or _longest(conf) or 0) + waits)
     if needed and needed > (options.get("visibility_timeout") or _KOMBUS_VISIBILITY_SECONDS):
         _raised[app] = needed
         set_over(app, broker_transport_options={**options, "visibility_timeout": needed})

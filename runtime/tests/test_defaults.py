@@ -170,6 +170,11 @@ def test_redis_waits_longer_than_the_limit_of_the_project() -> None:
     assert options["visibility_timeout"] == 100 + 10 + 60
 
 
+def test_redis_waits_longer_than_the_limit_of_any_pool() -> None:
+    options = laid({**INVENTORY, "CELERIAC_LONGEST_TASK_TIME_LIMIT": "9999"}, **REDIS).broker_transport_options
+    assert options["visibility_timeout"] == 9999 + 10 + 60
+
+
 LONG = {"time_limit": 7200}
 
 

@@ -487,3 +487,88 @@ def add_migration(project: Path, operations: str, module: str = "") -> None:
     (project / "work" / "migrations" / "0002_more.py").write_text(
         MIGRATION.format([("work", "0001_initial")], operations, "", module)
     )
+
+
+ROUTED = '{"CELERY_TASK_ROUTES": {"work.tasks.sleep": {"queue": "mail"}}}'
+
+
+def reading(*pools: str, plain: list[str] | None = None, others: list[str] | None = None) -> dict[str, str]:
+    """Return what workers read: a pool of each name, which reads the queue of that name, beside the plain worker."""
+    chosen = [{"key": name, "value": {"queues": [name]}} for name in pools]
+    return {"CELERIAC_WORKER_QUEUES": json.dumps({"plain": [plain or []], "pools": chosen, "others": others or []})}
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen"),
+    [
+        (ROUTED, reading()),  # the operator has not chosen who reads what
+        (ROUTED, reading("mail")),
+        (ROUTED, reading(plain=["celery", "mail"])),
+        (ROUTED, reading("reports", others=["mail", "reports"])),
+        # Some code of the project has its name, and may send there by hand.
+        ("{}", reading("work.nothing")),
+        ('{"CELERY_TASK_ROUTES": "work.views.route"}', reading("reports")),
+    ],
+)
+def test_queues_that_are_read_and_fed_pass(
+    bare_environment: dict[str, str], project: Path, settings: str, chosen: dict[str, str]
+) -> None:
+    (project / "sends.py").write_text('QUEUE = "work.nothing"\n')
+    result = prepare(bare_environment, "queues", MORE_SETTINGS=settings, **chosen)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen", "why"),
+    [
+        (ROUTED, reading("reports", others=["reports"]), "'work.tasks.sleep' in task_routes sends to the queue mail"),
+        (ROUTED, reading(plain=["celery"]), "celery_worker_pools: { mail: { queues: [mail] } }"),
+        (ROUTED, reading("mail", plain=["mail"]), "default (task_default_queue) sends to the queue celery"),
+        (ROUTED, reading("mail", "mial"), "The pool mial reads the queue mial, and nothing of the project sends to it"),
+        (
+            '{"CELERY_BEAT_SCHEDULE": {"nightly": {"task": "work.tasks.sleep", "schedule": 60, "options": '
+            '{"queue": "night"}}}}',
+            reading("night", "day", others=["day"], plain=["celery"]),
+            "",
+        ),
+    ],
+)
+def test_a_queue_that_nobody_reads_or_feeds_is_refused(
+    bare_environment: dict[str, str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: str,
+    chosen: dict[str, str],
+    why: str,
+) -> None:
+    monkeypatch.chdir(project)
+    result = prepare(bare_environment, "queues", MORE_SETTINGS=settings, **chosen)
+    if why:
+        assert refused(result, "queues", why), result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
+        chosen = {"CELERIAC_WORKER_QUEUES": chosen["CELERIAC_WORKER_QUEUES"].replace('"night"', '"day"')}
+        assert refused(prepare(bare_environment, "queues", MORE_SETTINGS=settings, **chosen), "queues", "'nightly'")
+
+
+def test_an_entry_of_the_schedule_needs_a_worker_too(bare_environment: dict[str, str]) -> None:
+    assert prepare(bare_environment, "migrate").returncode == 0
+    with sqlite3.connect(bare_environment["SQLITE"]) as database:
+        database.execute("INSERT INTO django_celery_beat_intervalschedule VALUES (1, 1, 'days')")
+        columns = {
+            row[1]: (row[2], row[3]) for row in database.execute("PRAGMA table_info(django_celery_beat_periodictask)")
+        }
+        values = {
+            name: "" if kind.startswith(("varchar", "text")) else 0
+            for name, (kind, needed) in columns.items()
+            if needed
+        }
+        values |= {"id": 1, "name": "daily", "task": "work.tasks.sleep", "enabled": 1, "queue": "day", "interval_id": 1}
+        places = ", ".join("?" for _ in values)
+        database.execute(
+            f"INSERT INTO django_celery_beat_periodictask ({', '.join(values)}) VALUES ({places})", [*values.values()]
+        )
+    assert refused(
+        prepare(bare_environment, "queues", **reading(plain=["celery"])), "queues", "The periodic task 'daily'"
+    )
+    assert prepare(bare_environment, "queues", **reading("day")).returncode == 0

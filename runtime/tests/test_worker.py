@@ -61,6 +61,15 @@ def test_the_status_follows_the_broker(environment: dict[str, str], redis: Redis
         assert sum("READY=1" in text for text in running.notifications.texts()) == 1
 
 
+def test_a_worker_that_runs_its_tasks_itself_says_what_it_runs(environment: dict[str, str], redis: Redis) -> None:
+    with worker(environment, "--pool=solo") as running:
+        running.told("READY=1\nSTATUS=consuming")
+        send(redis, "a", 1)
+        running.told("STATUS=runs work.tasks.sleep")
+        running.waits(lambda: "ended a" in record(environment), "executed task")
+        running.told("STATUS=consuming", times=2)
+
+
 @POOLS
 def test_the_event_loop_wakes_up_for_what_has_ended(environment: dict[str, str], redis: Redis, pool: str) -> None:
     with worker(environment, f"--pool={pool}", "--include=work.sleepy") as running:

@@ -164,16 +164,17 @@ def test_an_answer_that_nobody_reads_goes_by_itself(site: Site, site_on_rabbitmq
             other(connection.default_channel).declare()
 
 
-def test_a_ping_goes_where_the_workers_consume(site: Site) -> None:
+@pytest.mark.parametrize(("queue", "query"), [("mail", ""), ("", "?queue=letters")])
+def test_a_ping_goes_where_the_workers_consume(site: Site, queue: str, query: str) -> None:
     """The worker of the other tests consumes the default queue, where nobody else is to answer."""
-    elsewhere = Site({**site.environment, "CELERIAC_PING_QUEUE": "mail"}, site.broker)
+    elsewhere = Site({**site.environment, "CELERIAC_PING_QUEUE": queue}, site.broker)
     command = ["-A", "celeriac.app", "worker", "--hostname=mail@%h", "--queues=mail,letters"]
     with (
         gunicorn(elsewhere),
         supervised("celeriac.celery", *command, environment=elsewhere.environment) as worker,
     ):
         worker.told("READY=1")
-        path = f"{PING}/{elsewhere.request('POST', PING)[2]['id']}"
+        path = f"{PING}/{elsewhere.request('POST', f'{PING}{query}')[2]['id']}"
         assert comes_true(lambda: elsewhere.request("GET", path)[2]["state"] == "SUCCESS", 30)
         answer = elsewhere.request("GET", path)[2]["result"]
     assert answer["hostname"] == f"mail@{socket.gethostname()}"

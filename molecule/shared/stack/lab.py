@@ -267,9 +267,17 @@ class Site:
         """Send a JSON document to the site."""
         return self.web.request("POST", path, json.dumps(content), {"Content-Type": "application/json"})
 
-    def send(self, task: str, *arguments: object, count: int = 1, countdown: float | None = None) -> list[str]:
+    def send(
+        self,
+        task: str,
+        *arguments: object,
+        count: int = 1,
+        countdown: float | None = None,
+        queue: str | None = None,
+    ) -> list[str]:
         """Send a task so many times, and return the ids."""
-        answer = self.post("/probe/send/", {"name": task, "args": arguments, "count": count, "countdown": countdown})
+        asked = {"name": task, "args": arguments, "count": count, "countdown": countdown, "queue": queue}
+        answer = self.post("/probe/send/", asked)
         assert answer.status == 202, answer.text
         ids: list[str] = answer.json()["ids"]
         return ids

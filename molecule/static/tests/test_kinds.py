@@ -24,7 +24,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_options import 
 from stack.host import Asked, Host
 
 ROOT = Path(__file__).resolve().parents[3]
-PROCESSES = yaml.safe_load((ROOT / "playbooks/group_vars/all/facts.yml").read_text())["site_all_processes"]
+PROCESSES = yaml.safe_load((ROOT / "playbooks/group_vars/all/facts.yml").read_text())["site_own_processes"]
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 # Not the names of the bundle: nothing may depend on them.
 HERE = {"pages": "web", "mail": "worker", "reports2": "worker", "clock": "beat", "view": "monitor", "loop": "command"}
@@ -153,6 +153,31 @@ def test_of_a_process_that_the_host_runs_no_more_nothing_stays(
     assert host.running() == units(OLD, *others)
 
 
+def test_what_a_process_that_is_gone_has_left_goes_when_it_has_drained(
+    host: Host, deploy: Callable[[str], None], tmp_path: Path, known: Site
+) -> None:
+    deploy(OLD)
+    unit, stranger = f"mail-{OLD}.service", tmp_path / "UNIT_DIRECTORY" / f"other-{OLD}.service"
+    stranger.write_text("[Service]\n")
+    host.busy = {unit}
+    others = tuple(name for name in HERE if name != "mail")
+
+    def prune() -> None:
+        order = Order("rollback", OLD, "anna", "h1")
+        site_transaction.Transaction(host, replace(known, processes=others), order).prune()
+
+    prune()
+    assert host.states[unit] == "deactivating"
+    assert not (tmp_path / "UNIT_DIRECTORY/mail.service").is_symlink()
+    assert (tmp_path / "UNIT_DIRECTORY" / unit).exists()
+    host.states[unit] = "inactive"
+    prune()
+
+    assert not (tmp_path / "UNIT_DIRECTORY" / unit).exists()
+    assert not (tmp_path / "ENVIRONMENTS" / Path(unit).stem).exists()
+    assert stranger.exists()
+
+
 @pytest.mark.parametrize("text", ["[Service]\n", "[X-Celeriac]\nKind=pool\n", None])
 def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
     host: Host, deploy: Callable[[str], None], tmp_path: Path, text: str | None
@@ -237,6 +262,33 @@ def test_a_worker_that_is_silent_is_not_let_through(
 ) -> None:
     with pytest.raises(UnhealthyError, match=says):
         worker_check(known, monkeypatch, pongs, workers)
+
+
+class Queues(Web):
+    """The web processes of a site, each of whose workers has a queue of its own."""
+
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+        """Let the worker of the queue answer, or nobody."""
+        if method == "POST":
+            self.pongs = iter([{"": MAIL, "reports": REPORTS}[path.partition("?queue=")[2]]])
+        return super().expect(status, method, path, headers)
+
+
+def test_a_pool_is_asked_in_its_own_queue(known: Site, host: Host, tmp_path: Path) -> None:
+    here = [f"{name}-{NEW}.service" for name in WORKERS]
+    (tmp_path / "UNIT_DIRECTORY" / here[1]).write_text("[X-Celeriac]\nKind=worker\nQueue=reports\n")
+    web = Queues([], {})
+
+    checks = Checks(systemd.Systemd(host), web, web, NEW, known, {WORKER: here})
+
+    assert checks.worker() == f"celeriac.ping was executed by {MAIL}; celeriac.ping was executed by {REPORTS}"
+
+
+def test_a_worker_that_runs_its_tasks_itself_says_so_to_systemd(
+    known: Site, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd.Systemd, "properties", lambda *_: {"StatusText": "runs work.tasks.long"})
+    assert MAIL in worker_check(known, monkeypatch, [MAIL] * 9, {MAIL: IDLE})
 
 
 class Files(Client):

@@ -77,6 +77,19 @@ def test_more_processes_need_more_memory(needs: Any) -> None:
     assert after["postgresql"] - before["postgresql"] == 3 * (2 * 4 + 3 * 2)
 
 
+def test_each_pool_counts(needs: Any) -> None:
+    pools = "celery_worker_pools: { a: { queues: [a], concurrency: 5 }, b: { queues: [b], autoscale: [3, 0] } }\n"
+    before, after = needs("site_memory_mb"), needs("site_memory_mb", pools)
+
+    assert (after["celery-worker-a"], after["celery-worker-b"]) == (55 + 5 * 50, 55 + 3 * 50)
+    assert after["celery-worker"] == before["celery-worker"]
+    assert after["postgresql"] - before["postgresql"] == 3 * 3 * (6 + 4)
+
+
+def test_a_worker_that_grows_needs_what_it_may_grow_to(needs: Any) -> None:
+    assert needs("site_memory_mb", "celery_worker_autoscale: [7, 1]\n")["celery-worker"] == 55 + 7 * 50
+
+
 def test_tasks_in_threads_share_a_process(needs: Any) -> None:
     few = needs("site_memory_mb", "celery_worker_pool: threads\n")["celery-worker"]
     assert needs("site_memory_mb", "celery_worker_concurrency: 100\n")["celery-worker"] == few

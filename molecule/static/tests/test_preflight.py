@@ -123,6 +123,87 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         ".files/page.html, which cannot be read",
         "site_maintenance_page: .files/maintenance.html",
     ),
+    "a pool without queues": (
+        choose("celery_worker_pools: { mail: { concurrency: 1 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`mail`, which has no queues: celery-worker reads those",
+        "celery_worker_pools: { mail: { queues: [mail], concurrency: 1 } }",
+    ),
+    "a pool that is the plain worker": (
+        choose("celery_worker_pools: { default: { queues: [mail] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`default`, which is celery-worker itself",
+        "celery_worker_pools: { mail: {",
+    ),
+    "a pool whose name is none": (
+        choose("celery_worker_pools: { Mail_1: { queues: [mail] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`Mail_1`, which is no name",
+        "celery_worker_pools: { mail: {",
+    ),
+    "a pool that is called like a release": (
+        choose("celery_worker_pools: { mail-0123456789ab: { queues: [mail] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "a part of which looks like the name of a release",
+        "celery_worker_pools: { mail: {",
+    ),
+    "a misspelt option of a pool": (
+        choose("celery_worker_pools: { mail: { queues: [mail], concurency: 1 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`mail`, with `concurency`, which no pool has",
+        "{ mail: { queues: [mail], concurrency: 1 } }",
+    ),
+    "a pool of a kind that is not there": (
+        choose("celery_worker_pools: { mail: { queues: [mail], pool: gevent } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `pool` gevent, which is none of prefork, threads, solo",
+        "pool: prefork",
+    ),
+    "a pool that grows and does not": (
+        choose("celery_worker_pools: { mail: { queues: [mail], concurrency: 1, autoscale: [8, 2] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "it is one or the other",
+        "autoscale: [8, 2]",
+    ),
+    "a pool that grows to less": (
+        choose("celery_worker_pools: { mail: { queues: [mail], autoscale: [2, 8] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "is not the most and the least",
+        "autoscale: [8, 2]",
+    ),
+    "a pool with half a limit": (
+        choose("celery_worker_pools: { mail: { queues: [mail], time_limit_seconds: 60 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with one of `time_limit_seconds` and",
+        "time_limit_seconds: 3600, soft_time_limit_seconds: 3500",
+    ),
+    "a pool with limits that its tasks do not have": (
+        choose(
+            "celery_worker_pool: threads\ncelery_worker_pools:\n"
+            "  mail: { queues: [mail], time_limit_seconds: 60, soft_time_limit_seconds: 50 }\n"
+        ),
+        f"{CHOICES_FILE}:4",
+        "which a pool of threads has not",
+        "pool: prefork",
+    ),
+    "a pool with less memory than it needs": (
+        choose("celery_worker_pools: { mail: { queues: [mail], concurrency: 1, memory_max: 60M } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `memory_max` 60M, and 105 MB are what it has at rest",
+        "memory_max: 210M",
+    ),
+    "a pool with an environment that is none": (
+        choose("celery_worker_pools: { mail: { queues: [mail], environment: { A: yes } } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `A` in `environment`, whose value YAML takes for",
+        "environment: { NAME: value }",
+    ),
+    "a worker of threads that grows": (
+        choose("celery_worker_pool: threads\ncelery_worker_autoscale: [8, 2]\n"),
+        f"{CHOICES_FILE}:4",
+        "a pool of threads cannot grow",
+        "celery_worker_autoscale: [8, 2]",
+    ),
     "misspelt name": (
         choose("site_drain_secnds: 60\n"),
         f"{CHOICES_FILE}:3",
@@ -1117,6 +1198,12 @@ site_release_hooks:
         "site_build_commands: [[npm, ci], [make, -j, 2]]\nsite_migrate_commands: []\n"
         "site_static_commands: [[compress, --force]]\n"
         "site_check: after_migrate\nsite_check_ignore: [security.W004, celeriac.W001]\n"
+    ),
+    "pools of workers": (
+        "celery_worker_pools:\n  mail: { queues: [mail, 'priority.mail'], concurrency: 1, nice: 10 }\n"
+        "  reports: { queues: [reports], autoscale: [4, 0], time_limit_seconds: 7200, soft_time_limit_seconds: 7000,\n"
+        "    memory_max: 1G, environment: { A: b }, prefetch: 4, log_level: debug, max_tasks_per_child: 0 }\n"
+        "  one-by-one: { queues: [one], pool: solo }\ncelery_worker_autoscale: [4, 1]\n"
     ),
     "limits of memory": (
         "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -73,12 +73,16 @@ def task_files(role: str) -> Iterator[Path]:
 
 def tasks_of(file: Path) -> Iterator[dict[str, Any]]:
     """All tasks of a file, those inside of blocks too."""
-    waiting = list(read(file) or [])
-    while waiting:
-        task = waiting.pop(0)
-        for part in ("block", "rescue", "always"):
-            waiting.extend(task.get(part, []))
+    return flat(read(file) or [])
+
+
+def flat(tasks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All tasks, those inside of blocks with the variables of these, too."""
+    for task in tasks:
         yield task
+        for part in ("block", "rescue", "always"):
+            for inner in flat(task.get(part, [])):
+                yield {**inner, "vars": {**task.get("vars", {}), **inner.get("vars", {})}}
 
 
 def plays() -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -216,7 +220,7 @@ def test_a_playbook_reads_and_checks_the_choices_once() -> None:
 
 def test_a_process_is_run_by_the_hosts_of_its_group(loader: DataLoader, tmp_path: Path) -> None:
     known = variables_for(loader, "site", tmp_path)
-    processes = read(ROOT / "playbooks" / "group_vars" / "all" / "facts.yml")["site_all_processes"]
+    processes = read(ROOT / "playbooks" / "group_vars" / "all" / "facts.yml")["site_own_processes"]
     groups = {process["name"].replace("-", "_"): process["group"] for process in processes}
     entries = {
         entry["role"].removeprefix(COLLECTION): (play["hosts"].split(":"), entry.get("when"))
@@ -291,6 +295,8 @@ def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]
         "ansible_check_mode": False,
         "ansible_managed": "Ansible managed",
         "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
+        "groups": {},
+        "hostvars": {},
         "inventory_dir": str(folder),
         "inventory_hostname": "h1",
         "playbook_dir": str(ROOT / "playbooks"),
@@ -325,7 +331,7 @@ def texts_of(loader: DataLoader, folder: Path, template: Path) -> list[str]:
 
 
 UNITS = [(variables["systemd_service_name"], variables) for name, variables in calls()
-         if name == "systemd_service" and "systemd_service_name" in variables]  # fmt: skip
+         if name == "systemd_service" and "{{" not in variables.get("systemd_service_name", "{{")]  # fmt: skip
 
 
 @by_template
@@ -359,7 +365,7 @@ def passed_for(loader: DataLoader, name: str) -> dict[str, Any]:
     """What the role of a process passes for its unit."""
     file = next(file for file in task_files(caller(name)) if name in file.read_text())
     trusted = loader.load_from_file(str(file), trusted_as_template=True)
-    return next(dict(task["vars"]) for task in trusted if task.get("vars", {}).get("systemd_service_name") == name)
+    return next(task["vars"] for task in flat(trusted) if task.get("vars", {}).get("systemd_service_name") == name)
 
 
 def unit_text(loader: DataLoader, folder: Path, name: str, **choices: Any) -> str:
@@ -374,6 +380,43 @@ UNIT_NAMES = [name for name, _ in UNITS]
 
 def test_the_four_processes_share_the_unit() -> None:
     assert sorted(UNIT_NAMES) == ["celery-beat", "celery-worker", "flower", "gunicorn"]
+
+
+def pool_text(loader: DataLoader, folder: Path, pool: dict[str, Any], **choices: Any) -> str:
+    """The unit of a pool of workers, from the call of its role."""
+    passed = passed_for(loader, "celery-worker-{{ __celery_worker_pool.key }}")
+    name, facts = "celery-worker-mail", [{"name": "celery-worker-mail", "kind": "worker"}]
+    variables = variables_for(loader, "celery_worker", folder) | variables_for(loader, "systemd_service", folder)
+    variables |= passed | {"__celery_worker_pool": {"key": "mail", "value": pool}, "systemd_service_name": name}
+    return render(
+        loader, ROOT / "templates" / "systemd" / "service.j2", variables | {"site_all_processes": facts} | choices
+    )
+
+
+def test_what_a_pool_does_not_say_is_as_it_is_for_the_plain_worker(loader: DataLoader, tmp_path: Path) -> None:
+    choices = {"celery_worker_concurrency": 7, "celery_worker_memory_max": "1G", "celery_worker_log_level": "debug"}
+    plain = unit_text(loader, tmp_path, "celery-worker", **choices)
+    pool = pool_text(loader, tmp_path, {"queues": ["mail"]}, **choices)
+
+    changed = {line.strip(" \\") for line in set(pool.splitlines()) ^ set(plain.splitlines()) if "--" in line}
+    assert changed == {'"--queues=mail"'}
+    assert "\nQueue=mail\n" in pool
+    assert "Queue=" not in plain
+
+
+def test_a_pool_has_what_is_said_of_it(loader: DataLoader, tmp_path: Path) -> None:
+    said = {"queues": ["mail", 'a"b%c$'], "autoscale": [8, 2], "prefetch": 4, "nice": 10, "pool": "prefork"}
+    limits = {"time_limit_seconds": 60, "soft_time_limit_seconds": 50, "max_tasks_per_child": 0, "memory_high": "300M"}
+    text = pool_text(loader, tmp_path, said | limits, celery_worker_autoscale=[4, 1])
+
+    for words in ("--autoscale=8,2", "--prefetch-multiplier=4", "--time-limit=60", "--soft-time-limit=50",
+                  '"--queues=mail,a\\"b%%c$$"', "Nice=10", "MemoryHigh=300M"):  # fmt: skip
+        assert words in text
+    for words in ("--concurrency", "--max-tasks-per-child", "MemoryMax"):
+        assert words not in text
+    assert "--concurrency=3" in pool_text(
+        loader, tmp_path, {"queues": ["a"], "concurrency": 3}, celery_worker_autoscale=[4, 1]
+    )
 
 
 @pytest.mark.parametrize("name", UNIT_NAMES)

@@ -21,6 +21,11 @@ def quick(self: Any, name: str, seconds: float = 0) -> None:
     note(self.request.id, name, str(self.request.expires or ""))
 
 
+@shared_task(name="probe.mail", queue="mail")
+def mail() -> None:
+    """Be a reason for a pool of its own."""
+
+
 @shared_task(bind=True, name="probe.long", ignore_result=True)
 def long(self: Any, name: str, seconds: float, word: str) -> None:
     """Sleep, and on until the word is given; import a module for the first time in the last second.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from celery import current_app
 from django.core.files.storage import default_storage
@@ -17,9 +18,12 @@ def send(request: HttpRequest) -> JsonResponse:
 
     With an error of the broker the answer is 500: what it may have, nobody was promised.
     """
-    asked = {"name": "probe.quick", "args": ["load"], "count": 1, "countdown": None} | json.loads(request.body or "{}")
+    asked: dict[str, Any] = {"name": "probe.quick", "args": ["load"], "count": 1, "countdown": None, "queue": None}
+    asked |= json.loads(request.body or "{}")
     ids = [
-        current_app.send_task(asked["name"], args=asked["args"], countdown=asked["countdown"], retry=False).id
+        current_app.send_task(
+            asked["name"], args=asked["args"], countdown=asked["countdown"], queue=asked["queue"], retry=False
+        ).id
         for _ in range(asked["count"])
     ]
     return JsonResponse({"ids": ids, "id": ids[0]}, status=202)

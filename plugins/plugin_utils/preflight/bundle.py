@@ -24,8 +24,8 @@ SHARED_ROLE = "site"
 HELPER_ROLES = frozenset({"systemd_service"})
 # How a playbook says that a role of a play is not for all of its hosts.
 _IN_GROUP = re.compile(r"'(\w+)' in group_names")
-# The fact that lists the processes of the site.
-PROCESSES = "site_all_processes"
+# The fact that lists the processes that every site has: an inventory adds more of their groups.
+PROCESSES = "site_own_processes"
 # The choice that allows names beside those of the bundle: an operator's own playbooks read them.
 ALLOWED_EXTRA = "site_extra_variables"
 

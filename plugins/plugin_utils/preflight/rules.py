@@ -25,6 +25,7 @@ from .certificate import faults_of
 from .memory import fault_of_limit
 from .names import nearest
 from .problem import Place, Problem
+from .processes import POOL, faults_of_pool, faults_together
 from .source import SourceError, read_source
 
 Rule = Callable[["Site"], Iterator[Problem]]
@@ -816,6 +817,28 @@ def login_paths_are_paths(site: Site) -> Iterator[Problem]:
                 )
 
 
+def pools_are_workers(site: Site) -> Iterator[Problem]:
+    """Each pool of workers is one that can run, beside the plain one."""
+    for host in site.members.get("workers", ()):
+        plain = {key: site.value(host, f"celery_worker_{key}") for key in POOL}
+        needs = site.value(host, "site_memory_mb") or {}
+        place = site.place(host, "celery_worker_pools")
+        for name, pool in _chosen(site, host, "celery_worker_pools"):
+            found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
+            environment = pool.get("environment") if isinstance(pool, dict) else None
+            found += [
+                (f"with `{variable}` in `environment`, {fault}", f"{{ {name}: {{ environment: {{ NAME: value }} }} }}")
+                for variable, value in (environment.items() if isinstance(environment, dict) else ())
+                if (fault := _fault_of_variable(str(variable), value))
+            ]
+            for fault, example in found:
+                yield Problem(f"`celery_worker_pools` has `{name}`, {fault}.", place, example)
+        own = {key: value for key, value in plain.items() if key in ("autoscale", "pool")}
+        for fault, right in faults_together(own, {}):
+            yield Problem(f"celery-worker is one {fault}.", site.place(host, "celery_worker_autoscale"),
+                          f"celery_worker_{right}")  # fmt: skip
+
+
 def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
     for host in site.hosts:
@@ -1135,6 +1158,7 @@ RULES: tuple[Rule, ...] = (
     secrets_can_be_given,
     flower_username_is_one,
     login_paths_are_paths,
+    pools_are_workers,
     memory_limits_suffice,
     connections_suffice,
     certificate_is_complete,
@@ -1168,6 +1192,13 @@ def _entries(site: Site, choice: str) -> Iterator[tuple[str, Any, Any]]:
         chosen = site.value(host, choice)
         for name, value in chosen.items() if isinstance(chosen, dict) else ():
             yield host, name, value
+
+
+def _chosen(site: Site, host: str, choice: str) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a choice that is a mapping, on one host."""
+    chosen = site.value(host, choice)
+    for name, value in chosen.items() if isinstance(chosen, dict) else ():
+        yield str(name), value
 
 
 def _faulty_entries(site: Site, choice: str, fault_of: Callable[[str, Any], str], example: str) -> Iterator[Problem]:

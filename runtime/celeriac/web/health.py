@@ -3,7 +3,8 @@
 =====================================  =====  ====================================================
 request                                       answer, JSON
 =====================================  =====  ====================================================
-``POST /-/celeriac/ping``              202    ``{"id": "<uuid>"}``: a ping task is in the queue
+``POST /-/celeriac/ping``              202    ``{"id": "<uuid>"}``: a ping task is in the queue;
+                                              with ``?queue=mail`` in that of a pool
 ``GET /-/celeriac/ping/<uuid>``        200    ``{"state": "SUCCESS", "result": {"release": …,
                                               "hostname": …}}``; PENDING and null until then
 ``GET /-/celeriac/status``             200    ``{"release": …, "applied_migrations": […],
@@ -29,8 +30,10 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from celery import Celery
 from django.apps import apps
@@ -57,7 +60,8 @@ _log = logging.getLogger(__name__)
 def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer a request whose path begins with `PREFIX` (PEP 3333)."""
     headers: list[tuple[str, str]] = []
-    route = _route(environ["PATH_INFO"].removeprefix(PREFIX)) if _authorized(environ) else None
+    path, query = environ["PATH_INFO"].removeprefix(PREFIX), environ.get("QUERY_STRING", "")
+    route = _route(path, query) if _authorized(environ) else None
     if route is None:
         status, content = HTTPStatus.NOT_FOUND, {"error": "not found"}
     elif environ["REQUEST_METHOD"] != route[0]:
@@ -83,10 +87,10 @@ def _authorized(environ: "WSGIEnvironment") -> bool:
     return bool(token) and scheme.lower() == "bearer" and right
 
 
-def _route(path: str) -> tuple[str, Callable[[Celery], Answer]] | None:
+def _route(path: str, query: str) -> tuple[str, Callable[[Celery], Answer]] | None:
     """Return the method and the handler for a path below `PREFIX`."""
     if path == "ping":
-        return "POST", _send_ping
+        return "POST", partial(_send_ping, queue=_queue_in(query))
     if path == "status":
         return "GET", _status
     if path == "workers":
@@ -113,10 +117,15 @@ def _guarded(handler: Callable[[], Answer]) -> Answer:
         close_old_connections()
 
 
-def _send_ping(app: Celery) -> Answer:
+def _queue_in(query: str) -> str:
+    """Return the queue that a request names, empty for none."""
+    return parse_qs(query).get("queue", [""])[0]
+
+
+def _send_ping(app: Celery, queue: str) -> Answer:
     """Put a ping task into a queue of the workers, over a connection of its own, closed then.
 
-    ``CELERIAC_PING_QUEUE`` names it where they do not consume the project's default one.
+    ``CELERIAC_PING_QUEUE`` is the one of the plain worker where that does not consume the project's default one.
     The project's policy may retry a publish for minutes; here one attempt must do.
     """
     with connect(app) as broker:
@@ -125,7 +134,7 @@ def _send_ping(app: Celery) -> Answer:
             connection=broker,
             retry=False,
             expires=app.tasks[PING].expires,
-            queue=os.environ.get("CELERIAC_PING_QUEUE") or None,
+            queue=queue or os.environ.get("CELERIAC_PING_QUEUE") or None,
             # The answer comes another way: no result backend is asked, whatever it is.
             ignore_result=True,
         )

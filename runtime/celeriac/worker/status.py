@@ -8,6 +8,7 @@ it consumes for the first time         ``READY=1``, ``STATUS=consuming``
 the broker is lost, and found again    ``STATUS=waiting for the broker``, ``STATUS=consuming``
 a signal stops it                      ``STOPPING=1``, ``STATUS=`` how, and how many tasks run
 it stops for whatever other reason     ``STOPPING=1``
+the solo pool begins and ends a task   ``STATUS=runs <task>``, ``STATUS=consuming``: it answers nobody
 a sixth of ``WatchdogSec`` is over     ``WATCHDOG=1``, if it does not hang (`~.liveness`)
 it hangs                               ``STATUS=hangs: `` why, ``WATCHDOG=trigger``, then nothing
 =====================================  ==========================================================
@@ -30,6 +31,7 @@ from functools import partial
 from typing import Any
 
 from celery import signals
+from celery.concurrency import solo
 from celery.worker import state
 
 from celeriac import internals, versions
@@ -70,6 +72,18 @@ def _starting(sender: Any, **_: Any) -> None:
     for each in versions.off():
         _log.warning("off is the %s", each)
     notify("STATUS=waiting for the broker")
+    if issubclass(sender.pool_cls, solo.TaskPool):
+        signals.task_prerun.connect(_runs)
+        signals.task_postrun.connect(_ran)
+
+
+def _runs(task: Any, **_: Any) -> None:
+    notify(f"STATUS=runs {task.name}")
+
+
+def _ran(**_: Any) -> None:
+    if state.should_stop is None:
+        notify("STATUS=consuming")
 
 
 def _ready(**_: Any) -> None:
