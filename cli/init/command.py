@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,7 +63,11 @@ def init(
 
     said_first = {"site_domain": domain, **choices}
     draft = Draft([Guess(name, value, _WHY.get(name, "as you said")) for name, value in said_first.items()])
-    work_out(folder, draft, is_trusted=is_trusted)
+    try:
+        work_out(folder, draft, is_trusted=is_trusted)
+    except click.ClickException:
+        shutil.rmtree(folder)  # there was nothing in it
+        raise
     files = {
         "hosts.yml": hosts_file(_HOST, host, user),
         "group_vars/all/site.yml": choices_file(draft.guesses, draft.unknown),

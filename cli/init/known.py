@@ -46,6 +46,7 @@ _MEANINGS = (
     (r"(?:DB|DATABASE|POSTGRES|POSTGRESQL|PG|SQL)_?HOST", "127.0.0.1"),
     (r"(?:DB|DATABASE|POSTGRES|POSTGRESQL|PG|SQL)_?PORT", "5432"),
     (r"(?:DB|DATABASE|SQL)_?ENGINE", "django.db.backends.postgresql"),
+    (r"(?:DJANGO_)?ADMIN_(?:URL|PATH)", "admin/"),
     (r"(?:DJANGO_|SITE_)?(?:DOMAIN(?:_NAME)?|HOSTNAME)", "{{ site_domain }}"),
     (r"(?:SITE|BASE|PUBLIC|APP|FRONTEND)_URL", "{{ site_url }}"),
 )

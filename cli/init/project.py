@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ _DEEPEST = 4
 _OF_DEVELOPERS = frozenset({"local", "dev", "development", "test", "base"})
 _OF_HOSTS = ("production", "prod", "prd")
 _VARIABLE = "DJANGO_SETTINGS_MODULE"
+# What a deploy finds by itself, and where else projects say which packages a host needs, the likeliest first.
+_FOUND_ANYWAY = ("uv.lock", "poetry.lock", "requirements.txt")
+_LOCKS = tuple(
+    f"requirements{between}{name}.txt"
+    for between in ("/", "-", "_")
+    for name in (*_OF_HOSTS, "base", "common", "requirements")
+)
 
 
 class UnclearError(Exception):
@@ -73,7 +81,7 @@ class Project:
         """Yield what its files say."""
         if self.root != self._top:
             yield Guess("site_source_folder", str(self.root.relative_to(self._top)), "where manage.py is")
-        yield from filter(None, (self._settings(), self._celery_app(), self._application()))
+        yield from filter(None, (self._lock(), self._settings(), self._celery_app(), self._application()))
 
     def _root(self) -> Path:
         """Return the folder that Python has its modules from."""
@@ -97,6 +105,20 @@ class Project:
 
     def _inside(self, *names: str) -> Iterator[Module]:
         yield from (module for module in self._named(*names) if module.path.is_relative_to(self.root))
+
+    def _lock(self) -> Guess | None:
+        """Return the file that says which packages it needs, where it is not one that is looked for anyway."""
+        folders = [folder for folder in (self.root, *self.root.parents) if folder.is_relative_to(self._top)]
+        if any((folder / name).is_file() for folder in folders for name in _FOUND_ANYWAY):
+            return None
+        if any(_has_packages(folder / "pyproject.toml") for folder in folders):
+            return None
+        for folder in folders:
+            for name in _LOCKS:
+                if (folder / name).is_file():
+                    path = str((folder / name).relative_to(self._top))
+                    return Guess("site_lock", path, "the file that says which packages a host needs")
+        return None
 
     def _settings(self) -> Guess | None:
         """Return which settings a host has: those of wsgi.py before those of manage.py, which are for developers."""
@@ -157,6 +179,15 @@ def _modules(top: Path) -> Iterator[Module]:
                     yield Module(path, ast.parse(text))
                 except (SyntaxError, ValueError):
                     continue  # a template of a project, or of another Python
+
+
+def _has_packages(file: Path) -> bool:
+    """Say whether a pyproject.toml is more than the configuration of tools."""
+    try:
+        found = tomllib.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return "project" in found or "poetry" in found.get("tool", {})
 
 
 def _dotted(relative: Path) -> str:

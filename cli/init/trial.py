@@ -108,6 +108,7 @@ def _asked(python: Path, root: Path, module: str, app: str, environment: Mapping
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": f"{root}:{RUNTIME}",
             "DJANGO_SETTINGS_MODULE": module,
+            "STATIC_ROOT": f"{home}/static",
             **environment,
         }
         try:

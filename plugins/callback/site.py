@@ -81,18 +81,22 @@ class CallbackModule(Default):
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Keep a host in the document that could not answer."""
-        self._statuses[result.host.get_name()] = {"error": result.result.get("msg", "")}
+        self.note_failure(result)
         super().v2_runner_on_failed(result, ignore_errors)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Keep a host in the document that is not reachable."""
-        self._statuses[result.host.get_name()] = {"error": result.result.get("msg", "")}
+        self.note_failure(result)
         super().v2_runner_on_unreachable(result)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Print the document."""
         super().v2_playbook_on_stats(stats)
         self.print_document()
+
+    def note_failure(self, result: CallbackTaskResult) -> None:
+        """Note for the document why a host has no status."""
+        self._statuses[result.host.get_name()] = {"error": result.result.get("msg", "")}
 
     def print_document(self) -> None:
         """Print the document, where it is wanted."""

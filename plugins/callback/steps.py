@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from ansible import constants as C
 from ansible.executor.stats import AggregateStats
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.playbook.play import Play
@@ -84,22 +85,30 @@ class CallbackModule(Site):
         """Say nothing of it: the task says whether anything was changed."""
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """End the step, and say why."""
-        if not ignore_errors:
+        """End the step, and say why, in the words of the task; where it has few, as Ansible would."""
+        if ignore_errors:
+            return
+        message = str(result.result.get("msg", ""))
+        if "results" in result.result or not message:
+            super().v2_runner_on_failed(result, ignore_errors)
             self._end("failed")
-        super().v2_runner_on_failed(result, ignore_errors)
+        else:
+            self._fail(result, message)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """End the step, and say why."""
+        self._fail(result, str(result.result.get("msg", "")))
+
+    def _fail(self, result: CallbackTaskResult, message: str) -> None:
+        self.note_failure(result)
         self._end("failed")
-        super().v2_runner_on_unreachable(result)
+        self._display.display(f"\n{result.host.get_name()}: {message}\n", color=C.COLOR_ERROR, stderr=True)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Say in a line how it went."""
         self._end()
-        hosts = [host for host in stats.processed if host != "localhost"]
-        bad = [host for host in hosts if stats.failures.get(host) or stats.dark.get(host)]
-        how = f"Failed on {', '.join(sorted(bad))}" if bad else "Done"
+        bad = sorted({*stats.failures, *stats.dark})
+        how = f"Failed on {', '.join(bad)}" if bad else "Done"
         self._display.display(f"{how} after {time.monotonic() - self._first:.1f} s.")
         self.print_document()
 
