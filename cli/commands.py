@@ -15,11 +15,14 @@ from cli.init.command import init
 NAME = "celeriac"
 # What a word passes on as it is: options of Ansible, of manage.py, of Celery.
 AS_IT_IS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-# Groups whose hosts run processes of the site, and what else writes to the journal of a host.
+# Groups whose hosts run processes of the site.
 PROCESSES = ("web", "workers", "beat", "monitor")
-EVERYWHERE = (*PROCESSES, "broker", "database")
-# What a process is called in the journal, whatever its release.
-IDENTIFIERS = ("gunicorn", "celery-worker", "celery-beat", "flower")
+# Those that every site may have, for a shell that completes: a process has its name in the journal through all releases.
+COMPLETED = ("gunicorn", "celery-worker", "celery-beat", "flower")
+# All processes that a host knows, by the files that say how they run.
+ALL_OF_THE_HOST = (
+    'for each in /etc/site/processes/*.service; do set -- "$@" -t "$(basename "$each" .service)"; done; exec "$@"'
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,7 +103,7 @@ def restore(context: click.Context, to: str, words: tuple[str, ...]) -> None:
 
 
 @celeriac.command()
-@click.argument("processes", nargs=-1, shell_complete=lambda *_: [*IDENTIFIERS])
+@click.argument("processes", nargs=-1, shell_complete=lambda *_: [*COMPLETED])
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="Of each host.")
 @click.option("--since", help='As journalctl has it: "10 min ago".')
@@ -108,9 +111,11 @@ def restore(context: click.Context, to: str, words: tuple[str, ...]) -> None:
 def logs(context: click.Context, processes: tuple[str, ...], follow: bool, lines: int, since: str | None) -> None:
     """Show what PROCESSES have said, through all their releases; all of the site without any."""
     words = ["journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}"]
-    words += [f"--identifier={name}" for name in processes or IDENTIFIERS]
     words += ["--follow"] if follow else []
     words += [f"--since={since}"] if since else []
+    words += [f"--identifier={name}" for name in processes]
+    if not processes:
+        words = ["sh", "-c", ALL_OF_THE_HOST, "sh", *words]
     found = hosts.read(inventories.chosen(context.obj)).hosts(*PROCESSES)
     context.exit(hosts.run_on_all(found, words))
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,17 +63,23 @@ class Inventory:
     """An inventory as `ansible-inventory` reads it.
 
     Attributes:
-        groups: the names of the hosts of each group.
+        groups: the names of the hosts of each group, and of the groups in it.
         variables: of each host.
     """
 
-    groups: Mapping[str, Sequence[str]]
+    groups: Mapping[str, Mapping[str, Sequence[str]]]
     variables: Mapping[str, Mapping[str, Any]]
 
     def hosts(self, *groups: str) -> list[Host]:
         """Return the hosts that are in any of these groups, each once."""
-        names = dict.fromkeys(name for group in groups for name in self.groups.get(group, ()))
+        names = dict.fromkeys(name for group in groups for name in self._names(group))
         return [Host(name, self.variables.get(name, {})) for name in names]
+
+    def _names(self, group: str) -> Iterator[str]:
+        found = self.groups.get(group, {})
+        yield from found.get("hosts", ())
+        for child in found.get("children", ()):
+            yield from self._names(child)
 
     def first(self, group: str) -> Host:
         """Return the first host of a group.
@@ -102,7 +108,7 @@ def read(path: Path) -> Inventory:
         raise click.ClickException(done.stderr.strip())
     found: dict[str, Any] = json.loads(done.stdout)
     variables = found.pop("_meta", {}).get("hostvars", {})
-    return Inventory({name: group.get("hosts", []) for name, group in found.items()}, variables)
+    return Inventory(found, variables)
 
 
 def run(host: Host, words: Sequence[str]) -> int:

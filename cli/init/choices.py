@@ -70,7 +70,9 @@ def undecided(trial: Trial, guessed: Mapping[str, Any]) -> Iterator[str]:
         yield f"The database is {engine.rpartition('.')[2]} here, and PostgreSQL on hosts: it begins empty there."
     if "site_health_path" not in guessed and trial.pages:
         yield "No page is found that says whether the site is well. Set site_health_path to one that answers 200."
-    if not trial.celery.get("has_schedule", True) and "django_celery_beat" not in trial.settings.get("INSTALLED_APPS", ()):
+    if not trial.celery.get("has_schedule", True) and "django_celery_beat" not in trial.settings.get(
+        "INSTALLED_APPS", ()
+    ):
         yield "Nothing is scheduled. A site without beat has `beat: {}` in hosts.yml."
     rest = sorted(set(trial.findings) - set(_OF_FINDINGS) - _MENDED - _DECIDED)
     if rest:

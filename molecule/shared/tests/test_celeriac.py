@@ -62,6 +62,8 @@ def test_words_of_a_process_are_found_by_its_name(celeriac: Word) -> None:
     lines = celeriac("logs", "celery-beat", "-n", "3").stdout.splitlines()
     assert 1 <= len(lines) <= 3
     assert all(" celery-beat[" in line for line in lines)
+    everybody = celeriac("logs", "-n", "1000").stdout
+    assert " celery-beat[" in everybody and " gunicorn[" in everybody and " sshd[" not in everybody
 
 
 def test_programs_run_in_the_release_that_serves(celeriac: Word) -> None:
