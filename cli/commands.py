@@ -17,7 +17,7 @@ NAME = "celeriac"
 AS_IT_IS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 # Groups whose hosts run processes of the site.
 PROCESSES = ("web", "workers", "beat", "monitor")
-# Those that every site may have, for a shell that completes: a process has its name in the journal through all releases.
+# Those that every site may have, for a shell that completes; the journal has them by these names through all releases.
 COMPLETED = ("gunicorn", "celery-worker", "celery-beat", "flower")
 # All processes that a host knows, by the files that say how they run.
 ALL_OF_THE_HOST = (
