@@ -19,9 +19,9 @@ from nspawn.identity import configure
 from nspawn.images import USER, base_image, debian_release
 from nspawn.locks import locked
 from nspawn.machine import Machine, allocate, existing_machine, machines
-from nspawn.network import LOCK, remove_network, set_up_network, warn_of_firewall
-from nspawn.power import boot, cut_power, processes_of, running_processes
-from nspawn.shell import try_to_run
+from nspawn.network import LOCK, remove_network, set_up_network, warn_of_firewall, withhold_addresses
+from nspawn.power import START_SECONDS, boot, cut_power, processes_of, running_processes
+from nspawn.shell import try_to_run, wait_until
 from nspawn.snapshots import find_snapshot, save_snapshot
 from nspawn.ssh import ssh_command, ssh_options, wait_for_ssh
 
@@ -59,6 +59,9 @@ def start(checkout: Checkout, name: str, args: argparse.Namespace) -> Machine:
         copy_tree(source, machine.root)
     configure(machine, bridge)
     boot(machine)
+    # Its end here is there before the guest brings up the other one.
+    wait_until(lambda: Path("/sys/class/net", machine.interface).exists(), START_SECONDS, f"{name} does not start.")
+    withhold_addresses(machine.interface)
     return machine
 
 

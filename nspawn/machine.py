@@ -33,6 +33,11 @@ class Machine:
     address: str = ""
 
     @property
+    def interface(self) -> str:
+        """Name of its network interface on this computer, as nspawn has it (IFNAMSIZ is 16)."""
+        return f"vb-{self.id}"[:15]
+
+    @property
     def id(self) -> str:
         """Name of its nspawn, unit and control group: unique among all checkouts."""
         return f"{self.checkout.id}-{self.number}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from nspawn.checkout import BRIDGE_PREFIX, Checkout
 from nspawn.errors import MachineError
 from nspawn.files import write_whole
-from nspawn.shell import run
+from nspawn.shell import run, try_to_run
 
 LOCK = "network"  # on everything that machines of one or of all checkouts share
 OLD_IP_FORWARD = Path("/run/celeriac-machines.ip_forward")
@@ -73,6 +73,7 @@ def set_up_network(checkout: Checkout) -> ipaddress.IPv4Interface:
         write_whole(OLD_IP_FORWARD, IP_FORWARD.read_text())
     if bridge not in existing:
         run("ip", "link", "add", bridge, "type", "bridge")
+        withhold_addresses(bridge)
     address = address_of(bridge)
     if not address:
         subnet = free_subnet(int(checkout.id, 16), routed_networks())
@@ -86,6 +87,15 @@ def set_up_network(checkout: Checkout) -> ipaddress.IPv4Interface:
     )
     IP_FORWARD.write_text("1")
     return address
+
+
+def withhold_addresses(interface: str) -> None:
+    """Let an interface take no address by itself.
+
+    A browser takes each new one for another network and drops what it loads (ERR_NETWORK_CHANGED): tests of pages
+    beside a machine that boots would see it.
+    """
+    try_to_run("ip", "link", "set", "dev", interface, "addrgenmode", "none")
 
 
 def replace_table(name: str, rules: str) -> None:

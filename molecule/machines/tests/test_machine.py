@@ -201,6 +201,14 @@ def test_machines_reach_each_other(pair: tuple[str, str]) -> None:
     done("ssh", pair[0], "python3", "-c", shlex.quote(connect), done("address", pair[1]))
 
 
+def test_computer_gets_no_address_by_itself_for_a_machine(pair: tuple[str, str]) -> None:
+    """A browser that is at work here would take it for another network."""
+    done("address", pair[0])
+    links = json.loads(subprocess.run(["ip", "-json", "-6", "address"], capture_output=True, check=True).stdout)
+    ours = [link["ifname"] for link in links if f"-{CHECKOUT}" in link.get("ifname", "")]
+    assert not ours
+
+
 def test_snapshot_makes_machines_with_its_files_and_another_identity() -> None:
     done("up", "first")
     done("ssh", "first", "echo saved > saved")
