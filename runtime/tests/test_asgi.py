@@ -253,6 +253,18 @@ def test_no_request_fails_in_many_deploys(site: Site) -> None:
     assert {status for status, _, _ in answers} == {200}
 
 
+def test_who_has_connected_may_still_ask(site: Site) -> None:
+    """Nginx has, and its request is on its way."""
+    release = site.start()
+    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as connection:
+        assert site.ask("/pid/")[0] == 200  # the process has accepted what came before
+        release.process.terminate()
+        release.waits(lambda: "Handling signal: term" in release.said())
+        time.sleep(1)
+        connection.sendall(f"GET /pid/ HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        assert connection.makefile().readline().strip() == "HTTP/1.1 200 OK"
+
+
 @pytest.mark.parametrize("view", ["slow", "in_a_thread"])
 def test_a_page_that_was_begun_is_answered_at_the_end(site: Site, view: str) -> None:
     release = site.start()

@@ -262,7 +262,7 @@ def test_what_was_tested_is_preferred_to_what_is_newest(
     project: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tested.txt").write_text("gunicorn==25.0 --hash=sha256:00\ncelery==5.6.0 --hash=sha256:00\n")
-    monkeypatch.setattr(additions, "_TESTED", tmp_path / "tested.txt")
+    monkeypatch.setattr(additions, "_TESTED", (tmp_path / "tested.txt",))
     project.write("requirements.txt", "django\ncelery\n")
     project.resolve(anew=True)
     assert project.versions()["gunicorn"] == "25.0"

@@ -69,7 +69,8 @@ def says(opened: ClientConnection, word: str) -> str:
 def load(site: Site, folder: Path) -> Iterator[Load]:
     """A load that leaves the processors to the tests; nginx reads its files again meanwhile."""
     site.healthy()
-    plan = replace(site.plan(requests=8, tasks=4, seconds=3600), again=True)
+    # What is sent is not sent again, so there are none that send tasks.
+    plan = replace(site.plan(requests=12, tasks=0, seconds=3600), again=True)
     with Load(plan, folder / "websockets.txt") as load:
         yield load
 
