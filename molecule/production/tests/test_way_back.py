@@ -157,9 +157,7 @@ def test_of_a_release_and_a_database_that_do_not_fit_it_is_said_and_the_next_dep
     run = restore(site, str(points(site)[-1]["name"]))
 
     assert run.status != 0
-    said = (
-        f"The database is not the one of release {migrated.name}, which is there to serve: it lacks probe.0002_no_way"
-    )
+    said = f"The database is not the one of release {migrated.name}, which is there to serve: it lacks probe.{NAME}"
     assert said in words(run)
     assert said in words(site.start("playbooks/status.yml").wait())
     assert not is_marked(site, "behind 2")
