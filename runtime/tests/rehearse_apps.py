@@ -149,7 +149,8 @@ def _write(model: Any, *, empty: bool) -> None:
     fields = [field for field in model._meta.local_concrete_fields if not getattr(field, "generated", False)]
     row = model()
     for field in fields:
-        setattr(row, field.attname, value_for(field, empty=empty))
+        # Past its descriptor: that of a picture would open the file.
+        vars(row)[field.attname] = value_for(field, empty=empty)
     # Past whatever a model does beside writing, and its parents: that is of another table.
     models.QuerySet(model)._insert([row], fields=fields, using="default")
 
