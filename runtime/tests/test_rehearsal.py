@@ -18,6 +18,11 @@ HEAD = """
 import django
 import django.contrib.postgres.operations as postgres
 from django.db import migrations, models
+def first():
+    from django.db import connection
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM work_note LIMIT 1")
+        return cursor.fetchone()[0]
 CONDITION = "condition" if django.VERSION >= (5, 1) else "check"
 def fill(apps, schema_editor):
     Note = apps.get_model("work", "Note")
@@ -106,6 +111,11 @@ HURTS = {
     "a column that is dropped by hand": (SQL.format("ALTER TABLE work_note DROP COLUMN text"), "drops work_note.text"),
 }
 HARMLESS = {
+    "a reference to a row that is not on the copy": (
+        ADD.format(
+            "models.ForeignKey('Note', models.CASCADE, null=True, default=first, db_index=False, db_constraint=False)"
+        )
+    ),
     "a default of the database by hand": SQL.format("ALTER TABLE work_note ADD COLUMN more int NOT NULL DEFAULT 0"),
     "a column that may be empty": ADD.format("models.TextField(null=True)"),
     **({"a default of the database": ADD.format("models.IntegerField(db_default=0)")} if VERSION >= (5, 0) else {}),

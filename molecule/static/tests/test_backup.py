@@ -73,6 +73,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("2026-03-29 17:00", "20260329-160000F", "--target=2026-03-29 17:00:00.000000+00", "s15"),
         ("before-the-move", "20260329-120000F", "--type=immediate", "s11"),
         ("20260329-140000F", "20260329-140000F", "--target-timeline=current", "s12"),
+        ("before-0123456789ab-20260329T150000Z", "20260329-120000F", "--type=name", "s12"),
     ],
 )
 def test_what_is_restored_is_what_was_asked_for(to: str, label: str, option: str | None, snapshot: str) -> None:

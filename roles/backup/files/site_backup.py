@@ -867,11 +867,11 @@ def restore() -> str:
         write(FOR_ROLLBACK, {"at": now(), "to": wanted.to})
     SWAPPED.unlink(missing_ok=True)
     REQUEST.unlink()
-    forget_points(wanted.until)
     done = f"{wanted.says}. The database from before is kept in {aside}{kept}."
     if for_rollback:
         run("systemctl", "start", *SOCKETS, *TIMERS)
         return f"Restored: {done}"
+    forget_points(wanted.until)
     fault = mismatch()
     if MAINTENANCE.exists():
         write(MAINTENANCE, {**read(MAINTENANCE), "why": fault})
