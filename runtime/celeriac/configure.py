@@ -4,7 +4,7 @@ import logging
 import os
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from celery import Celery
 from celery.signals import after_setup_logger
@@ -118,7 +118,7 @@ def _choose_broker(app: Celery, url: str) -> None:
     set_over(
         app,
         # Without log-in: `celery report` and Flower's page of a worker show the address, and mask these.
-        broker_url=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+        broker_url=urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, "")),
         broker_read_url=None,
         broker_write_url=None,
         broker_user=user,

@@ -400,7 +400,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         choose("site_broker: rabbitmq\nsite_broker_before: rabbitmq\n"),
         f"{CHOICES_FILE}:4",
         "`site_broker_before` is rabbitmq, and so is `site_broker`",
-        'site_broker_before: ""',
+        "site_broker_before: none",
     ),
     "none of the choices": (
         choose("site_result_backend: mysql\n"),

@@ -589,11 +589,11 @@ def broker_is_one(site: Site) -> Iterator[Problem]:
             continue
         if fault := _fault_of_broker(broker, has_password=bool(site.value(host, "vault_broker_password"))):
             yield Problem(f"`site_broker` {fault}.", site.place(host, "site_broker"), BROKER_EXAMPLE)
-        if before and before == broker:
+        if before == broker:
             yield Problem(
                 f"`site_broker_before` is {before}, and so is `site_broker`: nothing is to be moved.",
                 site.place(host, "site_broker_before"),
-                'site_broker_before: ""',
+                "site_broker_before: none",
             )
 
 
