@@ -13,6 +13,8 @@ _POSTGRESQL = "django.db.backends.postgresql"
 # Engines that are PostgreSQL with something more.
 _LIKE_POSTGRESQL = ("postgresql", "postgis")
 _REDIS = "redis://"
+# Apps of projects that have websockets.
+_WEBSOCKETS = frozenset({"channels", "daphne"})
 # What `check --deploy` asks for and a host behind nginx has, by the finding.
 _OF_FINDINGS: Mapping[str, tuple[str, Any]] = {
     "security.W004": ("SECURE_HSTS_SECONDS", "{{ site_hsts_seconds }}"),
@@ -57,6 +59,9 @@ def of_settings(trial: Trial) -> Iterator[Guess]:
         yield Guess("site_media_url", f"/{path}/", "MEDIA_URL")
     if settings.get("TIME_ZONE", MARKS["TIME_ZONE"]) not in ("UTC", None):
         yield Guess("site_time_zone", settings["TIME_ZONE"], "TIME_ZONE")
+    asgi = str(settings.get("ASGI_APPLICATION") or "")
+    if asgi and _WEBSOCKETS & set(settings.get("INSTALLED_APPS", ())):
+        yield Guess("site_asgi_application", ":".join(asgi.rsplit(".", 1)), "ASGI_APPLICATION, and it has websockets")
     yield from _of_pages(trial.pages)
     yield from _of_celery(trial.celery)
 

@@ -70,11 +70,16 @@ class Draft:
                 shown = ", ".join(guess.value) if isinstance(guess.value, dict) else guess.value
                 click.echo(f"  {guess.name}: {shown}  ({guess.why})")
 
+    def choose_asgi(self) -> None:
+        """Let the application for websockets be the only one, where there is one."""
+        if "site_asgi_application" in self.values:
+            self.guesses = [guess for guess in self.guesses if guess.name != "site_wsgi_application"]
+
     def project(self, beside: Path) -> dict[str, Any]:
         """Return what the fact `site_project` would be of an inventory in a folder."""
         values = self.values
         fact = {name: values.get(choice, [] if name in _LISTS else "") for name, choice in _OF_PROJECT.items()}
-        return {**fact, "beside": str(beside), "monitored": True}
+        return {**fact, "beside": str(beside), "monitored": True, "asgi": "site_asgi_application" in values}
 
 
 def work_out(folder: Path, draft: Draft, *, is_trusted: bool) -> None:
@@ -127,6 +132,7 @@ def _work_out(folder: Path, draft: Draft, *, is_trusted: bool) -> None:
         return
     draft.add(of_environment(trial))
     draft.add(of_settings(trial))
+    draft.choose_asgi()
     draft.unknown += trial.unknown
     if trial.unknown:
         draft.remarks.append(

@@ -153,6 +153,8 @@ def test_what_a_project_has_becomes_a_choice() -> None:
         "MEDIA_ROOT": "/x/media",
         "MEDIA_URL": "/files/",
         "TIME_ZONE": "Europe/Berlin",
+        "ASGI_APPLICATION": "config.asgi.application",
+        "INSTALLED_APPS": ["channels"],
     }
     celery = NO_BROKER | {"namespace": "", "results": "redis://localhost/2", "queues": ["celery", "mail"]}
     pages = PAGES | {"pages": ["/accounts/login/"], "admin_login": "/secret/login/"}
@@ -168,6 +170,7 @@ def test_what_a_project_has_becomes_a_choice() -> None:
         "site_data_folders": ["media"],
         "site_media_url": "/files/",
         "site_time_zone": "Europe/Berlin",
+        "site_asgi_application": "config.asgi:application",
         "site_health_path": "/accounts/login/",
         "site_warm_paths": ["/accounts/login/"],
         "site_login_paths": ["/secret/login/", "/accounts/login/"],
