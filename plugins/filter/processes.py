@@ -11,6 +11,9 @@ name: processes
 short_description: Processes that an inventory chooses
 description:
   - C(pool_processes) makes rows of C(site_all_processes) of C(celery_worker_pools).
+  - C(command_processes) makes them of C(site_commands).
+  - C(timer_processes) makes them of C(site_timers), and C(calendar) the time of one.
+  - C(words_of_commands) makes what a release looks for of them.
   - C(systemd_words) writes words as a command of a unit has them.
 options:
   _input:
@@ -21,9 +24,14 @@ author: [Celeriac]
 """
 
 # Megabytes of a worker with its first process, and of each process of its pool; as in needs.yml.
-WORKER_MB, TASK_MB = 55, 50
+WORKER_MB = 55
+TASK_MB = 50
 # A worker that drains twice, beside the new one.
 SETS_OF_WORKERS = 3
+
+# Of a command of the project: as much as a process with all of Django, and as the project's own code takes.
+COMMAND_MB = 80
+COMMAND_CONNECTIONS = 2
 
 Row = dict[str, Any]
 
@@ -47,6 +55,82 @@ def pool_processes(pools: Any, sizes: Mapping[str, Any]) -> list[Row]:
         for name, pool in _entries(pools)
         for most in [most_at_once(pool, sizes)]
     ]
+
+
+def command_processes(commands: Any) -> list[Row]:
+    """Return the rows of commands that run for ever; what preflight refuses has none.
+
+    Args:
+        commands: `site_commands`.
+    """
+    return [
+        {
+            "name": name,
+            "kind": "overlapping-command" if command.get("overlap") is True else "command",
+            "group": command.get("group", "workers"),
+            "connections": COMMAND_CONNECTIONS * (2 if command.get("overlap") is True else 1),
+            "memory_mb": COMMAND_MB,
+        }
+        for name, command in _entries(commands)
+    ]
+
+
+def timer_processes(timers: Any) -> list[Row]:
+    """Return the rows of commands that run at times; what preflight refuses has none.
+
+    They have memory at times only: `site_memory_at_times_mb`.
+
+    Args:
+        timers: `site_timers`.
+    """
+    return [
+        {
+            "name": name,
+            "kind": "timer",
+            "group": timer.get("group", "workers"),
+            "connections": COMMAND_CONNECTIONS,
+            "memory_mb": 0,
+            "memory_at_times_mb": COMMAND_MB,
+        }
+        for name, timer in _entries(timers)
+    ]
+
+
+def calendar(every: str, time_zone: str) -> str:
+    """Return a time as systemd has it, in the time zone of the site where it says none (systemd.time(7)).
+
+    Args:
+        every: as it is chosen.
+        time_zone: a name of the tz database.
+    """
+    said = re.search(r"(^| )(UTC|[A-Z][A-Za-z0-9_+-]*/[A-Za-z0-9_+/-]+)$", every.strip())
+    return every.strip() if said else f"{every.strip()} {time_zone}"
+
+
+def calendars(timers: Mapping[str, Any], names: Iterable[str], time_zone: str) -> dict[str, str]:
+    """Return when timers run, by their names.
+
+    Args:
+        timers: `site_timers`.
+        names: which of them.
+        time_zone: of the site.
+    """
+    here = set(names)
+    return {name: calendar(str(timer.get("every")), time_zone) for name, timer in _entries(timers) if name in here}
+
+
+def words_of_commands(commands: Mapping[str, Any], choice: str) -> dict[str, dict[str, Any]]:
+    """Return the words of commands, and nothing else of them, by what an operator calls each.
+
+    Args:
+        commands: `site_commands`, say.
+        choice: its name.
+    """
+    kinds = ("command", "program")
+    return {
+        f"{choice}: {name}": {kind: command[kind] for kind in kinds if kind in command}
+        for name, command in _entries(commands)
+    }
 
 
 def most_at_once(pool: Mapping[str, Any], sizes: Mapping[str, Any]) -> int:
@@ -91,4 +175,12 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by their names."""
-        return {"pool_processes": pool_processes, "systemd_words": systemd_words}
+        return {
+            "calendar": calendar,
+            "calendars": calendars,
+            "command_processes": command_processes,
+            "pool_processes": pool_processes,
+            "systemd_words": systemd_words,
+            "timer_processes": timer_processes,
+            "words_of_commands": words_of_commands,
+        }

@@ -11,16 +11,24 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import static_files
-from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
-from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import BEAT, WORKER, Kind
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import HopelessError, UnhealthyError
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import (
+    BEAT,
+    COMMAND,
+    OVERLAPPING_COMMAND,
+    TIMER,
+    WORKER,
+    Kind,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import fact_of
-from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import ENDED, fact_of, process_of
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd, parse_timestamp
 
 T = TypeVar("T")
 
@@ -154,11 +162,13 @@ class Deadline:
         """Return what the probe returns once it raises `UnhealthyError` no more.
 
         Raises:
-            UnhealthyError: it still did at the deadline.
+            UnhealthyError: it still did at the deadline, or has raised `HopelessError`.
         """
         while True:
             try:
                 return probe()
+            except HopelessError:
+                raise
             except UnhealthyError:
                 if time.monotonic() > self._end:
                     raise
@@ -315,6 +325,45 @@ class Checks:
             if not tick or time.time() - int(tick[1]) > self._site.beat_seconds:
                 raise UnhealthyError(f"{unit} does not tick: {text or 'it has not said anything'}")
             said.append(f"{unit}: {text}")
+        return "; ".join(said)
+
+    def command(self) -> str:
+        """Each command is still there some seconds after its start: one that ends again and again is not."""
+        return self._commands(COMMAND, OVERLAPPING_COMMAND)
+
+    def overlapping_command(self) -> str:
+        """So is each that has been started beside the one that serves."""
+        return self._commands(OVERLAPPING_COMMAND)
+
+    def _commands(self, *kinds: Kind) -> str:
+        said = []
+        for unit in [unit for kind in kinds for unit in self._units.get(kind, ())]:
+            shown = self._systemd.properties(unit, "ActiveState", "ActiveEnterTimestamp", "NRestarts")
+            state, restarts = shown["ActiveState"], int(shown.get("NRestarts") or 0)
+            since = parse_timestamp(shown["ActiveEnterTimestamp"])
+            settle = int(fact_of(unit, "Settle") or 0)
+            if state in ENDED:
+                raise HopelessError(f"{unit} started, and has ended.\n{self._systemd.last_words(unit)}")
+            if state != "active" or not since or (datetime.now(UTC) - since).total_seconds() < settle:
+                again = (
+                    f", it was started {restarts} times again:\n{self._systemd.last_words(unit)}" if restarts else ""
+                )
+                raise UnhealthyError(f"{unit} did not run for {settle} s without an end yet{again}")
+            said.append(f"{unit} runs since {since:%FT%TZ}")
+        return "; ".join(said)
+
+    def timer(self) -> str:
+        """Each timer waits for its time, or its command runs, and the last run of the release did not fail."""
+        said = []
+        for unit in self._units.get(TIMER, ()):
+            timer = f"{process_of(unit)}.timer"
+            if (state := self._systemd.state(timer)) != "active":
+                raise UnhealthyError(f"{timer} is {state}: nothing starts {unit}")
+            shown = self._systemd.properties(unit, "ActiveState", "Result", "InactiveEnterTimestamp")
+            if shown["ActiveState"] == "failed":
+                ended = f"({shown['Result']}) at {shown['InactiveEnterTimestamp']}"
+                raise HopelessError(f"the last run of {unit} has failed {ended}\n{self._systemd.last_words(unit, 10)}")
+            said.append(f"{timer} waits" if shown["ActiveState"] == "inactive" else f"{unit} runs")
         return "; ".join(said)
 
     def monitor(self) -> str:

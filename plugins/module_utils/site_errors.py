@@ -11,6 +11,7 @@ SiteError
 ├── ReleaseError      a step of a release failed
 ├── SystemdError      systemctl refused, or a unit did not start
 └── UnhealthyError    an answer is not the right one (yet)
+    └── HopelessError and it will not become the right one
 """
 
 from __future__ import annotations
@@ -59,3 +60,7 @@ class SystemdError(SiteError):
 
 class UnhealthyError(SiteError):
     """An answer is not the right one (yet)."""
+
+
+class HopelessError(UnhealthyError):
+    """An answer is not the right one, and to wait for a better one is of no use."""

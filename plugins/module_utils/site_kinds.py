@@ -10,7 +10,9 @@ web       second   stops in `retire`      answers requests, at the socket of the
 worker    first    stops in `drain`       runs tasks, under the name of its unit (`--hostname=@UNIT@@%%h`)
 beat      first    stops in `retire`      sends periodic tasks, and says its last tick to systemd
 monitor   last     stops before it        shows tasks and workers: two would want the same file of what they know
-command   last     stops before it        a command of the project that runs for ever; nothing is known of it
+command   last     stops before it        a command of the project that runs for ever: is it there some seconds later?
+overlap…  first    stops in `retire`      the same, of which two may run at the same time (`overlapping-command`)
+timer     never    ends by itself         a command that runs at times; its timer is changed when all is well
 ========  =======  =====================  =================================================================
 
 First are those that nobody sees, so that a web process accepts only beside a worker that works. Last are those that
@@ -36,6 +38,7 @@ class Kind:
         health: checks when the old ones are gone.
         outside: checks of `site_health`, the way that people go.
         pauses: whether it stops where a maintenance pauses the processes: what changes data when nobody asks.
+        timed: whether a timer of its name starts it, and a release does not.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Kind:
     health: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     pauses: bool = False
+    timed: bool = False
 
     @property
     def overlaps(self) -> bool:
@@ -64,10 +68,19 @@ WEB = Kind(
 WORKER = Kind("worker", wave=1, drains=True, readiness=("worker",), through="web", pauses=True)
 BEAT = Kind("beat", wave=1, health=("beat",), outside=("beat",), pauses=True)
 MONITOR = Kind("monitor", health=("monitor",), outside=("monitor", "monitor_closed"))
-COMMAND = Kind("command", pauses=True)
+COMMAND = Kind("command", health=("command",), outside=("command",), pauses=True)
+OVERLAPPING_COMMAND = Kind(
+    "overlapping-command",
+    wave=1,
+    readiness=("overlapping_command",),
+    health=("command",),
+    outside=("command",),
+    pauses=True,
+)
+TIMER = Kind("timer", outside=("timer",), pauses=True, timed=True)
 
 # In the order in which they are asked: whether a worker works is asked through the web processes.
-KINDS = {kind.name: kind for kind in (WEB, WORKER, BEAT, MONITOR, COMMAND)}
+KINDS = {kind.name: kind for kind in (WEB, WORKER, BEAT, MONITOR, OVERLAPPING_COMMAND, COMMAND, TIMER)}
 
 
 def readiness(here: Collection[Kind]) -> Iterator[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Deadline, Nginx
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import PAUSE_SECONDS, Deadline, Nginx
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
     MaintenanceError,
     SiteError,
@@ -267,22 +268,29 @@ class Switch:
         units, changed = [], False
         for process in self._to_pause():
             changed = process.leave_to_hand() or changed
-            units += [*process.running(), *process.draining()]
+            if not process.timed:
+                units += [*process.running(), *process.draining()]
+            elif self._systemd.state(process.timer) in RUNNING:
+                units.append(process.timer)
         if changed:
             self._systemd.call("daemon-reload")
         if units:
             self._systemd.call("stop", *units)
+        for process in self._to_pause():
+            # What a timer has started is told nothing, and has a limit of its own.
+            while process.timed and process.running():
+                time.sleep(PAUSE_SECONDS)
         return changed or bool(units)
 
     def _resume(self) -> None:
         to_start = []
         for process in self._to_pause():
             unit = process.recorded()
-            if self._systemd.state(unit) == "deactivating":
+            if not process.timed and self._systemd.state(unit) == "deactivating":
                 # It drains and cannot be called back: another of its kind takes over.
                 unit = process.add_again(unit)
             process.point(unit, candidate=False)
-            to_start.append(unit)
+            to_start.append(process.timer if process.timed else unit)
         self._systemd.call("daemon-reload")
         if to_start := [unit for unit in to_start if self._systemd.state(unit) not in RUNNING]:
             self._systemd.start(*to_start)

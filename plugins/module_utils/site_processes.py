@@ -29,7 +29,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_files import (
     target_of,
     write_atomically,
 )
-from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, Kind
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, TIMER, Kind
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import (
     UNIT_DIRECTORY,
     Systemd,
@@ -49,6 +49,8 @@ CANDIDATE_DIRECTORY = Path("/run/systemd/system.control")
 URGENT, CANDIDATE, RETIRED = 0, 5, 10  # nice levels
 CANDIDATE_SETTINGS = "[Service]\nRestart=no\nEnvironment=CELERIAC_JUDGE=1\nNice={nice}\n"
 NICE = re.compile(r"(?m)^Nice=(-?\d+)$")
+# Where systemd notes when a timer that catches up has run last (systemd.timer(5), Persistent=).
+STAMPS = Path("/var/lib/systemd/timers")
 RUNTIME_UNITS = Path("/run/systemd/system")
 
 # A release is 12 hexadecimal digits; anything longer belongs to a pool of its own.
@@ -128,6 +130,33 @@ class Process:
             )
         return KINDS[said[1]]
 
+    @property
+    def timed(self) -> bool:
+        """Whether a timer starts it."""
+        said = KIND.search(self._description.read_text()) if self._description.exists() else None
+        return bool(said and said[1] == TIMER.name)
+
+    @property
+    def timer(self) -> str:
+        """The name of its timer, where it has one."""
+        return f"{self.name}.timer"
+
+    def timer_text(self) -> str:
+        """Return the timer that is installed, empty for none."""
+        file = UNIT_DIRECTORY / self.timer
+        return str(file.read_text()) if file.exists() else ""
+
+    def described_timer(self) -> str:
+        """Return the timer as it is described."""
+        return str((DESCRIPTIONS / self.timer).read_text())
+
+    def install_timer(self, text: str) -> None:
+        """Let a timer be the one that is installed, or none."""
+        if text:
+            write_atomically(UNIT_DIRECTORY / self.timer, text.encode())
+        else:
+            (UNIT_DIRECTORY / self.timer).unlink(missing_ok=True)
+
     # Which unit is which
 
     def recorded(self) -> str:
@@ -167,6 +196,8 @@ class Process:
         for unit in sorted(self.units(), key=lambda unit: unit != self.recorded()):
             if self.text_of(unit) != text or _environment_of(unit) != environment:
                 continue
+            if self.timed:
+                return unit
             shown = self._systemd.properties(unit, "ActiveState", "ExecMainStartTimestamp")
             started = parse_timestamp(shown["ExecMainStartTimestamp"])
             if (
@@ -183,6 +214,13 @@ class Process:
         Not while it is starting: so is one that ends again and again.
         """
         unit = self.recorded()
+        if self.timed:
+            return bool(
+                unit
+                and self.current(release) == unit
+                and self.timer_text() == self.described_timer()
+                and self._systemd.state(self.timer) == "active"
+            )
         return (
             bool(unit)
             and self.current(release) == unit
@@ -240,7 +278,7 @@ class Process:
             link_atomically(CANDIDATE_DIRECTORY / self._alias, str(UNIT_DIRECTORY / unit))
             return
         self._wants.parent.mkdir(exist_ok=True)
-        link_atomically(self._wants, f"../{self._alias}")
+        link_atomically(self._wants, f"../{self._wants.name}")
         link_atomically(UNIT_DIRECTORY / self._alias, unit)
         self.promote(unit)
         self.withdraw()
@@ -248,7 +286,7 @@ class Process:
     @property
     def _wants(self) -> Path:
         """The link by which the boot knows it."""
-        return UNIT_DIRECTORY / f"{TARGET}.wants" / self._alias
+        return UNIT_DIRECTORY / f"{TARGET}.wants" / (self.timer if self.timed else self._alias)
 
     def leave_to_hand(self) -> bool:
         """Let the boot start it no more, until its alias is pointed again; return whether the boot did."""
@@ -285,18 +323,21 @@ class Process:
             (UNIT_DIRECTORY / unit).unlink()
             shutil.rmtree(_environment_directory(unit), ignore_errors=True)
 
-    def sockets(self) -> list[str]:
-        """Return the socket of its name, where it has one."""
-        return [path.name for path in UNIT_DIRECTORY.glob(f"{self.name}.socket")]
+    def starters(self) -> list[str]:
+        """Return the socket and the timer of its name, where it has one."""
+        names = [f"{self.name}.socket", self.timer]
+        return [name for name in names if (UNIT_DIRECTORY / name).exists()]
 
     def forget(self) -> None:
-        """Forget how it is described, its alias and its socket: this host does not run it any more."""
+        """Forget how it is described, its alias, its socket and its timer: this host does not run it any more."""
         self.withdraw()
+        (DESCRIPTIONS / self.timer).unlink(missing_ok=True)
+        (STAMPS / f"stamp-{self.timer}").unlink(missing_ok=True)
         for path in map(Path, ENVIRONMENT_FILE.findall(self._description.read_text())):
             if path.stem == self.name:  # the others are not its own
                 path.unlink(missing_ok=True)
         self._description.unlink(missing_ok=True)
-        for name in (self._alias, *self.sockets()):
+        for name in (self._alias, *self.starters()):
             self._wants.with_name(name).unlink(missing_ok=True)
             (UNIT_DIRECTORY / name).unlink(missing_ok=True)
 
@@ -336,6 +377,12 @@ def fact_of(unit: str, name: str) -> str:
     file = UNIT_DIRECTORY / unit
     said = re.search(rf"(?m)^{name}=(.*)$", file.read_text().partition("[X-Celeriac]")[2]) if file.exists() else None
     return said[1] if said else ""
+
+
+def process_of(unit: str) -> str:
+    """Return the process in the name of a unit, empty for none."""
+    found = UNIT_NAME.fullmatch(unit)
+    return found["process"] if found else ""
 
 
 def release_of(unit: str) -> str:

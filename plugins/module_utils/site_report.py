@@ -18,7 +18,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_history import 
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import Process, described, left_over
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described, left_over
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROPERTIES = (
@@ -77,7 +77,12 @@ class Report:
             "last": asdict(last[0]) if last else None,
             "back_to": history.back_to(),
             "maintenance": _maintenance(),
-            "units": {name: self._unit(unit) for name, unit in recorded.items() if unit},
+            "units": {
+                process.name: self._unit(recorded[process.name])
+                for process in self._processes
+                if recorded[process.name] and not process.timed
+            },
+            "timers": {process.name: self._timer(process) for process in self._processes if process.timed},
             "candidates": [unit for unit in candidates if unit],
             "drains": [drain for process in left_over(self._systemd, []) for drain in self._drains(process)],
             "certificate": certificate_end(self._run, CERTIFICATE),
@@ -100,6 +105,22 @@ class Report:
             # Its last sign of progress; None for a process that gives none.
             "heartbeat": _iso(shown.get("WatchdogTimestamp", "")),
             "memory_bytes": int(memory) if memory.isdigit() else None,
+        }
+
+    def _timer(self, process: Process) -> dict[str, Any]:
+        """Return how the last run of a command ended, and when the next one begins."""
+        timer = self._systemd.properties(process.timer, "ActiveState", "NextElapseUSecRealtime", "LastTriggerUSec")
+        unit = process.recorded()
+        shown = self._systemd.properties(unit, "ActiveState", "Result", "ExecMainExitTimestamp") if unit else {}
+        return {
+            "unit": unit or None,
+            "timer": timer.get("ActiveState", ""),
+            "runs": shown.get("ActiveState") in RUNNING,
+            # Of the release that serves; None before its first run.
+            "ended": _iso(shown.get("ExecMainExitTimestamp", "")),
+            "failed": shown.get("Result") if shown.get("ActiveState") == "failed" else None,
+            "last": _iso(timer.get("LastTriggerUSec", "")),
+            "next": _iso(timer.get("NextElapseUSecRealtime", "")),
         }
 
     def _drains(self, process: Process) -> list[dict[str, Any]]:
@@ -196,6 +217,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         says = f", {unit['says']}" if unit["says"] else ""
         from_then = f" since {unit['since']}" if unit["since"] else ""  # else it never ran in this boot
         lines.append(f"{name}: {unit['state']}{from_then}{restarts}{heartbeat}{says}")
+    lines += [_of_a_timer(name, found) for name, found in report["timers"].items()]
     lines += [f"drains: {drain['unit']} since {drain['since']}, {drain['says']}" for drain in report["drains"]]
     if report["candidates"]:
         lines.append(f"a switch has not ended: {', '.join(report['candidates'])}; run the deploy again")
@@ -216,6 +238,18 @@ def as_text(report: dict[str, Any]) -> list[str]:
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
     return lines
+
+
+def _of_a_timer(name: str, found: dict[str, Any]) -> str:
+    """Return how the last run of a command ended, what is to be done where it failed, and when the next begins."""
+    if found["runs"]:
+        state = "runs now"
+    elif found["failed"]:
+        state = f"FAILED at {found['ended']} ({found['failed']}; journalctl -t {name})"
+    else:
+        state = f"last run ended at {found['ended']}" if found["ended"] else "did not run in this release yet"
+    then = f"next run at {found['next']}" if found["timer"] == "active" else f"its timer is {found['timer']}"
+    return f"{name}: {state}, {then}"
 
 
 def _of_the_certificate(end: str | None, renewal: dict[str, Any] | None) -> list[str]:

@@ -137,6 +137,7 @@ class Transaction:
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each alias stood for
+        self._timers: dict[str, str] = {}  # what each timer was
         self._maintenance = OfDeploy(run, site)
         self._reverses = False  # migrations are in the way of a rollback, and may be taken back
         self._point: Point | None = None  # whose database comes back in place of that
@@ -182,6 +183,7 @@ class Transaction:
     def _do_all(self) -> None:
         self._kinds = {process.name: process.kind for process in self._processes}
         self._before = {process.name: process.recorded() for process in self._processes}
+        self._timers = {process.name: process.timer_text() for process in self._timed()}
         try:
             for name in STEPS[self._order.kind]:
                 self._do(name)
@@ -357,7 +359,7 @@ class Transaction:
         for process in self._processes:
             unit = process.current(self.release) or process.add(self.release)
             self._units[process.name] = unit
-            if not self._before[process.name]:
+            if not self._before[process.name] and not self._kinds[process.name].timed:
                 # A socket starts only when the service of its name is known.
                 process.point(unit, candidate=True)
         self._systemd.call("daemon-reload")
@@ -389,7 +391,7 @@ class Transaction:
         killed, they may have to serve for long. Not what cannot overlap, which is not there yet: until all
         is well, what serves is more urgent.
         """
-        for process in self._processes:
+        for process in self._lasting():
             process.point(self._units[process.name], candidate=True)
             if self._kinds[process.name].overlaps:
                 process.promote(self._units[process.name])
@@ -400,7 +402,7 @@ class Transaction:
         """Stop what is not needed any more, but for what drains, and replace what cannot overlap."""
         others = {
             process.name: [unit for unit in process.running() if unit != self._units[process.name]]
-            for process in self._processes
+            for process in self._lasting()
             if not self._kinds[process.name].drains
         }
         if every := [unit for units in others.values() for unit in units]:
@@ -408,7 +410,7 @@ class Transaction:
                 # To end costs each about as much as to start, all at once, and beside what serves.
                 self._systemd.renice(unit, RETIRED)
             self._systemd.call("stop", "--no-block", *every)
-        for process in self._processes:
+        for process in self._lasting():
             if self._kinds[process.name].overlaps:
                 continue  # the old one finishes its requests by itself
             if others[process.name]:
@@ -419,7 +421,7 @@ class Transaction:
     def health(self) -> None:
         """Ask everything, now that the old ones are gone, but for what drains."""
         self._ask(health(self._kinds.values()))
-        self._all_run(self._units)
+        self._all_run(process.name for process in self._lasting())
 
     def drain(self) -> None:
         """Stop the old workers: each takes nothing new, and ends what it runs."""
@@ -435,14 +437,37 @@ class Transaction:
             self._systemd.call("kill", "--kill-who=main", "--signal=SIGQUIT", unit)
 
     def record(self) -> None:
-        """Make the switch last. For systemd nothing changes: it knows the names from the candidates."""
+        """Make the switch last, and let timers start the new release.
+
+        Of all else nothing changes for systemd: it knows the names from the candidates.
+        """
         for process in self._processes:
             process.point(self._units[process.name], candidate=False)
+        self._set_timers({process.name: process.described_timer() for process in self._timed()})
         self.releases.make_current(self.release)
         self._note("serving")
         if self._restored:
             # Whoever goes back again from here needs one that this way began with.
             self._systemd.call("start", "--no-block", f"{site_backup.DATABASE}.service")
+
+    def _lasting(self) -> list[Process]:
+        """Return the processes that are there all the time."""
+        return [process for process in self._processes if not self._kinds[process.name].timed]
+
+    def _timed(self) -> list[Process]:
+        """Return the processes that a timer starts. A run that has begun ends in its release."""
+        return [process for process in self._processes if self._kinds[process.name].timed]
+
+    def _set_timers(self, texts: dict[str, str]) -> None:
+        """Let timers be what they are to be, and start what their aliases stand for now."""
+        if not texts:
+            return
+        for process in self._timed():
+            process.install_timer(texts[process.name])
+        self._systemd.call("daemon-reload")
+        # Anew, not only where it has changed: one whose command runs would wait for the end of the unit that it knew.
+        if wanted := [process.timer for process in self._timed() if texts[process.name]]:
+            self._systemd.start(*wanted, verb="restart")
 
     def _note(self, outcome: str, reason: str = "") -> None:
         commit = str(self.releases.note(self.release).get("commit", ""))
@@ -455,8 +480,8 @@ class Transaction:
     def prune(self) -> None:
         """Remove what nothing needs any more."""
         for process in forgotten(self._systemd, self._site.processes):
-            # A socket that stayed would start what is not there.
-            if units := [*process.sockets(), *process.running()]:
+            # A socket or a timer that stayed would start what is not there. What a timer has started ends by itself.
+            if units := [*process.starters(), *([] if process.timed else process.running())]:
                 self._systemd.call("stop", "--no-block", *units)
             process.forget()
         for process in [*self._processes, *left_over(self._systemd, self._site.processes)]:
@@ -582,7 +607,7 @@ class Transaction:
         """Let the units that were recorded serve again, and stop those of this release."""
         back: dict[str, str] = {}
         to_start = []
-        for process in self._processes:
+        for process in self._lasting():
             old = self._before[process.name]
             if not old:
                 continue
@@ -603,13 +628,14 @@ class Transaction:
         self._systemd.call("daemon-reload")
         if to_start:
             self._systemd.start(*to_start)
-        for process in self._processes:
+        for process in self._lasting():
             if process.name in back:
                 process.point(back[process.name], candidate=False)
             else:
                 process.withdraw()
+        self._restore_timers()
         self._systemd.call("daemon-reload")
-        for process in self._processes:
+        for process in self._lasting():
             if others := [unit for unit in process.running() if unit != back.get(process.name)]:
                 self._systemd.call("stop", "--no-block", *others)
         before = self._before_release()
@@ -617,6 +643,18 @@ class Transaction:
             self.releases.publish(before)
             self.releases.show(before)
             self.releases.make_current(before)
+
+    def _restore_timers(self) -> None:
+        """Bring back what was before `record`, which is the first step that changes a timer."""
+        if self._step != "record":
+            return
+        for process in self._timed():
+            if old := self._before[process.name]:
+                process.point(old, candidate=False)
+        new = [process.timer for process in self._timed() if not self._timers[process.name]]
+        if new := [timer for timer in new if self._systemd.state(timer) == "active"]:
+            self._systemd.call("stop", *new)
+        self._set_timers(self._timers)
 
     def _forget_release(self) -> None:
         """Leave of a release that never served what was built. A worker that still drains keeps all of it."""

@@ -87,6 +87,15 @@ options:
     type: list
     elements: str
     required: true
+  calendars:
+    description: Times of systemd that must be some, by the names of what runs then.
+    type: dict
+    default: {}
+  names:
+    description: Names of units that must be nobody else's.
+    type: list
+    elements: str
+    default: []
 author: [Celeriac]
 """
 
@@ -125,6 +134,7 @@ ansible_facts:
       disk_free_mb: 17210
       architecture: x86_64
       libc: "2.41"
+      systemd: 257
 """
 
 SUPPORTED_PYTHON = (3, 11)
@@ -132,6 +142,7 @@ OS_RELEASE = Path("/etc/os-release")
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
 DISK_FOLDERS = ("/srv", "/var")
+UNIT_FOLDERS = tuple(map(Path, ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")))
 APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 # What a run gives its accounts, so that nobody logs in with them.
 NO_LOGIN = ("/usr/sbin/nologin",)
@@ -433,6 +444,53 @@ def apt_warning() -> str | None:
     return None
 
 
+def calendar_faults(calendars: dict[str, str]) -> Iterator[Fault]:
+    """Refuse times that the host's systemd does not know."""
+    for name, every in calendars.items():
+        command = ["systemd-analyze", "calendar", "--", every]
+        try:
+            asked = subprocess.run(command, capture_output=True, check=False, text=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return  # an init that is another one has been told by now
+        if asked.returncode != 0 or "Next elapse: never" in re.sub(" +", " ", asked.stdout):
+            yield Fault(
+                f"`site_timers` has `{name}`, which is to run `{every}`, and systemd knows no such time to come.",
+                'every: "*:0/5"        (every five minutes; also hourly, "Mon *-*-* 04:30": man systemd.time)',
+            )
+
+
+def name_faults(names: Iterable[str]) -> Iterator[Fault]:
+    """Refuse processes whose alias would take the place of a unit of somebody else's."""
+    for name in names:
+        for suffix in ("service", "timer"):
+            held = [folder / f"{name}.{suffix}" for folder in UNIT_FOLDERS]
+            held = [path for path in held if path.exists() and not is_ours(path)]
+            if held:
+                yield Fault(
+                    f"The unit {name}.{suffix} of the host is somebody else's ({held[0]}), and a command or a timer of "
+                    "the site is to be called so.",
+                    f"site-{name}: {{ … }}        (another name, in site_commands or site_timers)",
+                )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a unit is one of the site's: those of releases, and their timers, say who they are."""
+    text = read(path)
+    return "[X-Celeriac]" in text or ("Ansible managed" in text and "PartOf=site.target" in text)
+
+
+def systemd_version() -> int:
+    """The version of systemd; 0 where there is none."""
+    try:
+        words = subprocess.run(
+            ["systemctl", "--version"], capture_output=True, check=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.match(r"systemd (\d+)", words)
+    return int(found.group(1)) if found else 0
+
+
 def host_facts() -> dict[str, Any]:
     """What the host is."""
     meminfo = read(Path("/proc/meminfo"))
@@ -444,6 +502,7 @@ def host_facts() -> dict[str, Any]:
         "disk_free_mb": min(map(free_mb, DISK_FOLDERS)),
         "architecture": platform.machine(),
         "libc": platform.libc_ver()[1],
+        "systemd": systemd_version(),
     }
 
 
@@ -463,6 +522,8 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
     listeners = [item for table in ("tcp", "tcp6") for item in parse_listeners(read(Path("/proc/net") / table))]
     mine = [port for port in params["ports"] if port["group"] in params["groups"]]
     yield from port_faults(mine, listeners, Path("/proc"))
+    yield from calendar_faults(params["calendars"])
+    yield from name_faults(params["names"])
 
 
 def main() -> None:
@@ -484,6 +545,8 @@ def main() -> None:
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
             "brokers": {"type": "list", "elements": "str", "required": True},
             "processes": {"type": "list", "elements": "str", "required": True},
+            "calendars": {"type": "dict", "default": {}},
+            "names": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

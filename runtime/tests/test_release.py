@@ -83,7 +83,7 @@ def test_a_password_is_changed_only_where_it_is_said_to_be_new(
 def test_an_unknown_step_is_refused_before_anything_is_done(bare_environment: dict[str, str], steps: list[str]) -> None:
     result = prepare(bare_environment, *steps)
     assert result.returncode == 2
-    assert "check import migrate note schema reversible reverse static admin" in result.stderr
+    assert "check import queues commands migrate note schema reversible reverse static admin" in result.stderr
     assert result.stdout == ""
 
 
@@ -572,3 +572,19 @@ def test_an_entry_of_the_schedule_needs_a_worker_too(bare_environment: dict[str,
         prepare(bare_environment, "queues", **reading(plain=["celery"])), "queues", "The periodic task 'daily'"
     )
     assert prepare(bare_environment, "queues", **reading("day")).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"command": ["migrate", "--plan"]}, ""),
+        ({"program": ["python", "-m", "work"]}, ""),
+        ({"command": ["migrat"]}, "site_timers: a is manage.py migrat, and the project has no such command (migrate"),
+        ({"program": ["no-such-program"]}, "the virtualenv of the release has none of this name"),
+    ],
+)
+def test_a_command_that_is_not_there_is_refused(
+    bare_environment: dict[str, str], words: dict[str, list[str]], why: str
+) -> None:
+    result = prepare(bare_environment, "commands", CELERIAC_CHOSEN_COMMANDS=json.dumps({"site_timers: a": words}))
+    assert refused(result, "commands", why) if why else result.returncode == 0, result.stderr

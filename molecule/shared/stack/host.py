@@ -34,11 +34,11 @@ class Host:
         if verb == "show":
             [wanted] = [word.partition("=")[2].split(",") for word in command if word.startswith("--property=")]
             return 0, "\n\n".join(self._shown(unit, wanted) for unit in words), ""
-        if verb in ("start", "stop", "kill"):
+        if verb in ("start", "restart", "stop", "kill"):
             self.calls.append((verb, *words))
         for unit in words:
             self.since[unit] = next(self._clock)
-            if verb == "start":
+            if verb in ("start", "restart"):
                 self.states[unit] = "failed" if unit in self.broken else "active"
             elif verb == "stop":
                 self.states[unit] = "deactivating" if unit in self.busy else "inactive"

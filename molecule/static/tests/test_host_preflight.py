@@ -219,6 +219,19 @@ def test_no_text_of_proc_makes_it_fail(text: str) -> None:
     list(host.parse_listeners(text))
 
 
+def test_a_unit_of_somebody_elses_is_refused_and_one_of_ours_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "UNIT_FOLDERS", (tmp_path,))
+    (tmp_path / "cron.service").write_text("[Service]\n")
+    (tmp_path / "consumer.service").write_text("[Service]\n\n[X-Celeriac]\nKind=command\n")
+    (tmp_path / "periodic.timer").write_text("# Ansible managed\n[Unit]\nPartOf=site.target\n")
+
+    (fault,) = host.name_faults(["cron", "consumer", "periodic", "other"])
+
+    assert "The unit cron.service of the host is somebody else's" in fault.what
+
+
 def test_facts_are_those_of_this_computer() -> None:
     facts = host.host_facts()
     assert facts["memory_mb"] > 100

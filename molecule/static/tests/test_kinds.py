@@ -7,19 +7,34 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.celeriac.site.plugins.module_utils import site_processes, site_transaction, systemd
-from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Client, Reply
+from ansible_collections.celeriac.site.plugins.module_utils import (
+    site_build,
+    site_maintenance,
+    site_processes,
+    site_transaction,
+    systemd,
+)
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Client, Deadline, Reply
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
+    HopelessError,
     ProcessError,
     ReleaseError,
     UnhealthyError,
 )
-from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import COMMAND, KINDS, WEB, WORKER
+from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import (
+    COMMAND,
+    KINDS,
+    OVERLAPPING_COMMAND,
+    TIMER,
+    WEB,
+    WORKER,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site
 from stack.host import Asked, Host
 
@@ -95,7 +110,7 @@ def test_each_unit_of_a_kind_is_started_checked_and_drained(
     # Both old workers drain, and nothing else does.
     assert {unit for unit, state in host.states.items() if state == "deactivating"} == units(OLD, *WORKERS)
     names = [name for name, _ in asked.names]
-    assert names == ["page", "worker", "page_alone", "migrations", "beat", "monitor"]
+    assert names == ["page", "worker", "page_alone", "migrations", "beat", "monitor", "command"]
     assert set(asked.units[WORKER]) == units(NEW, *WORKERS)
     states = dict(asked.names)
     # They are checked while the old ones serve, and the old workers serve until all is well.
@@ -191,6 +206,160 @@ def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
     assert host.calls == []
 
 
+# ── Timers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def timed(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Describe a command that a timer starts, in the process `clock`, and when."""
+    (tmp_path / "STAMPS").mkdir()
+    monkeypatch.setattr(site_processes, "STAMPS", tmp_path / "STAMPS")
+    describe(tmp_path, "clock", "timer")
+
+    def at(every: str) -> None:
+        (tmp_path / "DESCRIPTIONS/clock.timer").write_text(f"[Timer]\nOnCalendar={every}\n")
+
+    at("hourly")
+    return at
+
+
+def installed(folder: Path) -> str:
+    """Return when the timer runs."""
+    file = folder / "UNIT_DIRECTORY/clock.timer"
+    return file.read_text().rpartition("=")[2].strip() if file.exists() else ""
+
+
+def test_a_release_changes_a_timer_when_all_is_well_and_never_starts_its_command(
+    host: Host, timed: Callable[[str], None], deploy: Callable[[str], None], tmp_path: Path
+) -> None:
+    deploy(OLD)
+    timed("daily")
+    host.states[f"clock-{OLD}.service"] = "activating"  # a run that has begun
+    host.broken = units(NEW, "pages")
+    with pytest.raises(ReleaseError):
+        deploy(NEW)
+
+    assert installed(tmp_path) == "hourly"
+    assert f"clock-{OLD}.service" in serving(tmp_path)
+    assert not (tmp_path / "UNIT_DIRECTORY" / f"clock-{NEW}.service").exists()
+    host.broken = set()
+    deploy(NEW)
+
+    assert installed(tmp_path) == "daily"
+    assert f"clock-{NEW}.service" in serving(tmp_path)
+    assert host.states[f"clock-{OLD}.service"] == "activating"
+    assert not [call for call in host.calls if "clock" in " ".join(call) and call != ("restart", "clock.timer")]
+    assert ("restart", "clock.timer") in host.calls
+    wants = tmp_path / "UNIT_DIRECTORY/site.target.wants"
+    assert sorted(path.name for path in wants.glob("clock*")) == ["clock.timer"]
+
+
+def test_of_a_first_release_that_fails_no_timer_is_known(
+    host: Host, timed: Callable[[str], None], deploy: Callable[[str], None], tmp_path: Path
+) -> None:
+    host.broken = units(OLD, "pages")
+    with pytest.raises(ReleaseError):
+        deploy(OLD)
+
+    folders = ("CANDIDATE_DIRECTORY", "UNIT_DIRECTORY")
+    assert not [path for folder in folders for path in (tmp_path / folder).rglob("clock*")]
+
+
+def test_of_a_release_that_could_not_be_recorded_no_timer_stays(
+    host: Host,
+    timed: Callable[[str], None],
+    deploy: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy(OLD)
+    timed("daily")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(site_build.Releases, "make_current", full)
+    with pytest.raises(ReleaseError, match="step record failed"):
+        deploy(NEW)
+    monkeypatch.undo()
+
+    assert f"clock-{OLD}.service" == (tmp_path / "UNIT_DIRECTORY/clock.service").readlink().name
+    assert installed(tmp_path) == "hourly"
+
+
+def test_a_run_of_a_timer_that_is_gone_ends_by_itself(
+    host: Host, timed: Callable[[str], None], deploy: Callable[[str], None], tmp_path: Path, known: Site
+) -> None:
+    deploy(OLD)
+    stamp = tmp_path / "STAMPS/stamp-clock.timer"
+    stamp.touch()
+    host.states[f"clock-{OLD}.service"] = "activating"
+    others = tuple(name for name in HERE if name != "clock")
+
+    site_transaction.Transaction(host, replace(known, processes=others), Order("rollback", OLD, "anna", "h1")).prune()
+
+    assert ("stop", "clock.timer") in host.calls
+    assert host.states[f"clock-{OLD}.service"] == "activating"
+    left = [path.name for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS") for path in (tmp_path / folder).rglob("clock*")]
+    assert left == [f"clock-{OLD}.service"]
+    assert not stamp.exists()
+
+
+def test_a_pause_stops_the_timer_and_waits_for_what_it_has_started(
+    host: Host,
+    timed: Callable[[str], None],
+    deploy: Callable[[str], None],
+    tmp_path: Path,
+    known: Site,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy(OLD)
+    unit, waited = f"clock-{OLD}.service", []
+    host.states[unit] = "activating"
+
+    def ends(_: float) -> None:
+        waited.append(host.states["clock.timer"])
+        host.states[unit] = "inactive"
+
+    monkeypatch.setattr(site_maintenance, "STATE", tmp_path / "maintenance.json")
+    monkeypatch.setattr("time.sleep", ends)
+    host.calls.clear()
+    switch = site_maintenance.Switch(host, replace(known, processes=tuple(HERE)), web=False)
+    wants = tmp_path / "UNIT_DIRECTORY/site.target.wants/clock.timer"
+
+    assert switch.on(site_maintenance.Maintenance("then", "anna", True, "token"), "", 0)
+    assert waited == ["inactive"]
+    assert unit not in {word for _, *words in host.calls for word in words}
+    assert not wants.is_symlink()
+    assert switch.off()
+    assert host.states["clock.timer"] == "active"
+    assert host.states[unit] == "inactive"
+    assert wants.is_symlink()
+
+
+def timer_check(known: Site, host: Host, monkeypatch: pytest.MonkeyPatch, timer: str, **shown: str) -> str:
+    """Return what the check of a timer says that is as it is shown."""
+    host.states["clock.timer"] = timer
+    monkeypatch.setattr(systemd.Systemd, "properties", lambda *_: {"Result": "exit-code", **shown})
+    monkeypatch.setattr(systemd.Systemd, "last_words", lambda *_: "its last words")
+    web = Web([], {})
+    return Checks(systemd.Systemd(host), web, web, NEW, known, {TIMER: [f"clock-{NEW}.service"]}).timer()
+
+
+def test_a_timer_that_waits_or_whose_command_runs_is_well(
+    known: Site, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "waits" in timer_check(known, host, monkeypatch, "active", ActiveState="inactive")
+    assert "runs" in timer_check(known, host, monkeypatch, "active", ActiveState="activating")
+
+
+def test_a_timer_that_is_off_or_has_failed_is_not(known: Site, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnhealthyError, match=r"clock\.timer is inactive"):
+        timer_check(known, host, monkeypatch, "inactive", ActiveState="inactive")
+    with pytest.raises(HopelessError, match=r"has failed \(exit-code\) at then\nits last words"):
+        timer_check(known, host, monkeypatch, "active", ActiveState="failed", InactiveEnterTimestamp="then")
+
+
 # ── Checks ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -262,6 +431,69 @@ def test_a_worker_that_is_silent_is_not_let_through(
 ) -> None:
     with pytest.raises(UnhealthyError, match=says):
         worker_check(known, monkeypatch, pongs, workers)
+
+
+def command_check(known: Site, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **shown: str) -> str:
+    """Return what the check of a command says that is as it is shown."""
+    (tmp_path / "UNIT_DIRECTORY" / f"loop-{NEW}.service").write_text("[X-Celeriac]\nKind=command\nSettle=10\n")
+    monkeypatch.setattr(systemd.Systemd, "properties", lambda *_: shown)
+    monkeypatch.setattr(systemd.Systemd, "last_words", lambda *_: "its last words")
+    web = Web([], {})
+    return Checks(systemd.Systemd(host), web, web, NEW, known, {COMMAND: [f"loop-{NEW}.service"]}).command()
+
+
+NOW = f"{datetime.now(UTC) + timedelta(hours=1):%a %Y-%m-%d %H:%M:%S} UTC"
+LONG_AGO = "Fri 2021-01-01 00:00:00 UTC"
+
+
+def test_a_command_that_is_there_for_a_while_is_well(
+    known: Site, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {"ActiveState": "active", "ActiveEnterTimestamp": LONG_AGO, "NRestarts": "3"}
+    assert "runs since 2021-01-01" in command_check(known, host, tmp_path, monkeypatch, **shown)
+
+
+def test_one_that_cannot_overlap_is_not_asked_before_it_is_started(known: Site, host: Host) -> None:
+    here = {COMMAND: [f"loop-{NEW}.service"]}
+    assert Checks(systemd.Systemd(host), Web([], {}), Web([], {}), NEW, known, here).overlapping_command() == ""
+    assert OVERLAPPING_COMMAND.readiness == ("overlapping_command",)
+    assert COMMAND.readiness == ()
+
+
+@pytest.mark.parametrize(
+    ("shown", "says", "hopeless"),
+    [
+        (("active", NOW, "0"), "did not run for 10 s without an end yet$", False),
+        (("activating", LONG_AGO, "4"), "it was started 4 times again:\nits last words", False),
+        (("failed", LONG_AGO, "0"), "started, and has ended.\nits last words", True),
+        (("inactive", "", "0"), "started, and has ended.\nits last words", True),
+    ],
+)
+def test_a_command_that_ends_is_not_let_through(
+    known: Site,
+    host: Host,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: tuple[str, ...],
+    says: str,
+    hopeless: bool,
+) -> None:
+    named = dict(zip(("ActiveState", "ActiveEnterTimestamp", "NRestarts"), shown, strict=True))
+    with pytest.raises(UnhealthyError, match=says) as caught:
+        command_check(known, host, tmp_path, monkeypatch, **named)
+    assert isinstance(caught.value, HopelessError) is hopeless
+
+
+def test_what_is_hopeless_is_not_waited_for() -> None:
+    asked = []
+
+    def probe() -> None:
+        asked.append(1)
+        raise HopelessError
+
+    with pytest.raises(HopelessError):
+        Deadline(3600).eventually(probe)
+    assert asked == [1]
 
 
 class Queues(Web):

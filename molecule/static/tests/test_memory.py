@@ -86,6 +86,17 @@ def test_each_pool_counts(needs: Any) -> None:
     assert after["postgresql"] - before["postgresql"] == 3 * 3 * (6 + 4)
 
 
+def test_commands_count_always_and_timers_at_times(needs: Any) -> None:
+    before = needs("site_memory_at_times_mb")
+    chosen = "site_commands: { a: { command: [a] }, b: { command: [b], overlap: true } }\n"
+    chosen += "site_timers: { c: { command: [c], every: hourly } }\n"
+    always, at_times = needs("site_memory_mb", chosen), needs("site_memory_at_times_mb")
+
+    assert (always["a"], always["b"], "c" in always) == (80, 80, False)
+    assert at_times["a deploy"] - before["a deploy"] == 80
+    assert (at_times["the timers"], "the timers" in before) == (80, False)
+
+
 def test_a_worker_that_grows_needs_what_it_may_grow_to(needs: Any) -> None:
     assert needs("site_memory_mb", "celery_worker_autoscale: [7, 1]\n")["celery-worker"] == 55 + 7 * 50
 

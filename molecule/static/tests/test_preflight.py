@@ -66,6 +66,16 @@ def with_template(text: str) -> Callable[[Any], None]:
     return edit
 
 
+def without_beat(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices of a site whose group `beat` is empty."""
+
+    def edit(inventory: Any) -> None:
+        in_hosts("    beat: { hosts: { h1: } }\n", "    beat: {}\n")(inventory)
+        inventory.choose(text)
+
+    return edit
+
+
 def without_domain(inventory: Any) -> None:
     """An edit: nothing chosen at all."""
     (inventory.folder / CHOICES_FILE).write_text("---\n")
@@ -150,7 +160,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
     "a misspelt option of a pool": (
         choose("celery_worker_pools: { mail: { queues: [mail], concurency: 1 } }\n"),
         f"{CHOICES_FILE}:3",
-        "`mail`, with `concurency`, which no pool has",
+        "`mail`, with `concurency`, which none has",
         "{ mail: { queues: [mail], concurrency: 1 } }",
     ),
     "a pool of a kind that is not there": (
@@ -203,6 +213,114 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:4",
         "a pool of threads cannot grow",
         "celery_worker_autoscale: [8, 2]",
+    ),
+    "a command without a command": (
+        choose("site_commands: { consumer: { overlap: true } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_commands` has `consumer`, which has no command",
+        "site_commands: { consumer: { command: [document_consumer] } }",
+    ),
+    "a command of both kinds": (
+        choose("site_commands: { consumer: { command: [a], program: [b] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "it is one or the other",
+        "{ command: [document_consumer] }",
+    ),
+    "a command that is a sentence": (
+        choose("site_commands: { consumer: { command: document_consumer --all } }\n"),
+        f"{CHOICES_FILE}:3",
+        "whose `command` is no list of words",
+        "command: [document_consumer]",
+    ),
+    "a program of the host": (
+        choose("site_commands: { consumer: { program: [/usr/bin/consumer] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "the name of a program of the virtualenv",
+        "command: [document_consumer]",
+    ),
+    "a command with the name of another unit": (
+        choose("site_commands: { nginx: { command: [a] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "which is the name of another unit",
+        "consumer:",
+    ),
+    "a command with the name of a process": (
+        choose("site_commands: { flower: { command: [a] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`flower`, and another process of the site is called so",
+        "consumer:",
+    ),
+    "a command and a timer of one name": (
+        choose("site_commands: { a: { command: [a] } }\nsite_timers: { a: { command: [b], every: hourly } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`a`, and another process of the site is called so",
+        "consumer:",
+    ),
+    "a command with the name of a pool": (
+        choose("celery_worker_pools: { a: { queues: [a] } }\nsite_commands: { celery-worker-a: { command: [a] } }\n"),
+        f"{CHOICES_FILE}:4",
+        "`celery-worker-a`, and another process",
+        "consumer:",
+    ),
+    "a misspelt option of a command": (
+        choose("site_commands: { a: { command: [a], overlaps: true } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `overlaps`, which none has",
+        "overlap: true",
+    ),
+    "a command of a group that is none": (
+        choose("site_commands: { a: { command: [a], group: webs } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `group` webs, which is none of workers, beat, web, monitor",
+        "group: workers",
+    ),
+    "a command that settles too late": (
+        choose("site_commands: { a: { command: [a], settle_seconds: 60 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "which is not less than site_health_timeout_seconds, 30",
+        "settle_seconds: 10",
+    ),
+    "a command that overlaps perhaps": (
+        choose("site_commands: { a: { command: [a], overlap: maybe } }\n"),
+        f"{CHOICES_FILE}:3",
+        "which is neither true nor false",
+        "overlap: true",
+    ),
+    "a command with an environment that is none": (
+        choose("site_commands: { a: { command: [a], environment: { A: 1.5 } } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`A` in `environment`, whose value YAML takes for",
+        "environment: { NAME: value }",
+    ),
+    "a timer without a time": (
+        choose("site_timers: { a: { command: [a] } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_timers` has `a`, which does not say when: `every`",
+        'every: "*:0/5"',
+    ),
+    "a timer whose time YAML takes for a number": (
+        choose("site_timers: { a: { command: [a], every: 12:30:00 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "which is no time of systemd: put it in quotes",
+        'every: "*:0/5"',
+    ),
+    "a timer that ends late": (
+        choose("site_timers: { a: { command: [a], every: hourly, time_limit_seconds: 0 } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `time_limit_seconds` 0, which is no whole number from 1",
+        "time_limit_seconds: 3600",
+    ),
+    "a timer that catches up perhaps": (
+        choose("site_timers: { a: { command: [a], every: hourly, catch_up: once } }\n"),
+        f"{CHOICES_FILE}:3",
+        "which is neither true nor false",
+        "catch_up: false",
+    ),
+    "a command that no host runs": (
+        without_beat("site_commands: { a: { command: [a], group: beat } }\n"),
+        f"{CHOICES_FILE}:3",
+        "`a`, which the group `beat` runs, and that has no host",
+        "consumer:",
     ),
     "misspelt name": (
         choose("site_drain_secnds: 60\n"),
@@ -1204,6 +1322,13 @@ site_release_hooks:
         "  reports: { queues: [reports], autoscale: [4, 0], time_limit_seconds: 7200, soft_time_limit_seconds: 7000,\n"
         "    memory_max: 1G, environment: { A: b }, prefetch: 4, log_level: debug, max_tasks_per_child: 0 }\n"
         "  one-by-one: { queues: [one], pool: solo }\ncelery_worker_autoscale: [4, 1]\n"
+    ),
+    "commands and timers": (
+        "site_commands:\n  consumer: { command: [document_consumer, --all, 3, 'a b$'], overlap: true, group: web,\n"
+        "    stop_seconds: 60, settle_seconds: 5, memory_max: 500M, environment: { A: b } }\n"
+        "  served: { program: [granian, --port, 1] }\n"
+        "site_timers:\n  periodic: { command: [runperiodic], every: '*:0/5', catch_up: false, nice: 10 }\n"
+        "  nightly: { program: [report.py], every: 'Mon..Fri *-*-* 02,14:30:00 Europe/Berlin' }\n"
     ),
     "limits of memory": (
         "celery_worker_memory_max: 1G\ncelery_worker_memory_high: 0.5G\ngunicorn_memory_max: 2147483648\n"

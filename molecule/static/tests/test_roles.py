@@ -49,7 +49,7 @@ def read(path: Path) -> Any:
 def options_of(role: str) -> dict[str, dict[str, Any]]:
     """The options of a role's main entry point."""
     specs = read(ROOT / "roles" / role / "meta" / "argument_specs.yml")
-    options: dict[str, dict[str, Any]] = specs["argument_specs"]["main"].get("options") or {}
+    options: dict[str, dict[str, Any]] = specs["argument_specs"].get("main", {}).get("options") or {}
     return options
 
 
@@ -295,6 +295,7 @@ def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]
         "ansible_check_mode": False,
         "ansible_managed": "Ansible managed",
         "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
+        "__site_timers_item": {"key": "periodic", "value": {"every": "hourly"}},
         "groups": {},
         "hostvars": {},
         "inventory_dir": str(folder),

@@ -15,6 +15,7 @@ RUNTIME = ROOT / "runtime" / PACKAGE
 # A room is a folder, or a file beside the folders. From the ground up: each knows only what is below it.
 FLOORS = (
     (
+        "alone",
         "celery",
         "clock",
         "enqueue",

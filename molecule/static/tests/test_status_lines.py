@@ -15,6 +15,7 @@ def lines(
     off: list[str] | None = None,
     workers: dict[str, Any] | None = None,
     maintenance: dict[str, Any] | None = None,
+    timers: dict[str, Any] | None = None,
 ) -> list[str]:
     """What is said of a host whose broker and workers are so, and of nothing else that is amiss."""
     report: dict[str, Any] = {
@@ -25,6 +26,7 @@ def lines(
         "last": {"outcome": "serving"},
         "back_to": [],
         "units": {},
+        "timers": timers or {},
         "drains": [],
         "candidates": [],
         "disk": {"used_percent": 1, "free_bytes": 1},
@@ -106,3 +108,18 @@ def test_of_a_maintenance_it_says_since_when_and_what_the_processes_do(paused: b
     assert line == (
         f"maintenance since 2027-01-31T12:00:00Z, by anna: people are answered 503, workers and beat {words}"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ({}, "a: last run ended at then, next run at soon"),
+        ({"ended": None}, "a: did not run in this release yet, next run at soon"),
+        ({"runs": True}, "a: runs now, next run at soon"),
+        ({"failed": "timeout"}, "a: FAILED at then (timeout; journalctl -t a), next run at soon"),
+        ({"timer": "inactive"}, "a: last run ended at then, its timer is inactive"),
+    ],
+)
+def test_of_a_timer_it_says_how_the_last_run_ended(found: dict[str, Any], line: str) -> None:
+    timer = {"unit": "a.service", "timer": "active", "runs": False, "ended": "then", "failed": None, "next": "soon"}
+    assert lines(None, timers={"a": timer | found}) == [line]

@@ -1,4 +1,4 @@
-"""Pools of workers come, change and go while tasks are sent to them."""
+"""What an inventory adds comes, changes and goes under load: pools of workers, commands, timers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from stack.playbook import Run
 
 from testkit.waiting import eventually
 
-UNITS = ("celery-worker", "celery-worker-mail")
+UNITS = ("celery-worker", "celery-worker-mail", "looper", "twins", "periodic")
 # The roles that describe what is chosen here, and the transaction.
-ROLES = ("--tags", "always,site_host,celery_worker")
+ROLES = ("--tags", "always,site_host,celery_worker,site_commands,site_timers")
+STOP_SECONDS = 5
+LINES = 100_000
 PAUSE_SECONDS = 0.2
 
 
@@ -87,6 +89,14 @@ class Scene:
         drained: the state of its unit when it was gone, while a task of it ran.
         long: id of that task.
         status: what the status said then.
+        began: when all of it did, Unix time.
+        old: the release with which all of it came.
+        new: the one with which it changed.
+        again: how often a command had begun before and after it was killed, and how often systemd has started it again.
+        twins: which units of a command ran beside each other in a deploy.
+        ended: the deploy with a command that ends at once, and what each alias stood for before and after.
+        deaf: how the command that no signal ends was ended.
+        health: what the site said of itself when a timer's command had failed.
     """
 
     sent: list[str]
@@ -98,13 +108,41 @@ class Scene:
     drained: str
     long: str
     status: str
+    began: float
+    old: str
+    new: str
+    again: list[int]
+    twins: set[str]
+    ended: tuple[Run, dict[str, str], dict[str, str]]
+    deaf: str
+    health: str
+
+
+def running(site: Site, name: str) -> set[str]:
+    """Return the units of a process that run."""
+    shown = site.machine.root.check_output(f"systemctl list-units --plain --no-legend '{name}-*.service'")
+    return {line.split()[0] for line in shown.splitlines() if " active running " in " ".join(line.split())}
 
 
 @pytest.fixture(scope="module")
 def scene(site: Site, light_load: Load) -> Scene:
-    """What happened to a pool under load."""
-    release = site.healthy()
+    """What happened to all of it under load."""
+    old, new = site.healthy(), site.make()
     pool: dict[str, object] = {"queues": ["mail"], "concurrency": 1, "nice": 5}
+    word, began = f"word-{uuid4()}", time.time()
+    for_ever = {"settle_seconds": 3, "stop_seconds": STOP_SECONDS}
+    commands: dict[str, dict[str, object]] = {
+        "looper": {"command": ["probe_run", "looper", "--for-ever", "--deaf"], **for_ever},
+        "twins": {"command": ["probe_run", "twins $HOME 100%", "--for-ever"], "overlap": True, **for_ever},
+        "flood": {"command": ["probe_run", "flood", "--for-ever", "--lines", LINES], **for_ever},
+    }
+    timers: dict[str, dict[str, object]] = {
+        # It does not end before the word.
+        "periodic": {"command": ["probe_run", "periodic", "--until", word], "every": "*:*:0/2"},
+        "nightly": {"command": ["probe_run", "nightly"], "every": "*-01-01 03:00 UTC"},
+        "broken": {"command": ["probe_run", "broken", "--fail"], "every": "*-01-01 03:00 UTC"},
+    }
+    broken = {"broken": timers.pop("broken")}
 
     def at_once(name: str, most: int) -> int:
         """Return how many of three tasks of the queue begin before one may end, which are so many at most."""
@@ -117,33 +155,78 @@ def scene(site: Site, light_load: Load) -> Scene:
         eventually(lambda: len(site.runs(name, began)) == 3, 60)
         return started
 
+    def miss(name: str) -> None:
+        """Let a timer find that it has missed its time."""
+        stamp = f"/var/lib/systemd/timers/stamp-{name}.timer"
+        site.machine.root.check_output(f"touch --date=2020-01-01 {stamp} && systemctl restart {name}.timer")
+
+    def aliases() -> dict[str, str]:
+        return {name: site.machine.show(name, "Id") for name in ("looper", "twins", "celery-worker", "gunicorn")}
+
     with sending(site, "mail") as sender:
-        run = site.deploy(release, *choices(celery_worker_pools={"mail": pool}), whole=True)
+        here = {"celery_worker_pools": {"mail": pool}, "site_commands": commands, "site_timers": timers}
+        run = site.deploy(old, *choices(**here), whole=True)
         assert run.status == 0, run.output
         first, nodes = site.machine.show("celery-worker-mail", "Id"), list(site.workers())
         eventually(lambda: site.executed(sender.ids[:1]), 60)
         one = at_once("one", 1)
+        eventually(lambda: site.runs("periodic began", began), 60)
+        miss("nightly")
+        eventually(lambda: site.runs("nightly ended", began), 60)
 
-        run = site.deploy(release, *choices(celery_worker_pools={"mail": pool | {"concurrency": 2}}), whole=True)
+        begun = site.runs("twins $HOME 100% began", began)
+        site.machine.root.check_output("systemctl kill --signal=KILL twins")
+        eventually(lambda: len(site.runs("twins $HOME 100% began", began)) > len(begun), 60)
+        again = [
+            len(begun),
+            len(site.runs("twins $HOME 100% began", began)),
+            int(site.machine.show("twins", "NRestarts")),
+        ]
+
+        before = aliases()
+        # No Django is begun with, which takes longer the busier a computer is.
+        ended = ["python", "-c", "raise SystemExit('this was to fail')"]
+        bad: dict[str, dict[str, object]] = {"looper": {"program": ended, **for_ever, "settle_seconds": 15}}
+        ends = site.deploy(old, *choices(**here | {"site_commands": commands | bad}), whole=True)
+        after = aliases()
+
+        here |= {"celery_worker_pools": {"mail": pool | {"concurrency": 2}}, "site_timers": timers | broken}
+        play = site.start_deploy(new, *choices(**here), whole=True)
+        seen: set[str] = set()
+        while play.running():
+            found = running(site, "twins")
+            seen |= found if len(found) > 1 else set()
+            time.sleep(PAUSE_SECONDS)
+        run = play.wait()
         assert run.status == 0, run.output
         second = site.machine.show("celery-worker-mail", "Id")
+        deaf = site.journal("looper", began)
         eventually(lambda: site.units().get(first, "inactive") == "inactive", 60)
         two = at_once("two", 2)
+        miss("broken")
+        eventually(lambda: site.machine.show("broken", "ActiveState") == "failed", 60)
+        health = site.start("playbooks/health.yml", "--extra-vars", json.dumps(here)).wait().output
+        status_of_timers = site.start("playbooks/status.yml", *choices(**here)).wait().output
+        site.send("probe.quick", word)
+        eventually(lambda: len(site.runs("periodic began", began)) > 2, 60)
 
         # The project feeds its queue.
-        unread = site.deploy(release, *choices(celery_worker_queues=["celery"]), whole=True)
+        unread = site.deploy(new, *choices(celery_worker_queues=["celery"]), whole=True)
 
-        word, began = f"word-{uuid4()}", time.time()
+        word, at = f"word-{uuid4()}", time.time()
         [long] = site.send("probe.long", "last", 1, word, queue="mail")
-        eventually(lambda: site.runs("last started", began), 60)
-        run = site.deploy(release, *choices(celery_worker_queues=["celery", "mail"]), whole=True)
+        eventually(lambda: site.runs("last started", at), 60)
+        run = site.deploy(new, *choices(celery_worker_queues=["celery", "mail"]), whole=True)
         assert run.status == 0, run.output
         drained = site.machine.show(second, "ActiveState")
-        status = site.start("playbooks/status.yml").wait().output
+        status = status_of_timers + site.start("playbooks/status.yml").wait().output
     site.send("probe.quick", word)
     eventually(lambda: len(site.executed(sender.ids)) == len(sender.ids), 90)
-    eventually(lambda: site.runs("last", began), 60)
-    return Scene(sender.ids, sender.refused, (first, second), nodes, (one, two), unread, drained, long, status)
+    eventually(lambda: site.runs("last", at), 60)
+    return Scene(
+        sender.ids, sender.refused, (first, second), nodes, (one, two), unread, drained, long, status,
+        began, old.name, new.name, again, seen, (ends, before, after), deaf, health,
+    )  # fmt: skip
 
 
 def test_a_pool_has_a_unit_and_a_node_of_its_own(scene: Scene, site: Site) -> None:
@@ -177,11 +260,94 @@ def test_a_pool_that_goes_ends_what_it_runs(scene: Scene, site: Site) -> None:
     assert release in scene.units[1]
 
 
-def test_of_a_pool_that_is_gone_nothing_stays(scene: Scene, site: Site) -> None:
+def test_commands_that_may_overlap_do_and_others_do_not(scene: Scene, site: Site) -> None:
+    assert {unit.split("-")[1].partition(".")[0] for unit in scene.twins} == {scene.old, scene.new}
+    # The old one of the others was told to end, did not, and was killed before the new one began.
+    names = f"looper-{scene.old}.service", f"looper-{scene.new}.service"
+    killed = re.search(rf"{names[0]}: State 'stop-sigterm' timed out", scene.deaf)
+    started = re.search(rf"Started {names[1]}", scene.deaf)
+    assert killed
+    assert started
+    assert killed.start() < started.start()
+
+
+def test_a_command_has_its_words_as_they_were_chosen(scene: Scene, site: Site) -> None:
+    assert site.runs("twins $HOME 100% began", scene.began)
+
+
+def test_a_command_that_is_killed_is_started_again(scene: Scene) -> None:
+    assert scene.again == [1, 2, 1]
+
+
+def test_a_command_that_ends_at_once_undoes_the_deploy(scene: Scene) -> None:
+    run, before, after = scene.ended
+
+    assert run.status != 0
+    assert "step health failed" in run.output
+    assert "this was to fail" in run.output
+    assert after == before
+
+
+def test_a_flood_of_words_does_not_fill_the_journal(scene: Scene, site: Site) -> None:
+    count = site.machine.root.check_output(f"journalctl --unit=flood-{scene.old}.service --output=cat | wc -l")
+    assert 0 < int(count) < LINES / 2
+
+
+def test_a_run_of_a_timer_ends_in_its_release_and_the_next_waits_for_it(scene: Scene, site: Site) -> None:
+    runs = sorted([*site.runs("periodic began", scene.began), *site.runs("periodic ended", scene.began)])
+
+    assert [release for _, _, release, _ in runs[:2]] == [scene.old] * 2
+    assert {release for _, _, release, _ in runs[2:]} == {scene.new}
+    # One after the other, each of which is one process.
+    pairs = [runs[number : number + 2] for number in range(0, len(runs) - 1, 2)]
+    assert [began[1] for began, _ in pairs] == [ended[1] for _, ended in pairs]
+
+
+def test_a_run_that_was_missed_is_made_up_for_once(scene: Scene, site: Site) -> None:
+    assert len(site.runs("nightly ended", scene.began)) == 1
+
+
+def test_a_timer_whose_command_fails_is_seen(scene: Scene) -> None:
+    assert "The site is not well" in scene.health
+    assert "the last run of broken-" in scene.health
+    assert re.search(r"broken: FAILED at .* \(exit-code; journalctl -t broken\), next run at ", scene.status)
+    assert "nightly: did not run in this release yet, next run at " in scene.status
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"site_timers": {"odd": {"command": ["check"], "every": "*-02-30"}}}, "systemd knows no such time to come"),
+        ({"site_timers": {"odd": {"command": ["check"], "every": "sometimes"}}}, "systemd knows no such time to come"),
+        ({"site_commands": {"ssh": {"command": ["check"]}}}, "The unit ssh.service of the host is somebody else's"),
+    ],
+)
+def test_what_only_the_host_knows_is_refused_before_it_is_touched(
+    site: Site, scene: Scene, chosen: dict[str, object], says: str
+) -> None:
+    run = site.deploy(site.healthy(), *choices(**chosen), whole=True)
+
+    assert run.status != 0
+    assert says in run.output
+    assert "Nothing was changed." in run.output
+
+
+def test_a_command_that_is_not_there_is_refused_before_anything_is_migrated(site: Site, scene: Scene) -> None:
+    run = site.deploy(site.healthy(), *choices(site_commands={"odd": {"command": ["probe_rnu"]}}), whole=True)
+
+    assert run.status != 0
+    assert "site_commands: odd is manage.py probe_rnu, and the project has no such command (probe_run)" in run.output
+
+
+def test_of_what_is_gone_nothing_stays(scene: Scene, site: Site) -> None:
     eventually(lambda: site.machine.show(scene.units[1], "ActiveState") != "deactivating", 60)
-    run = site.deploy(site.make())
+    run = site.deploy(site.make(), *choices(), whole=True)
     assert run.status == 0, run.output
 
-    found = site.machine.root.check_output("find /etc /run/systemd /sys/fs/cgroup -name 'celery-worker-mail*'")
+    names = " -o ".join(
+        f"-name '{name}*'" for name in ("celery-worker-mail", "looper", "twins", "periodic", "nightly", "odd")
+    )
+    found = site.machine.root.check_output(f"find /etc /run/systemd /sys/fs/cgroup {names}")
     assert found == ""
     assert site.machine.show("celery-worker-mail", "LoadState") == "not-found"
+    assert site.machine.show("periodic.timer", "LoadState") == "not-found"

@@ -25,7 +25,7 @@ from .certificate import faults_of
 from .memory import fault_of_limit
 from .names import nearest
 from .problem import Place, Problem
-from .processes import POOL, faults_of_pool, faults_together
+from .processes import POOL, Fault, faults_of_command, faults_of_pool, faults_of_timer, faults_together
 from .source import SourceError, read_source
 
 Rule = Callable[["Site"], Iterator[Problem]]
@@ -78,6 +78,12 @@ BACKUP_CALENDARS = {
     "backup_database_calendar": '"*-*-* 02:30"',
     "backup_files_calendar": "hourly",
     "backup_verify_calendar": '"Sun *-*-* 04:30"',
+}
+
+# The choices that add processes under names of their own, each with a line that is right.
+ADDED = {
+    "site_commands": "site_commands: { consumer: { command: [document_consumer] } }",
+    "site_timers": 'site_timers: { periodic: { command: [runperiodic], every: "*:0/5" } }',
 }
 
 # What is no name on the internet (RFC 2606, 6761, 6762, 8375, 9476).
@@ -825,18 +831,71 @@ def pools_are_workers(site: Site) -> Iterator[Problem]:
         place = site.place(host, "celery_worker_pools")
         for name, pool in _chosen(site, host, "celery_worker_pools"):
             found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
-            environment = pool.get("environment") if isinstance(pool, dict) else None
-            found += [
-                (f"with `{variable}` in `environment`, {fault}", f"{{ {name}: {{ environment: {{ NAME: value }} }} }}")
-                for variable, value in (environment.items() if isinstance(environment, dict) else ())
-                if (fault := _fault_of_variable(str(variable), value))
-            ]
+            found += _faults_of_own_environment(name, pool)
             for fault, example in found:
                 yield Problem(f"`celery_worker_pools` has `{name}`, {fault}.", place, example)
         own = {key: value for key, value in plain.items() if key in ("autoscale", "pool")}
         for fault, right in faults_together(own, {}):
             yield Problem(f"celery-worker is one {fault}.", site.place(host, "celery_worker_autoscale"),
                           f"celery_worker_{right}")  # fmt: skip
+
+
+def commands_can_run(site: Site) -> Iterator[Problem]:
+    """Each command that runs for ever is one, under a name that no other process has."""
+    for host in site.hosts:
+        settles = site.value(host, "site_health_timeout_seconds")
+        for name, command in _chosen(site, host, "site_commands"):
+            found = list(faults_of_command(name, command, site.process_groups, settles))
+            for fault, example in [*found, *_faults_of_own_environment(name, command)]:
+                yield Problem(f"`site_commands` has `{name}`, {fault}.", site.place(host, "site_commands"), example)
+
+
+def timers_can_run(site: Site) -> Iterator[Problem]:
+    """Each command that runs at times is one. Whether there is such a time the host is asked."""
+    for host in site.hosts:
+        for name, timer in _chosen(site, host, "site_timers"):
+            found = list(faults_of_timer(name, timer, site.process_groups))
+            for fault, example in [*found, *_faults_of_own_environment(name, timer)]:
+                yield Problem(f"`site_timers` has `{name}`, {fault}.", site.place(host, "site_timers"), example)
+
+
+def added_processes_have_a_host(site: Site) -> Iterator[Problem]:
+    """The group of a process that the inventory adds is not empty."""
+    for host in site.hosts:
+        for choice, example in ADDED.items():
+            for name, entry in _chosen(site, host, choice):
+                group = entry.get("group", "workers") if isinstance(entry, dict) else ""
+                if group in site.process_groups and not site.members.get(group):
+                    yield Problem(
+                        f"`{choice}` has `{name}`, which the group `{group}` runs, and that has no host.",
+                        site.place(host, choice),
+                        example,
+                    )
+
+
+def processes_have_names(site: Site) -> Iterator[Problem]:
+    """No two processes have one name."""
+    for host in site.hosts:
+        names = [row["name"] for row in site.value(host, "site_all_processes") or ()]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            choice = next(choice for choice in ADDED if name in dict(_chosen(site, host, choice)))
+            yield Problem(
+                f"`{choice}` has `{name}`, and another process of the site is called so.",
+                site.place(host, choice),
+                ADDED[choice],
+            )
+
+
+def _faults_of_own_environment(name: str, entry: Any) -> list[Fault]:
+    """Say what of the environment of a process that the inventory adds cannot be passed on."""
+    environment = entry.get("environment") if isinstance(entry, dict) else None
+    if environment is not None and not isinstance(environment, dict):
+        return [("whose `environment` is no mapping", f"{name}: {{ environment: {{ NAME: value }} }}")]
+    return [
+        (f"with `{variable}` in `environment`, {fault}", f"{name}: {{ environment: {{ NAME: value }} }}")
+        for variable, value in (environment or {}).items()
+        if (fault := _fault_of_variable(str(variable), value))
+    ]
 
 
 def memory_limits_suffice(site: Site) -> Iterator[Problem]:
@@ -1159,6 +1218,10 @@ RULES: tuple[Rule, ...] = (
     flower_username_is_one,
     login_paths_are_paths,
     pools_are_workers,
+    commands_can_run,
+    timers_can_run,
+    added_processes_have_a_host,
+    processes_have_names,
     memory_limits_suffice,
     connections_suffice,
     certificate_is_complete,
