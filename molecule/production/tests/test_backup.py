@@ -167,7 +167,7 @@ def test_a_label_that_is_none_changes_nothing_and_the_right_ones_are_named(site:
 
     words = fails(site, "backup-restore")
 
-    assert words.startswith("`befor-the-move` is neither latest, nor a time (2027-01-31T12:00, UTC), nor a backup.")
+    assert words.startswith("`befor-the-move` is neither latest, nor a time (2027-01-31T12:00, UTC), nor a backup")
     assert label in words
     assert timeline(site) == line
     assert site.web.get("/").status == 200
