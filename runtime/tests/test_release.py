@@ -83,7 +83,10 @@ def test_a_password_is_changed_only_where_it_is_said_to_be_new(
 def test_an_unknown_step_is_refused_before_anything_is_done(bare_environment: dict[str, str], steps: list[str]) -> None:
     result = prepare(bare_environment, *steps)
     assert result.returncode == 2
-    assert "check import queues commands migrate note schema reversible reverse static admin" in result.stderr
+    assert (
+        "check import queues commands migrate note schema fits reversible reverse move_back static admin"
+        in result.stderr
+    )
     assert result.stdout == ""
 
 

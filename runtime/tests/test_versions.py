@@ -15,7 +15,7 @@ from celeriac.versions import FEATURES, Feature, has, off
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/versions.md").read_text()
-LOCKS = ["runtime/tests/oldest.txt", "runtime/tests/middle.txt", "site/requirements.txt"]
+LOCKS = ["runtime/tests/oldest.txt", "runtime/tests/middle.txt", "requirements.txt"]
 # How one sees of each whether the libraries that are here have it.
 SEEN = {
     "soft shutdown": lambda: hasattr(worker, "on_cold_shutdown"),

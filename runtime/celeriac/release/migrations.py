@@ -88,7 +88,7 @@ def _done(words: list[str], seconds: int) -> str:
     """Run another command of ``manage.py``."""
     name = words[0]
     # It may migrate in its own way.
-    point = restore_point.make(plan := _plan(), _stuck(plan))
+    point = restore_point.make(plan := _plan(), _stuck(plan)) if restore_point.is_wanted() else ""
     try:
         with _at_most(seconds):
             commands.run(words)

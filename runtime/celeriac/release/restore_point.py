@@ -15,6 +15,8 @@ from typing import Any
 from django.core.management import CommandError
 from django.db import DatabaseError, connection
 
+# Its name, in the environment; none where nothing keeps the log.
+NAME = "CELERIAC_RESTORE_POINT"
 # How long the log may take into the repository; by itself it takes half a second.
 SECONDS = 60
 # The server tries a segment again, a second later, when its program failed.
@@ -25,6 +27,11 @@ WRITTEN = """
 SELECT schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables
 """
 ARCHIVER = "SELECT coalesce(last_archived_wal, ''), failed_count FROM pg_stat_archiver"
+
+
+def is_wanted() -> bool:
+    """Say whether there is to be one where something is migrated."""
+    return bool(os.environ.get(NAME)) and connection.vendor == "postgresql"
 
 
 def make(plan: Sequence[tuple[Any, bool]], stuck: Sequence[str]) -> str:
@@ -41,9 +48,9 @@ def make(plan: Sequence[tuple[Any, bool]], stuck: Sequence[str]) -> str:
         CommandError: it is not in the repository, there is no other way back, and ``CELERIAC_WAY_BACK`` says that there
             has to be one.
     """
-    name = os.environ.get("CELERIAC_RESTORE_POINT", "")
-    if not name or not plan or connection.vendor != "postgresql":
+    if not plan or not is_wanted():
         return ""
+    name = os.environ[NAME]
     file = Path(os.environ["CELERIAC_RESTORE_POINT_FILE"])
     if file.exists() and json.loads(file.read_text())["name"] == name:
         return ""
