@@ -156,9 +156,9 @@ def _of_pages(pages: Mapping[str, Any]) -> Iterator[Guess]:
     if pages["health"]:
         yield Guess("site_health_path", pages["health"][0], "the project has such a page")
     elif pages["pages"]:
-        yield Guess(
-            "site_health_path", pages["pages"][0], "no page says whether it is well; this one has to answer 200"
-        )
+        # Others may send a stranger to it.
+        path = next((path for path in pages["pages"] if path.endswith("/login/")), pages["pages"][0])
+        yield Guess("site_health_path", path, "no page says whether it is well; this one has to answer 200")
     if "/" not in pages["pages"]:
         yield Guess("site_warm_paths", pages["pages"][:1], "there is no page `/`")
     if pages["admin_login"] != "/admin/login/":

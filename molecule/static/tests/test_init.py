@@ -135,6 +135,8 @@ def test_settings_of_a_beginner_have_laid_over_them_what_a_host_needs() -> None:
         "CELERY_BROKER_URL": "{{ site_broker_url }}",
         "SECURE_HSTS_SECONDS": "{{ site_hsts_seconds }}",
     }
+    # `/` may send a stranger elsewhere.
+    assert found["site_health_path"] == "/admin/login/"
     # Asked for only when the one above is set.
     assert found["site_check_ignore"] == ["security.W005", "security.W021"]
 
