@@ -19,11 +19,15 @@ START_SECONDS = 90  # for a start, or an end in good order
 
 # Starts nspawn again when the guest has rebooted, which its exit status 133 says. Each machine has
 # a control group of its own, new at each boot: in a shared one they would stop each other's units.
+# While it starts, its network interface on this computer is kept from taking an address (`withhold_addresses`).
 BOOT_LOOP = """
-cgroup=$1; shift
+cgroup=$1 interface=$2; shift 2
 while
     [ ! -d "$cgroup" ] || find "$cgroup" -depth -type d -exec rmdir {} +
     mkdir "$cgroup"
+    (for _ in $(seq 100); do
+        ip link set dev "$interface" addrgenmode none && break || sleep 0.1
+    done) 2> /dev/null &
     (echo 0 > "$cgroup/cgroup.procs"; exec "$@")
     [ $? -eq 133 ]
 do :; done
@@ -64,7 +68,7 @@ def boot(machine: Machine) -> None:
     path = f"PATH={os.environ['PATH']}"
     with machine.console.open("a") as console:
         subprocess.Popen(
-            ["sh", "-c", BOOT_LOOP, "sh", cgroup(machine), "env", "-i", path, layout, *nspawn],
+            ["sh", "-c", BOOT_LOOP, "sh", cgroup(machine), machine.interface, "env", "-i", path, layout, *nspawn],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,

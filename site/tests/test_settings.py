@@ -230,9 +230,11 @@ def test_limits_of_the_inventory_hold_on_a_host(tmp_path: Path) -> None:
 
 
 def test_a_rabbitmq_broker_confirms_what_it_took() -> None:
-    """And gets none of the options that only Redis has."""
+    """And gets none of the options that only Redis has; nobody waits for ever for one that is full."""
     assert configuration(CELERY_BROKER_URL="amqp://u:p@rabbit.example/site")["broker_transport_options"] == {
-        "confirm_publish": True
+        "confirm_publish": True,
+        "read_timeout": 10,
+        "write_timeout": 10,
     }
 
 
