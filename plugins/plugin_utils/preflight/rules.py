@@ -827,9 +827,11 @@ def pools_are_workers(site: Site) -> Iterator[Problem]:
     """Each pool of workers is one that can run, beside the plain one."""
     for host in site.members.get("workers", ()):
         plain = {key: site.value(host, f"celery_worker_{key}") for key in POOL}
-        needs = site.value(host, "site_memory_mb") or {}
         place = site.place(host, "celery_worker_pools")
-        for name, pool in _chosen(site, host, "celery_worker_pools"):
+        pools = list(_chosen(site, host, "celery_worker_pools"))
+        # Which is worked out for all processes of the host: not for nothing, in each run.
+        needs = (site.value(host, "site_memory_mb") or {}) if pools else {}
+        for name, pool in pools:
             found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
             found += _faults_of_own_environment(name, pool)
             for fault, example in found:
@@ -876,6 +878,8 @@ def added_processes_have_a_host(site: Site) -> Iterator[Problem]:
 def processes_have_names(site: Site) -> Iterator[Problem]:
     """No two processes have one name."""
     for host in site.hosts:
+        if not any(site.value(host, choice) for choice in ADDED):
+            continue  # the bundle's own are all different, and what each needs is not worked out for nothing
         names = [row["name"] for row in site.value(host, "site_all_processes") or ()]
         for name in sorted({name for name in names if names.count(name) > 1}):
             choice = next(choice for choice in ADDED if name in dict(_chosen(site, host, choice)))
