@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import (
 
 DESCRIPTIONS = Path("/etc/site/processes")
 ENVIRONMENTS = Path("/etc/site/environments")
+# What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
+CHOSEN = Path("/etc/site")
 ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(.*)$")
 KIND = re.compile(r"(?m)^Kind=(.*)$")
 TARGET = "site.target"
@@ -413,3 +415,19 @@ def left_over(systemd: Systemd, names: Iterable[str]) -> list[Process]:
 def environments(systemd: Systemd) -> list[bytes]:
     """Return what all units of the host that run, or may run again, read as their environment."""
     return [content for process in left_over(systemd, []) for content in process.environments()]
+
+
+def logged_in_as(users: Collection[str], systemd: Systemd) -> set[str]:
+    """Return the users that something on the host has in its environment, or may have soon.
+
+    Args:
+        users: their names, none of which is a part of another word.
+        systemd: of the host.
+
+    Raises:
+        SystemdError: it is not known which units run.
+    """
+    if not users:
+        return set()
+    contents = [*environments(systemd), *(file.read_bytes() for file in CHOSEN.glob("*environment"))]
+    return {user for user in users if any(user.encode() in content for content in contents)}

@@ -7,12 +7,11 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import logged_in_as
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -63,8 +62,6 @@ PSQL = [
     "--set=ON_ERROR_STOP=1",
     "--single-transaction",
 ]
-# What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
-CHOSEN = Path("/etc/site")
 # As PostgreSQL makes them by itself (scram_iterations).
 ITERATIONS = 4096
 SALT_BYTES = 16
@@ -96,18 +93,6 @@ def added(user: str, password: str) -> str:
     )
 
 
-def not_used(users: Collection[str], systemd: Systemd) -> list[str]:
-    """Return the users that nothing on the host has in its environment, or may have soon.
-
-    Raises:
-        SystemdError: it is not known which units run.
-    """
-    if not users:
-        return []
-    contents = [*environments(systemd), *(file.read_bytes() for file in CHOSEN.glob("*environment"))]
-    return [user for user in users if not any(user.encode() in content for content in contents)]
-
-
 def ask(module: AnsibleModule, statements: str) -> str:
     """Return what PostgreSQL answers; it fails the module where that is an error."""
     command = ["runuser", "--user=postgres", "--", *PSQL, "--file=-", "postgres"]
@@ -131,9 +116,11 @@ def main() -> None:
     pattern = f"^({'|'.join(module.params['accounts'])})_[0-9a-f]{{8}}$"
     there = ask(module, f"SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';").split()
     try:
-        old = not_used([user for user in there if user not in wanted], Systemd(module.run_command))
+        others = [user for user in there if user not in wanted]
+        kept = logged_in_as(others, Systemd(module.run_command))
     except SystemdError as error:
         module.fail_json(msg=str(error))
+    old = [user for user in others if user not in kept]
     new = [user for user in wanted if user not in there]
     statements = [added(user, wanted[user]) for user in new] + [f"DROP ROLE {user};" for user in old]
     if statements and not module.check_mode:

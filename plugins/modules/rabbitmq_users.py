@@ -10,13 +10,13 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import logged_in_as
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -64,8 +64,6 @@ removed:
   type: list
 """
 
-# What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
-CHOSEN = Path("/etc/site")
 ALGORITHM = "rabbit_password_hashing_sha256"
 SALT_BYTES = 4
 TIMEOUT_SECONDS = 60
@@ -109,16 +107,6 @@ def told(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return found
-
-
-def used(names: Collection[str], systemd: Systemd) -> set[str]:
-    """Return the users that something on the host has in its environment.
-
-    Raises:
-        SystemdError: it is not known which units run.
-    """
-    contents = [*environments(systemd), *(file.read_bytes() for file in CHOSEN.glob("*environment"))] if names else []
-    return {name for name in names if any(name.encode() in content for content in contents)}
 
 
 def ask(module: AnsibleModule, *words: str) -> str:
@@ -171,7 +159,7 @@ def main() -> None:
     passwords: Mapping[str, str] = module.params["users"]
     new = [name for name in passwords if name not in hashes or not fits(passwords[name], hashes[name])]
     try:
-        kept = used(hashes.keys() - passwords.keys(), Systemd(module.run_command))
+        kept = logged_in_as(hashes.keys() - passwords.keys(), Systemd(module.run_command))
     except SystemdError as error:
         module.fail_json(msg=str(error))
     old = sorted(hashes.keys() - passwords.keys() - kept)
