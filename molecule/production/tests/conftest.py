@@ -3,9 +3,13 @@
 It is converged while the authority that its certificate is to come from is away.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from stack.authority import CUSTOMER, DIRECTORY
-from stack.lab import CHOICES
+from stack.lab import CHOICES, Site
+from stack.load import Load
 
 pytest_plugins = ["stack.upgrading"]
 
@@ -29,3 +33,12 @@ def choices() -> dict[str, object]:
         "nginx_acme_eab_key_id": CUSTOMER[0],
         "vault_nginx_acme_eab_key": CUSTOMER[1],
     }
+
+
+@pytest.fixture(scope="module")
+def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+    """People, while the tests of a file do what they do to a healthy site."""
+    site.healthy()
+    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
+    with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
+        yield found

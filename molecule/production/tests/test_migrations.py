@@ -6,8 +6,6 @@ happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,15 +28,6 @@ def with_weight(source: Path) -> None:
     with_a_migration(WEIGHT, NAME)(source)
     at = "    at = models.DateTimeField(default=now)\n"
     replace_text(source / "probe/models.py", at, f"{at}    weight = models.IntegerField(default=0)\n")
-
-
-@pytest.fixture(scope="module")
-def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
-    """People."""
-    site.healthy()
-    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
-    with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,15 +63,6 @@ def with_no_way_back(before: Release, name: str = NAME) -> tuple[Callable[[Path]
 def words(run: Run) -> str:
     """Return what a run has said, on one line, as it was meant."""
     return " ".join(run.output.replace("\\n", " ").split())
-
-
-@pytest.fixture(scope="module")
-def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
-    """People."""
-    site.healthy()
-    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
-    with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
