@@ -3,15 +3,13 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from celeriac import forks
-from celeriac.broker import TIMEOUT_SECONDS, connect
-from celeriac.extension import ConsumerExtension, is_over
+from celeriac.broker import connect
 
 _log = logging.getLogger(__name__)
 
@@ -67,37 +65,6 @@ class BrokerThread(threading.Thread):
                 with forks.turn():
                     _close(connection)
             self._stopped.wait(self._seconds)
-
-
-class ThreadExtension(ConsumerExtension):
-    """An extension that works in such a thread from the first start of the consumer to the end of the worker."""
-
-    _thread: BrokerThread | None = None
-
-    def make_thread(self, app: Celery) -> BrokerThread | None:
-        """Return the thread, not yet started; None where there is nothing to do.
-
-        Args:
-            app: of the worker.
-        """
-        raise NotImplementedError
-
-    def start(self, consumer: Any) -> None:
-        """Begin, once."""
-        if self._thread is None:
-            self._thread = self.make_thread(consumer.app)
-            if self._thread is not None:
-                self._thread.start()
-
-    def stop(self, consumer: Any) -> None:
-        """Begin nothing more when the worker stops. A lost connection is not the end."""
-        if self._thread is not None and is_over(consumer):
-            self._thread.stop()
-
-    def shutdown(self, consumer: Any) -> None:
-        """Wait for what may be under way: a move that is cut off would be undone in an hour."""
-        if self._thread is not None and self._thread.is_alive():
-            self._thread.join(2 * TIMEOUT_SECONDS)
 
 
 def _close(connection: Connection) -> None:

@@ -2,13 +2,16 @@
 
 import logging
 import threading
+from typing import Any
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from celeriac import moving
-from celeriac.worker.background import BrokerThread, ThreadExtension
+from celeriac.broker import TIMEOUT_SECONDS
+from celeriac.extension import ConsumerExtension, is_over
+from celeriac.worker.background import BrokerThread
 
 # Between two looks.
 LOOK_SECONDS = 5.0
@@ -16,12 +19,26 @@ LOOK_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class MoveHere(ThreadExtension):
+class MoveHere(ConsumerExtension):
     """Moves in a thread, as long as there is a broker before."""
 
-    def make_thread(self, app: Celery) -> BrokerThread | None:
-        """Return what moves, where there is a broker before."""
-        return BrokerThread(app, "celeriac-move", LOOK_SECONDS, _Move(app)) if moving.is_wanted() else None
+    _thread: BrokerThread | None = None
+
+    def start(self, consumer: Any) -> None:
+        """Begin to move, once."""
+        if self._thread is None and moving.is_wanted():
+            self._thread = BrokerThread(consumer.app, "celeriac-move", LOOK_SECONDS, _Move(consumer.app))
+            self._thread.start()
+
+    def stop(self, consumer: Any) -> None:
+        """Move no more when the worker stops. A lost connection is not the end."""
+        if self._thread is not None and is_over(consumer):
+            self._thread.stop()
+
+    def shutdown(self, consumer: Any) -> None:
+        """Wait for the one move that may be under way."""
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(2 * TIMEOUT_SECONDS)
 
 
 class _Move:

@@ -25,8 +25,9 @@ from celery import Celery, signals
 from celery.worker import state
 from kombu import Connection, Exchange, Producer, Queue
 
-from celeriac.broker import UNREGISTERED, republish, requeue
-from celeriac.worker.background import BrokerThread, ThreadExtension
+from celeriac.broker import TIMEOUT_SECONDS, UNREGISTERED, republish, requeue
+from celeriac.extension import ConsumerExtension, is_over
+from celeriac.worker.background import BrokerThread
 
 # Where a parked message came from: {"task": name, "id": …, "queue": …}.
 ORIGIN = "celeriac-origin"
@@ -42,16 +43,30 @@ KEEP_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ParkUnregistered(ThreadExtension):
+class ParkUnregistered(ConsumerExtension):
     """Parks in the event loop, and scans what is parked in a thread."""
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         consumer.on_unknown_task = partial(_park, consumer, consumer.on_unknown_task)
+        self._thread: BrokerThread | None = None
 
-    def make_thread(self, app: Celery) -> BrokerThread:
-        """Return what scans."""
-        return BrokerThread(app, "celeriac-unknown", SCAN_SECONDS, UnregisteredScan(app).scan)
+    def start(self, consumer: Any) -> None:
+        """Begin to scan, once."""
+        if self._thread is None:
+            scan = UnregisteredScan(consumer.app).scan
+            self._thread = BrokerThread(consumer.app, "celeriac-unknown", SCAN_SECONDS, scan)
+            self._thread.start()
+
+    def stop(self, consumer: Any) -> None:
+        """Scan no more when the worker stops. A lost connection is not the end."""
+        if self._thread is not None and is_over(consumer):
+            self._thread.stop()
+
+    def shutdown(self, consumer: Any) -> None:
+        """Wait for the one move that may be under way: cut off, it would be undone in an hour."""
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(2 * TIMEOUT_SECONDS)
 
 
 class UnregisteredScan:
