@@ -22,7 +22,9 @@ extends_documentation_fragment: [default_callback]
 
 
 # What is shown of the results of some tasks: the name of a list, and what stands before each of its lines.
+FILES = "celeriac.site.files"
 SHOWN = {
+    FILES: ("changed_files", ""),
     "celeriac.site.site_release": ("hooks", "hook "),
     "celeriac.site.site_rollback": ("hooks", "hook "),
     "celeriac.site.site_health": ("tasks", ""),

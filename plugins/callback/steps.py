@@ -14,6 +14,7 @@ from ansible.executor.stats import AggregateStats
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.playbook.play import Play
 from ansible.playbook.task import Task
+from ansible_collections.celeriac.site.plugins.callback.site import FILES
 from ansible_collections.celeriac.site.plugins.callback.site import CallbackModule as Site
 
 DOCUMENTATION = r"""
@@ -77,7 +78,7 @@ class CallbackModule(Site):
                 f"{name} {value:.1f}" for name, value in (seconds or {}).items() if value >= _LEAST_SECONDS
             )
             self._changed[steps or result.task.get_name().rpartition(" : ")[2].rpartition(" | ")[2]] = None
-        if self.has_more(result):
+        if result.task.action != FILES and self.has_more(result):
             self._end()
             self.show(result)
 

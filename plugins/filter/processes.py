@@ -14,7 +14,8 @@ description:
   - C(command_processes) makes them of C(site_commands).
   - C(timer_processes) makes them of C(site_timers), and C(calendar) the time of one.
   - C(words_of_commands) makes what a release looks for of them.
-  - C(systemd_words) writes words as a command of a unit has them.
+  - C(systemd_words) writes words as a command of a unit has them, and C(systemd_environment) values as a file of
+    its environment has them.
 options:
   _input:
     description: What is chosen, as a mapping by name; or the words.
@@ -170,6 +171,21 @@ def systemd_words(words: Iterable[Any]) -> list[str]:
     return [f'"{word}"' for word in escaped]
 
 
+def systemd_environment(environment: Mapping[str, Any]) -> str:
+    r"""Return variables as a file of EnvironmentFile= has them, each value as it is.
+
+    In double quotes systemd takes all as it is but these four, and takes a backslash off each (systemd.exec(5)).
+
+    Args:
+        environment: their names and values.
+    """
+    lines = []
+    for name in sorted(environment, key=str.lower):
+        value = re.sub(r'(["\\`$])', r"\\\1", str(environment[name]))
+        lines.append(f'{name}="{value}"')
+    return "\n".join(("#", "# Ansible managed", "#", *lines, ""))
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -180,6 +196,7 @@ class FilterModule:
             "calendars": calendars,
             "command_processes": command_processes,
             "pool_processes": pool_processes,
+            "systemd_environment": systemd_environment,
             "systemd_words": systemd_words,
             "timer_processes": timer_processes,
             "words_of_commands": words_of_commands,

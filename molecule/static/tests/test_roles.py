@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from ast import literal_eval
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -319,7 +320,7 @@ by_template = pytest.mark.parametrize("template", ROLE_TEMPLATES, ids=lambda pat
 
 
 def texts_of(loader: DataLoader, folder: Path, template: Path) -> list[str]:
-    """A role's template as each of its uses renders it: once, or once for each item of a loop."""
+    """A role's template as each of its uses renders it: once, for each item of a loop, or as it is looked up."""
     role = template.relative_to(ROOT / "roles").parts[0]
     variables = variables_for(loader, role, folder)
     for file in task_files(role):
@@ -328,7 +329,9 @@ def texts_of(loader: DataLoader, folder: Path, template: Path) -> list[str]:
                 items = Templar(loader=loader, variables=variables).template(task["loop"])
                 own = variables | task.get("vars", {})
                 return [render(loader, template, own | {"item": item}) for item in items]
-    return [render(loader, template, variables)]
+    looked_up = re.compile(re.escape(f"'{template.name}', template_vars=") + r"({.*?})\)")
+    own_values = [literal_eval(each) for file in task_files(role) for each in looked_up.findall(file.read_text())]
+    return [render(loader, template, variables | own) for own in own_values or [{}]]
 
 
 UNITS = [(variables["systemd_service_name"], variables) for name, variables in calls()
@@ -927,7 +930,7 @@ def test_site_manage_runs_in_what_was_built_last_until_a_release_has_passed(load
     choices = {
         "site_root": str(root),
         "site_releases": str(root / "releases"),
-        "item": {"dest": "/usr/local/bin/site-manage", "says": "manage.py", "runs": "python manage.py"},
+        "command": "site-manage",
     }
     template = ROOT / "roles/site_host/templates/site-command.j2"
     command.write_text(render(loader, template, variables_for(loader, "site_host", tmp_path) | choices))
@@ -943,12 +946,13 @@ def test_site_manage_runs_in_what_was_built_last_until_a_release_has_passed(load
     for number, name in enumerate(["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"]):
         (root / "releases" / name / "venv/bin").mkdir(parents=True)
         if name[0] != "c":  # of which only the code is there
-            python = root / "releases" / name / "venv/bin/python"
-            python.symlink_to("/usr/bin/python3")
-            os.utime(python, (number, number), follow_symlinks=False)
+            program = root / "releases" / name / "venv/bin/python"
+            program.symlink_to("/usr/bin/python3")
+            os.utime(program, (number, number), follow_symlinks=False)
     ran = run()
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[-3:] == [f"{root}/releases/bbbbbbbbbbbb/venv/bin/python", "manage.py", "check"]
+    python = f"{root}/releases/bbbbbbbbbbbb/venv/bin/python"
+    assert ran.stdout.splitlines()[-4:] == [python, "-m", "celeriac.manage", "check"]
     assert "--property=EnvironmentFile=/etc/site/environment" in ran.stdout.splitlines()
     assert "--setenv=CELERIAC_RELEASE=bbbbbbbbbbbb" in ran.stdout.splitlines()
     assert "no release has passed on this host yet; this is bbbbbbbbbbbb" in ran.stderr

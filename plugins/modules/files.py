@@ -1,0 +1,203 @@
+#!/usr/bin/python
+"""Put several files onto a host in one round trip."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import link_atomically, write_atomically
+
+DOCUMENTATION = r"""
+module: files
+short_description: Several files, folders and symlinks are as they should be
+description:
+  - Does what a task each with M(ansible.builtin.template), M(ansible.builtin.copy) and
+    M(ansible.builtin.file) does, in one round trip
+    for all of them, and in their order. Of a run that changes nothing such tasks were a third.
+  - A file is there whole or not at all, also after a power cut. What a file holds is in no log.
+options:
+  files:
+    description: Each of them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Where it is.
+        type: path
+        required: true
+      state:
+        description: C(absent) takes a folder with all that is in it.
+        type: str
+        choices: [file, directory, link, absent]
+        default: file
+      content:
+        description: What a file holds, a text.
+        type: str
+      src:
+        description: Where a symlink points to.
+        type: str
+      owner:
+        description: The account.
+        type: str
+        default: root
+      group:
+        description: The group.
+        type: str
+        default: root
+      mode:
+        description: As M(ansible.builtin.file) has it; 0755 of a folder, else 0644, where nothing is said.
+        type: raw
+      secret:
+        description: What it holds is not shown by C(--diff) either.
+        type: bool
+        default: false
+author: [Celeriac]
+"""
+
+EXAMPLES = r"""
+- name: The socket of gunicorn is open from the boot on
+  celeriac.site.files:
+    files:
+      - path: /etc/systemd/system/gunicorn.socket
+        content: "{{ lookup('ansible.builtin.template', 'gunicorn.socket.j2') }}"
+      - { path: /etc/systemd/system/site.target.wants/gunicorn.socket, state: link, src: ../gunicorn.socket }
+"""
+
+RETURN = r"""
+changed_files:
+  description: Where something was changed, or would be.
+  returned: always
+  type: list
+  elements: str
+"""
+
+# The action plugin of this name encodes what a file holds: what hides it from logs would hide it from `--diff`, too.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "path": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
+    "content": {"type": "str", "no_log": True},
+    "src": {"type": "str"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "mode": {"type": "raw"},
+    "secret": {"type": "bool", "default": False, "no_log": False},
+}
+
+
+def remove(path: Path, *, check: bool) -> bool:
+    """Take away what is at a path; return whether something was."""
+    if not os.path.lexists(path):
+        return False
+    if not check:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return True
+
+
+def link(path: Path, target: str, *, check: bool) -> bool:
+    """Let a symlink point somewhere; return whether that is new."""
+    if path.is_symlink() and str(path.readlink()) == target:
+        return False
+    if not check:
+        link_atomically(path, target)
+    return True
+
+
+def make_folder(path: Path, *, check: bool) -> bool:
+    """Make a folder, and those above it; return whether it is new."""
+    if path.is_dir():
+        return False
+    if not check:
+        path.mkdir(parents=True)
+    return True
+
+
+def write(path: Path, content: bytes, *, check: bool) -> str | None:
+    """Let a file hold something.
+
+    Returns:
+        What it held before, where that is something else, or it was not there; None where nothing is to be changed.
+    """
+    before = path.read_bytes() if path.is_file() else None
+    if before == content and not path.is_symlink():
+        return None
+    if not check:
+        # Nobody else reads it, until it has its mode.
+        write_atomically(path, content, 0o600)
+    return (before or b"").decode(errors="replace")
+
+
+def put(module: AnsibleModule, wanted: Mapping[str, Any], diffs: list[dict[str, str]]) -> bool:
+    """Put one of them onto the host.
+
+    Args:
+        module: which knows whether it may, and sets who may do what.
+        wanted: its options.
+        diffs: what `--diff` shows, which grows.
+
+    Returns:
+        Whether something was changed, or would be.
+    """
+    path, state, check = Path(wanted["path"]), wanted["state"], module.check_mode
+    if state == "absent":
+        return remove(path, check=check)
+    if state == "link":
+        return link(path, wanted["src"], check=check)
+    if state == "directory":
+        changed = make_folder(path, check=check)
+    else:
+        content = base64.b64decode(wanted["content"])
+        before = write(path, content, check=check)
+        changed = before is not None
+        if before is not None and not wanted["secret"]:
+            header = {"before_header": str(path), "after_header": str(path)}
+            diffs.append({**header, "before": before, "after": content.decode(errors="replace")})
+    if not path.exists():  # under --check
+        return changed
+    attributes = {
+        "path": str(path),
+        "owner": wanted["owner"],
+        "group": wanted["group"],
+        "mode": wanted["mode"] or ("0755" if state == "directory" else "0644"),
+        "secontext": [None, None, None],
+        "attributes": None,
+    }
+    return bool(module.set_fs_attributes_if_different(attributes, changed))
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": OPTIONS,
+                "required_if": [("state", "file", ["content"]), ("state", "link", ["src"])],
+            }
+        },
+        supports_check_mode=True,
+    )
+    changed: list[str] = []
+    diffs: list[dict[str, str]] = []
+    for wanted in module.params["files"]:
+        try:
+            if put(module, wanted, diffs):
+                changed.append(wanted["path"])
+        except OSError as error:
+            module.fail_json(msg=f"{wanted['path']}: {error.strerror or error}", changed_files=changed)
+    module.exit_json(changed=bool(changed), changed_files=changed, diff=diffs)
+
+
+if __name__ == "__main__":
+    main()
