@@ -33,6 +33,11 @@ options:
       - Reload instead of restart. Only for a service whose reload reads all of these files again.
     type: bool
     default: false
+  restart_files:
+    description: Files of a service that is reloaded which only a new process reads, such as its sandbox.
+    type: list
+    elements: path
+    default: []
   enabled:
     description: Whether it starts at boot. Leave it out for a unit that another one pulls in.
     type: bool
@@ -54,11 +59,13 @@ action:
 """
 
 
-def wanted_action(systemd: Systemd, unit: str, files: list[str], *, reload: bool) -> str:
+def wanted_action(systemd: Systemd, unit: str, files: list[str], restart_files: list[str], *, reload: bool) -> str:
     """Return what brings the service up to date: none, start, restart or reload."""
     started = systemd.started_at(unit, reloads=reload)
     if started is None:
         return "start"
+    if restart_files and newest_change(restart_files) > (systemd.started_at(unit, reloads=False) or started):
+        return "restart"
     if newest_change(files) > started:
         return "reload" if reload else "restart"
     return "none"
@@ -71,6 +78,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "reload": {"type": "bool", "default": False},
+            "restart_files": {"type": "list", "elements": "path", "default": []},
             "enabled": {"type": "bool"},
         },
         supports_check_mode=True,
@@ -83,7 +91,8 @@ def main() -> None:
         enable = parameters["enabled"] is not None and (
             (systemd.properties(unit, "UnitFileState")["UnitFileState"] == "enabled") != parameters["enabled"]
         )
-        action = wanted_action(systemd, unit, parameters["files"], reload=parameters["reload"])
+        files = parameters["files"], parameters["restart_files"]
+        action = wanted_action(systemd, unit, *files, reload=parameters["reload"])
         if not module.check_mode:
             # Of a unit's first drop-in systemd 252 does not say that there is something to be read.
             if reload_units or action in {"start", "restart"}:

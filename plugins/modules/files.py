@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ options:
         description: What it holds is not shown by C(--diff) either.
         type: bool
         default: false
+      validate:
+        description:
+          - A command that must take the new file, C(%s) in it, before it takes the place of the old one;
+            as M(ansible.builtin.template) has it.
+        type: str
 author: [Celeriac]
 """
 
@@ -88,6 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "group": {"type": "str", "default": "root"},
     "mode": {"type": "raw"},
     "secret": {"type": "bool", "default": False, "no_log": False},
+    "validate": {"type": "str"},
 }
 
 
@@ -121,16 +128,45 @@ def make_folder(path: Path, *, check: bool) -> bool:
     return True
 
 
-def write(path: Path, content: bytes, *, check: bool) -> str | None:
+class RefusedError(Exception):
+    """A command does not take what a file is to hold; the message is what it said."""
+
+
+def validate(module: AnsibleModule, command: str, content: bytes) -> None:
+    """Let a command look at what a file is to hold.
+
+    Raises:
+        RefusedError: it does not take it.
+    """
+    with tempfile.NamedTemporaryFile(dir=module.tmpdir) as file:
+        file.write(content)
+        file.flush()
+        code, output, error = module.run_command(command.replace("%s", file.name))
+    if code != 0:
+        raise RefusedError(str(error or output).strip() or f"{command} ended with {code}")
+
+
+def write(module: AnsibleModule, path: Path, content: bytes, command: str | None) -> str | None:
     """Let a file hold something.
+
+    Args:
+        module: which knows whether it may.
+        path: of the file.
+        content: what it is to hold.
+        command: must take it before; None for nobody.
 
     Returns:
         What it held before, where that is something else, or it was not there; None where nothing is to be changed.
+
+    Raises:
+        RefusedError: the command does not take it.
     """
     before = path.read_bytes() if path.is_file() else None
     if before == content and not path.is_symlink():
         return None
-    if not check:
+    if not module.check_mode:
+        if command:
+            validate(module, command, content)
         # Nobody else reads it, until it has its mode.
         write_atomically(path, content, 0o600)
     return (before or b"").decode(errors="replace")
@@ -146,6 +182,9 @@ def put(module: AnsibleModule, wanted: Mapping[str, Any], diffs: list[dict[str, 
 
     Returns:
         Whether something was changed, or would be.
+
+    Raises:
+        RefusedError: a command does not take what a file is to hold.
     """
     path, state, check = Path(wanted["path"]), wanted["state"], module.check_mode
     if state == "absent":
@@ -156,7 +195,7 @@ def put(module: AnsibleModule, wanted: Mapping[str, Any], diffs: list[dict[str, 
         changed = make_folder(path, check=check)
     else:
         content = base64.b64decode(wanted["content"])
-        before = write(path, content, check=check)
+        before = write(module, path, content, wanted["validate"])
         changed = before is not None
         if before is not None and not wanted["secret"]:
             header = {"before_header": str(path), "after_header": str(path)}
@@ -194,6 +233,8 @@ def main() -> None:
         try:
             if put(module, wanted, diffs):
                 changed.append(wanted["path"])
+        except RefusedError as error:
+            module.fail_json(msg=f"{wanted['path']} was left as it was: {error}", changed_files=changed)
         except OSError as error:
             module.fail_json(msg=f"{wanted['path']}: {error.strerror or error}", changed_files=changed)
     module.exit_json(changed=bool(changed), changed_files=changed, diff=diffs)

@@ -114,6 +114,19 @@ def test_a_difference_is_shown_but_of_a_secret(tmp_path: Path, put: Put) -> None
     assert encoded("after of a secret") not in json.dumps(said)
 
 
+def test_a_command_must_take_what_a_file_is_to_hold(tmp_path: Path, put: Put) -> None:
+    file = tmp_path / "file"
+    file.write_text("before")
+    wanted = a_file(file, "after\n", validate="grep -q '^aft' %s")
+    unwanted = a_file(file, "other\n", validate="sh -c 'grep -q ^aft $0 || { echo no such line; exit 1; }' %s")
+
+    assert put(unwanted)["msg"] == f"{file} was left as it was: no such line"
+    assert file.read_text() == "before"
+    assert put(wanted)["changed_files"] == [str(file)]
+    # Who has it already is not asked.
+    assert put({**wanted, "validate": "false %s"})["changed"] is False
+
+
 def test_one_that_cannot_be_put_there_is_named(tmp_path: Path, put: Put) -> None:
     (tmp_path / "file").write_text("")
 
