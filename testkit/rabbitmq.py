@@ -95,6 +95,10 @@ class RabbitMQ:
         finally:
             self._control("set_vm_memory_high_watermark", "0.6")
 
+    def disconnect(self) -> None:
+        """Close all connections to it."""
+        self._control("close_all_connections", "a test wants it")
+
     def _control(self, *words: str) -> None:
         subprocess.run([CONTROL, *words], env=self._environment, check=True, capture_output=True, timeout=120)
 
