@@ -15,6 +15,7 @@ from typing import Any
 
 from kombu import Connection
 
+from testkit.certificates import NAME, Certificate, certificate
 from testkit.ports import free_port
 from testkit.programs import MissingProgramError, find_program
 from testkit.waiting import eventually
@@ -28,7 +29,8 @@ CONTROL = SERVER.with_name("rabbitmqctl")
 def rabbitmq_server() -> Iterator[RabbitMQ]:
     """Run a RabbitMQ with nothing in it, on free ports of the loopback address."""
     with TemporaryDirectory(prefix="rabbitmq-") as directory:
-        server = RabbitMQ(Path(directory), free_port(), free_port(), free_port())
+        folder = Path(directory)
+        server = RabbitMQ(folder, free_port(), free_port(), free_port(), free_port(), certificate(folder))
         try:
             server.start()
             yield server
@@ -45,12 +47,16 @@ class RabbitMQ:
         port: where it listens, on 127.0.0.1.
         distribution_port: where other nodes of Erlang would find it.
         names_port: of the Erlang daemon that knows that, which otherwise stays for ever.
+        tls_port: where it speaks TLS.
+        certificate: of there.
     """
 
     directory: Path
     port: int
     distribution_port: int
     names_port: int
+    tls_port: int
+    certificate: Certificate
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     @property
@@ -58,10 +64,19 @@ class RabbitMQ:
         """The URL of its virtual host ``/``, for Celery."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
+    @property
+    def tls_url(self) -> str:
+        """The same, by TLS."""
+        return f"amqps://guest:guest@{NAME}:{self.tls_port}//"
+
     def start(self) -> None:
         """Start it and wait until it answers, which takes it some seconds."""
         if not SERVER.exists():
             raise MissingProgramError(str(SERVER), "rabbitmq-server")
+        files = {"cacertfile": "authority", "certfile": "certificate", "keyfile": "key"}
+        lines = [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}"]
+        lines += [f"ssl_options.{name} = {getattr(self.certificate, which)}" for name, which in files.items()]
+        (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
         for program in (find_program("epmd", "rabbitmq-server"), str(SERVER)):
             self._processes.append(
                 subprocess.Popen(

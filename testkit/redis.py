@@ -13,21 +13,24 @@ from tempfile import TemporaryDirectory
 
 import redis as redis_client
 
+from testkit.certificates import NAME, Certificate, certificate
 from testkit.ports import free_port
 from testkit.programs import find_program
 from testkit.waiting import eventually
 
 
 @contextmanager
-def redis_server(*, on_disk: bool = False, password: str = "") -> Iterator[Redis]:
+def redis_server(*, on_disk: bool = False, password: str = "", tls: bool = False) -> Iterator[Redis]:
     """Run a redis-server on a free port of the loopback address.
 
     Args:
         on_disk: it keeps everything on disk, as that of a host does.
         password: of its default user; empty for none.
+        tls: it speaks TLS, and nothing else.
     """
     with TemporaryDirectory(prefix="redis-") as directory:
-        server = Redis(Path(directory), free_port(), on_disk, password)
+        made = certificate(Path(directory)) if tls else None
+        server = Redis(Path(directory), free_port(), on_disk, password, made)
         server.start()
         try:
             yield server
@@ -44,12 +47,14 @@ class Redis:
         port: where it listens, on 127.0.0.1; the same one over a restart.
         on_disk: whether it keeps anything over a restart.
         password: of its default user; empty for none.
+        certificate: where it speaks TLS.
     """
 
     directory: Path
     port: int
     on_disk: bool = False
     password: str = ""
+    certificate: Certificate | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -60,7 +65,8 @@ class Redis:
     def database(self, number: int) -> str:
         """Return the URL of one of its databases."""
         log_in = f":{urllib.parse.quote(self.password, safe='')}@" if self.password else ""
-        return f"redis://{log_in}127.0.0.1:{self.port}/{number}"
+        place = f"{log_in}{NAME if self.certificate else '127.0.0.1'}:{self.port}/{number}"
+        return f"rediss://{place}" if self.certificate else f"redis://{place}"
 
     def start(self) -> None:
         """Start it, with what it has on disk, and wait until it answers. Does nothing while it runs."""
@@ -69,9 +75,13 @@ class Redis:
         program = find_program("redis-server", "redis-server")
         # Written before each answer: a kill takes nothing. With `everysec` a slow disk may hold two seconds back.
         kept = ["--appendonly", "yes" if self.on_disk else "no", "--appendfsync", "no"]
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
+        port = "--tls-port" if self.certificate else "--port"
+        arguments = [port, str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
         if self.password:
             arguments += ["--requirepass", self.password]
+        if made := self.certificate:
+            arguments += ["--port", "0", "--tls-cert-file", str(made.certificate), "--tls-key-file", str(made.key)]
+            arguments += ["--tls-ca-cert-file", str(made.authority), "--tls-auth-clients", "no"]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
@@ -101,6 +111,8 @@ class Redis:
             client.flushdb()
 
     def _answers(self) -> bool:
-        with suppress(redis_client.RedisError), redis_client.Redis.from_url(self.url, socket_timeout=1) as client:
+        trust = {"ssl_ca_certs": str(self.certificate.authority)} if self.certificate else {}
+        client = redis_client.Redis.from_url(self.url, socket_timeout=1, **trust)
+        with suppress(redis_client.RedisError), client:
             return bool(client.ping())
         return False
