@@ -26,11 +26,17 @@ CONTROL = SERVER.with_name("rabbitmqctl")
 
 
 @contextmanager
-def rabbitmq_server() -> Iterator[RabbitMQ]:
-    """Run a RabbitMQ with nothing in it, on free ports of the loopback address."""
+def rabbitmq_server(*, tls: str = NAME, address: str = "127.0.0.1") -> Iterator[RabbitMQ]:
+    """Run a RabbitMQ with nothing in it, on free ports of the loopback address.
+
+    Args:
+        tls: whom its certificate is for.
+        address: where it speaks TLS.
+    """
     with TemporaryDirectory(prefix="rabbitmq-") as directory:
         folder = Path(directory)
-        server = RabbitMQ(folder, free_port(), free_port(), free_port(), free_port(), certificate(folder))
+        ports = (free_port(), free_port(), free_port(), free_port())
+        server = RabbitMQ(folder, *ports, certificate(folder, tls), address)
         try:
             server.start()
             yield server
@@ -49,6 +55,7 @@ class RabbitMQ:
         names_port: of the Erlang daemon that knows that, which otherwise stays for ever.
         tls_port: where it speaks TLS.
         certificate: of there.
+        address: of there.
     """
 
     directory: Path
@@ -57,6 +64,7 @@ class RabbitMQ:
     names_port: int
     tls_port: int
     certificate: Certificate
+    address: str
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     @property
@@ -67,14 +75,14 @@ class RabbitMQ:
     @property
     def tls_url(self) -> str:
         """The same, by TLS."""
-        return f"amqps://guest:guest@{NAME}:{self.tls_port}//"
+        return f"amqps://guest:guest@{self.certificate.name}:{self.tls_port}//"
 
     def start(self) -> None:
         """Start it and wait until it answers, which takes it some seconds."""
         if not SERVER.exists():
             raise MissingProgramError(str(SERVER), "rabbitmq-server")
         files = {"cacertfile": "authority", "certfile": "certificate", "keyfile": "key"}
-        lines = [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}"]
+        lines = [f"listeners.ssl.1 = {self.address}:{self.tls_port}", "loopback_users = none"]
         lines += [f"ssl_options.{name} = {getattr(self.certificate, which)}" for name, which in files.items()]
         (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
         for program in (find_program("epmd", "rabbitmq-server"), str(SERVER)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from test_release import Result, lines, prepare, refused
+from testkit.certificates import NAME
 from testkit.ports import free_port
 from testkit.rabbitmq import RabbitMQ
 from testkit.redis import redis_server
@@ -72,7 +73,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[Elsewhere]:
         server: RabbitMQ = request.getfixturevalue("rabbitmq")
         yield Elsewhere(server.tls_url, server.certificate.authority)
         return
-    with redis_server(password="a b/@:", tls=True) as redis:
+    with redis_server(password="a b/@:", tls=NAME) as redis:
         assert redis.certificate
         yield Elsewhere(redis.url.replace("//:", "//default:"), redis.certificate.authority)
 
