@@ -15,6 +15,7 @@ from typing import Any
 
 from kombu import Connection
 
+from testkit.certificates import NAME, Certificate, certificate
 from testkit.ports import free_port
 from testkit.programs import MissingProgramError, find_program
 from testkit.waiting import eventually
@@ -25,10 +26,17 @@ CONTROL = SERVER.with_name("rabbitmqctl")
 
 
 @contextmanager
-def rabbitmq_server() -> Iterator[RabbitMQ]:
-    """Run a RabbitMQ with nothing in it, on free ports of the loopback address."""
+def rabbitmq_server(*, tls: str = NAME, address: str = "127.0.0.1") -> Iterator[RabbitMQ]:
+    """Run a RabbitMQ with nothing in it, on free ports of the loopback address.
+
+    Args:
+        tls: whom its certificate is for.
+        address: where it speaks TLS.
+    """
     with TemporaryDirectory(prefix="rabbitmq-") as directory:
-        server = RabbitMQ(Path(directory), free_port(), free_port(), free_port())
+        folder = Path(directory)
+        ports = (free_port(), free_port(), free_port(), free_port())
+        server = RabbitMQ(folder, *ports, certificate(folder, tls), address)
         try:
             server.start()
             yield server
@@ -45,12 +53,18 @@ class RabbitMQ:
         port: where it listens, on 127.0.0.1.
         distribution_port: where other nodes of Erlang would find it.
         names_port: of the Erlang daemon that knows that, which otherwise stays for ever.
+        tls_port: where it speaks TLS.
+        certificate: of there.
+        address: of there.
     """
 
     directory: Path
     port: int
     distribution_port: int
     names_port: int
+    tls_port: int
+    certificate: Certificate
+    address: str
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     @property
@@ -58,10 +72,19 @@ class RabbitMQ:
         """The URL of its virtual host ``/``, for Celery."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
+    @property
+    def tls_url(self) -> str:
+        """The same, by TLS."""
+        return f"amqps://guest:guest@{self.certificate.name}:{self.tls_port}//"
+
     def start(self) -> None:
         """Start it and wait until it answers, which takes it some seconds."""
         if not SERVER.exists():
             raise MissingProgramError(str(SERVER), "rabbitmq-server")
+        files = {"cacertfile": "authority", "certfile": "certificate", "keyfile": "key"}
+        lines = [f"listeners.ssl.1 = {self.address}:{self.tls_port}", "loopback_users = none"]
+        lines += [f"ssl_options.{name} = {getattr(self.certificate, which)}" for name, which in files.items()]
+        (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
         for program in (find_program("epmd", "rabbitmq-server"), str(SERVER)):
             self._processes.append(
                 subprocess.Popen(
@@ -94,6 +117,10 @@ class RabbitMQ:
             yield
         finally:
             self._control("set_vm_memory_high_watermark", "0.6")
+
+    def disconnect(self) -> None:
+        """Close all connections to it."""
+        self._control("close_all_connections", "a test wants it")
 
     def _control(self, *words: str) -> None:
         subprocess.run([CONTROL, *words], env=self._environment, check=True, capture_output=True, timeout=120)

@@ -13,21 +13,27 @@ from tempfile import TemporaryDirectory
 
 import redis as redis_client
 
+from testkit.certificates import Certificate, certificate
 from testkit.ports import free_port
 from testkit.programs import find_program
 from testkit.waiting import eventually
 
 
 @contextmanager
-def redis_server(*, on_disk: bool = False, password: str = "") -> Iterator[Redis]:
-    """Run a redis-server on a free port of the loopback address.
+def redis_server(
+    *, on_disk: bool = False, password: str = "", tls: str = "", address: str = "127.0.0.1"
+) -> Iterator[Redis]:
+    """Run a redis-server on a free port.
 
     Args:
         on_disk: it keeps everything on disk, as that of a host does.
         password: of its default user; empty for none.
+        tls: whom its certificate is for, where it speaks TLS and nothing else.
+        address: where it listens.
     """
     with TemporaryDirectory(prefix="redis-") as directory:
-        server = Redis(Path(directory), free_port(), on_disk, password)
+        made = certificate(Path(directory), tls) if tls else None
+        server = Redis(Path(directory), free_port(), on_disk, password, made, address)
         server.start()
         try:
             yield server
@@ -41,15 +47,19 @@ class Redis:
 
     Attributes:
         directory: where it runs.
-        port: where it listens, on 127.0.0.1; the same one over a restart.
+        port: where it listens; the same one over a restart.
         on_disk: whether it keeps anything over a restart.
         password: of its default user; empty for none.
+        certificate: where it speaks TLS.
+        address: where it listens.
     """
 
     directory: Path
     port: int
     on_disk: bool = False
     password: str = ""
+    certificate: Certificate | None = None
+    address: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -60,7 +70,9 @@ class Redis:
     def database(self, number: int) -> str:
         """Return the URL of one of its databases."""
         log_in = f":{urllib.parse.quote(self.password, safe='')}@" if self.password else ""
-        return f"redis://{log_in}127.0.0.1:{self.port}/{number}"
+        if self.certificate:
+            return f"rediss://{log_in}{self.certificate.name}:{self.port}/{number}"
+        return f"redis://{log_in}{self.address}:{self.port}/{number}"
 
     def start(self) -> None:
         """Start it, with what it has on disk, and wait until it answers. Does nothing while it runs."""
@@ -69,9 +81,13 @@ class Redis:
         program = find_program("redis-server", "redis-server")
         # Written before each answer: a kill takes nothing. With `everysec` a slow disk may hold two seconds back.
         kept = ["--appendonly", "yes" if self.on_disk else "no", "--appendfsync", "no"]
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *kept]
+        port = "--tls-port" if self.certificate else "--port"
+        arguments = [port, str(self.port), "--bind", self.address, "--save", "", *kept]
         if self.password:
             arguments += ["--requirepass", self.password]
+        if made := self.certificate:
+            arguments += ["--port", "0", "--tls-cert-file", str(made.certificate), "--tls-key-file", str(made.key)]
+            arguments += ["--tls-ca-cert-file", str(made.authority), "--tls-auth-clients", "no"]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program, *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
@@ -101,6 +117,15 @@ class Redis:
             client.flushdb()
 
     def _answers(self) -> bool:
-        with suppress(redis_client.RedisError), redis_client.Redis.from_url(self.url, socket_timeout=1) as client:
+        client = redis_client.Redis(
+            self.address,
+            self.port,
+            password=self.password or None,
+            socket_timeout=1,
+            ssl=self.certificate is not None,
+            ssl_cert_reqs="none",
+            ssl_check_hostname=False,
+        )
+        with suppress(redis_client.RedisError), client:
             return bool(client.ping())
         return False

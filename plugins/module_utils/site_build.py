@@ -38,9 +38,9 @@ CA_STORE = "/etc/ssl/certs/ca-certificates.crt"
 # What a release goes through, by when it is checked (`site_check`); before a hook that comes before the migrations,
 # those in front of them.
 CHECKED = {
-    "before_migrate": ("check", "import", "queues", "commands", "migrate", "note", "static", "admin"),
-    "after_migrate": ("import", "queues", "commands", "migrate", "check", "note", "static", "admin"),
-    "never": ("import", "queues", "commands", "migrate", "note", "static", "admin"),
+    "before_migrate": ("check", "import", "queues", "broker", "commands", "migrate", "note", "static", "admin"),
+    "after_migrate": ("import", "queues", "broker", "commands", "migrate", "check", "note", "static", "admin"),
+    "never": ("import", "queues", "broker", "commands", "migrate", "note", "static", "admin"),
 }
 MIGRATIONS = "migrations.json"
 # What a release says of itself when it is made; and before that, when it is built: the code, its virtualenv, and what

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -282,17 +282,17 @@ class Checks:
     def _ping(self) -> None:
         if time.monotonic() - self._pinged > PING_PAUSE_SECONDS:
             queues = {fact_of(unit, "Queue") for unit in self._units.get(WORKER, ())} | {""}
-            for queue in sorted(queues) * PINGS_AT_ONCE:
-                address = f"/-/celeriac/ping?queue={quote(queue)}" if queue else "/-/celeriac/ping"
-                reply = self._web.expect(202, "POST", address, self._bearer)
-                self._pings.append(json.loads(reply.body)["id"])
-                self._sent += 1
+            addresses = [f"/-/celeriac/ping?queue={quote(queue)}" if queue else "/-/celeriac/ping" for queue in queues]
+            for content in self._asked(202, "POST", sorted(addresses) * PINGS_AT_ONCE).values():
+                self._pings += [answer["id"] for answer in content]
+                self._sent += len(content)
             self._pinged = time.monotonic()
 
     def _pongs(self) -> dict[str, str]:
         """Return of the workers of the release that have executed a ping what to say."""
-        for ping in [*self._pings]:
-            answer = json.loads(self._web.expect(200, "GET", f"/-/celeriac/ping/{ping}", self._bearer).body)
+        answers = self._asked(200, "GET", [f"/-/celeriac/ping/{ping}" for ping in self._pings])
+        for address, (answer, *_) in answers.items():
+            ping = address.rpartition("/")[2]
             if answer["state"] == "SUCCESS":
                 # Asked once more, each of the many that another release has executed would delay the next ping.
                 self._pings.remove(ping)
@@ -302,6 +302,27 @@ class Checks:
             for name, release in self._answered_by.items()
             if release == self._release
         }
+
+    def _asked(self, status: int, method: str, addresses: Iterable[str]) -> dict[str, list[Any]]:
+        """Return what these addresses answer, each as often as it is asked.
+
+        The old processes answer as well, and theirs may be a broker that is gone: one answer is enough.
+
+        Raises:
+            UnhealthyError: none was right.
+        """
+        found: dict[str, list[Any]] = {}
+        wrong = None
+        for address in addresses:
+            try:
+                reply = self._web.expect(status, method, address, self._bearer)
+            except UnhealthyError as error:
+                wrong = error
+            else:
+                found.setdefault(address, []).append(json.loads(reply.body))
+        if wrong and not found:
+            raise wrong
+        return found
 
     def _says_to_run(self, unit: str) -> bool:
         return self._systemd.properties(unit, "StatusText").get("StatusText", "").startswith("runs ")

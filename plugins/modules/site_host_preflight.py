@@ -12,12 +12,14 @@ import platform
 import pwd
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
@@ -82,6 +84,11 @@ options:
     type: list
     elements: str
     required: true
+  certificates:
+    description: Those of authorities that the host is to trust beside its own, as text, for a broker elsewhere.
+    type: list
+    elements: str
+    default: []
   processes:
     description: The processes of the site that the host runs.
     type: list
@@ -151,7 +158,11 @@ TCP_LISTEN = "0A"
 # What serves, and what its processes were told (module_utils/site_processes.py, which needs a newer Python).
 UNITS = Path("/etc/systemd/system")
 ENVIRONMENTS = Path("/etc/site/environments")
-BROKER_URL = re.compile(r'(?m)^CELERIAC_BROKER_URL="([a-z]+)://')
+BROKER_URL = re.compile(r'(?m)^CELERIAC_BROKER_URL="([a-z]+)://(?:[^"/]*@)?([^"/@]+)')
+# Where the bundle has its RabbitMQ.
+OWN_RABBITMQ = ("amqp", "127.0.0.1:5672")
+BROKER_PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
+BROKER_SECONDS = 5
 
 
 class Listener(NamedTuple):
@@ -368,27 +379,76 @@ def describe(pid: int, proc: Path) -> Holder:
 
 
 def served_brokers(processes: Iterable[str]) -> set[str]:
-    """The brokers of the units that serve; none on a host that serves nothing yet."""
+    """The brokers of the bundle that what serves uses; none where that uses one elsewhere, or nothing serves yet."""
     found = set()
     for name in processes:
         unit = os.path.realpath(UNITS / f"{name}.service")
         file = ENVIRONMENTS / Path(unit).stem / "environment"
         if file.exists():
             told = BROKER_URL.search(file.read_text(errors="replace"))
-            found.add({"amqp": "rabbitmq"}.get(told[1], told[1]) if told else "redis")
+            if not told or told.groups() == OWN_RABBITMQ:
+                found.add("rabbitmq" if told else "redis")
     return found
 
 
 def broker_fault(served: set[str], brokers: list[str]) -> Fault | None:
     """Refuse another broker than the one that serves, unless that is said to be the one before."""
-    known = {broker.partition("://")[0] for broker in brokers}
-    for broker in sorted(served - known):
-        if broker in {"redis", "rabbitmq"}:
-            return Fault(
-                f"The site's tasks are sent through {broker}, and what waits there would wait for ever.",
-                f"site_broker_before: {broker}        (workers move it to the new one)",
-            )
+    for broker in sorted(served.difference(brokers)):
+        return Fault(
+            f"The site's tasks are sent through {broker}, and what waits there would wait for ever.",
+            f"site_broker_before: {broker}        (workers move it to the new one)",
+        )
     return None
+
+
+def elsewhere_fault(broker: str, certificates: Iterable[str]) -> Fault | None:
+    """Refuse a broker elsewhere that the host cannot reach, or does not trust. A release asks whether it is let in."""
+    parts = urlsplit(broker)
+    if parts.scheme not in BROKER_PORTS or not parts.hostname:
+        return None
+    port = parts.port or BROKER_PORTS[parts.scheme]
+    place = f"{parts.hostname}:{port}"
+    try:
+        with socket.create_connection((parts.hostname, port), BROKER_SECONDS) as plain:
+            if parts.scheme in ("amqps", "rediss"):
+                trusting(parts.scheme, certificates).wrap_socket(plain, server_hostname=parts.hostname).close()
+    except ssl.SSLCertVerificationError as error:
+        if "mismatch" in error.verify_message:
+            return Fault(
+                f"`site_broker` is {broker}, and the certificate there is another one's: {error.verify_message}.",
+                f"site_broker: {parts.scheme}://site@mq.mysite.org/site        (the name that the certificate is for)",
+            )
+        return Fault(
+            f"`site_broker` is {broker}, and the host does not trust the certificate there: {error.verify_message}.",
+            "site_ca_certificates: [files/company.crt]        (that of its authority, a file on this computer)",
+        )
+    except ssl.SSLError as error:
+        return Fault(
+            f"`site_broker` is {broker}, and {place} does not speak TLS: {error.reason or error}.",
+            f"site_broker: {parts.scheme[:-1]}://site@mq.mysite.org/site        (or the port that does)",
+        )
+    except OSError as error:
+        return Fault(
+            f"`site_broker` is {broker}, and {place} does not answer the host: {error.strerror or error}.",
+            f"site_broker: {parts.scheme}://site@mq.mysite.org:{port}/site        (its name and port; does a firewall "
+            "let the host in?)",
+        )
+    return None
+
+
+def trusting(scheme: str, certificates: Iterable[str]) -> ssl.SSLContext:
+    """What trusts whom the host trusts, and will trust when the run has brought it these certificates.
+
+    It is as strict as the client of such a broker: since Python 3.13 that of Redis wants more of an authority.
+    """
+    if scheme == "rediss":
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+    for certificate in certificates:
+        context.load_verify_locations(cadata=certificate)
+    return context
 
 
 def lock_holder(locks: str, inode: int) -> int | None:
@@ -515,6 +575,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         python_fault(version),
         interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
         broker_fault(served_brokers(params["processes"]), params["brokers"]),
+        elsewhere_fault(params["brokers"][0], params["certificates"]) if params["processes"] else None,
     ]
     yield from (fault for fault in found if fault)
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
@@ -544,6 +605,7 @@ def main() -> None:
             "home": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
             "brokers": {"type": "list", "elements": "str", "required": True},
+            "certificates": {"type": "list", "elements": "str", "default": []},
             "processes": {"type": "list", "elements": "str", "required": True},
             "calendars": {"type": "dict", "default": {}},
             "names": {"type": "list", "elements": "str", "default": []},

@@ -111,7 +111,7 @@ def _choose_broker(app: Celery, url: str) -> None:
     _, _, _, user, password, _, _ = url_to_parts(url)
     encryption: dict[str, dict[str, Any]] = {
         "amqps": {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname},
-        "rediss": {"ssl_cert_reqs": "required"},
+        "rediss": {"ssl_cert_reqs": "required", "ssl_check_hostname": True},  # which redis-py before 6 leaves out
     }
     # What a project says of its own broker's transport means nothing to one of another kind.
     is_alike = defaults.is_redis(app.conf.broker_url) == defaults.is_redis(url)

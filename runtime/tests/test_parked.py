@@ -8,8 +8,9 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from supervised import Supervised
 from testkit.rabbitmq import RabbitMQ
 from testkit.redis import Redis
 from testkit.waiting import comes_true
-from workers import let_end, record, worker
+from workers import Unit, let_end, record, worker
 
 from celeriac.parked import PARKED_HEADER, UNFINISHED, all_parked, count, release
 from celeriac.transport.parking import PARKED
@@ -76,6 +77,10 @@ class Rabbit:
             waiting = [*iter(Queue(self.queue, channel=channel).get, None)]
             return [message.headers.get(UNFINISHED, 0) for message in waiting]
 
+    def noted(self) -> list[Path]:
+        """Return the files about what has begun."""
+        return [*Path(self.environment["CACHE_DIRECTORY"], "celeriac-begun").glob("*")]
+
     def starts(self) -> Counter[str]:
         """Return how often each task began."""
         return Counter(line[6:] for line in record(self.environment) if line.startswith("began "))
@@ -97,7 +102,8 @@ class Rabbit:
 def with_settings(environment: dict[str, str], **settings: object) -> dict[str, str]:
     """Return the environment of a worker that knows the deadly tasks, with more of its settings."""
     more = {"CELERY_IMPORTS": ["work.deadly"], **settings}
-    return {**environment, "MORE_SETTINGS": json.dumps(more), "CELERIAC_TASK_DELIVERIES": "3"}
+    cache = {"CACHE_DIRECTORY": environment["SCRATCH"]}  # of systemd
+    return {**environment, **cache, "MORE_SETTINGS": json.dumps(more), "CELERIAC_TASK_DELIVERIES": "3"}
 
 
 def result_of(environment: dict[str, str], task_id: str) -> tuple[str, str]:
@@ -166,6 +172,40 @@ def test_so_is_one_that_exits(queue: Rabbit, how: str) -> None:
         task_id = queue.send("poison", how, task="work.deadly.dies")
         queue.is_parked(only, task_id)
     assert queue.starts() == {"poison": 3}
+
+
+@pytest.mark.parametrize(
+    ("queue", "pool", "how"),
+    [("classic", "prefork", "kills the worker"), ("quorum", "threads", "exits at once")],
+    indirect=["queue"],
+)
+def test_task_that_ends_its_worker_is_parked_and_others_go_on(queue: Rabbit, pool: str, how: str) -> None:
+    """Others run beside it, and come back with it each time. The first time is not known to be its fault."""
+    with ExitStack() as stack:
+        unit = Unit(stack, queue.environment, f"--pool={pool}")
+        queue.send("beside", task="work.tasks.wait_for_file")
+        task_id = queue.with_neighbours("poison", how, task="work.deadly.dies")
+
+        def is_over() -> bool:
+            unit.restart_if_ended()
+            starts, parked = queue.starts(), count(queue.connection)
+            if parked or (starts["beside"], starts["poison"]) == (4, 3):  # what has been lost twice begins alone
+                let_end(queue.environment, "beside")
+            return parked == 1 and queue.ended() == {*NEIGHBOURS, "beside"}
+
+        assert comes_true(is_over, 120), unit.running.log.read_text()[-3000:]
+        queue.is_parked(unit.running, task_id)
+        unit.running.waits(lambda: queue.size() == 0, "empty queue")
+        unit.running.stop()
+    assert queue.size() == 0, "something was not acknowledged"
+    assert queue.starts()["poison"] == 4
+    (found,) = all_parked(queue.connection)
+    assert (found.task_id, found.times, found.queue) == (task_id, 3, queue.queue)
+    assert found.reason.endswith(" ended")
+    assert f"{found.reason}; not ended 3 times, parked" in result_of(queue.environment, task_id)[1]
+    assert queue.noted() == []
+    assert release(queue.connection, task_id)
+    assert queue.size() == 1
 
 
 def test_a_task_that_ended_its_process_once_runs_again(queue: Rabbit) -> None:
@@ -267,6 +307,32 @@ def test_a_drain_is_not_counted(queue: Rabbit) -> None:
     assert queue.counts() == [0, 0, 0, 0]
 
 
+def test_what_a_stopping_worker_had_or_lost_with_its_connection_is_not_counted(
+    queue: Rabbit, rabbitmq: RabbitMQ
+) -> None:
+    """One more that is counted would be parked."""
+    environment = {**queue.environment, "CELERIAC_TASK_DELIVERIES": "1"}
+    with worker(environment, ONE) as first:
+        queue.send("long", task="work.tasks.wait_for_file")
+        first.waits(lambda: queue.starts()["long"] == 1, "running task")
+        os.killpg(first.process.pid, signal.SIGKILL)
+    with worker(environment, "--concurrency=2") as second:
+        second.waits(lambda: len(queue.noted()) == 1, "note of what begins again")
+        rabbitmq.disconnect()
+        queue.connection.collect()  # this one is closed as well
+        second.waits(lambda: queue.starts()["long"] == 3, "the same task over the next connection")
+        second.process.send_signal(signal.SIGTERM)
+        second.waits(lambda: queue.noted() == [], "notes gone")
+        os.killpg(second.process.pid, signal.SIGKILL)
+    with worker(environment, ONE) as third:
+        third.waits(lambda: queue.starts()["long"] == 4, "start")
+        let_end(environment, "long")
+        third.waits(lambda: queue.noted() == [], "end")
+        third.stop()
+    assert (queue.size(), count(queue.connection)) == (0, 0)
+    assert queue.ended() == {"long"}
+
+
 def test_a_process_that_is_lost_in_a_drain_is(queue: Rabbit) -> None:
     with worker(queue.environment, ONE) as first:
         queue.send("poison", task="work.deadly.dies_after_file")
@@ -286,11 +352,14 @@ def test_what_a_killed_worker_had_is_executed_by_another(queue: Rabbit) -> None:
         first.waits(lambda: queue.starts()["long"] == 1, "running task")
         queue.send("waits", 0)
         first.waits(lambda: queue.size() == 0, "message taken in advance")
+        first.process.send_signal(signal.SIGSTOP)
+        queue.send("popped", 0)  # it is given out, and the worker has not seen it
+        first.waits(lambda: queue.size() == 0, "message given out")
         with worker(queue.environment, ONE) as second:
             second.told("READY=1")
             os.killpg(first.process.pid, signal.SIGKILL)
             let_end(queue.environment, "long")
-            second.waits(lambda: queue.ended() == {"long", "waits"}, "end of both")
+            second.waits(lambda: queue.ended() == {"long", "waits", "popped"}, "end of all")
     assert count(queue.connection) == 0
 
 

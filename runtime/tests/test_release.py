@@ -84,7 +84,7 @@ def test_an_unknown_step_is_refused_before_anything_is_done(bare_environment: di
     result = prepare(bare_environment, *steps)
     assert result.returncode == 2
     assert (
-        "check import queues commands migrate note schema fits reversible reverse move_back static admin"
+        "check import queues broker commands migrate note schema fits reversible reverse move_back static admin"
         in result.stderr
     )
     assert result.stdout == ""

@@ -1,7 +1,7 @@
 """A task that ends its process each time is tried so often, and parked; the others go on."""
 
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -19,10 +19,9 @@ from leased import (
     starts,
     unfinished,
 )
-from supervised import Supervised
 from testkit.redis import Redis
 from testkit.waiting import comes_true
-from workers import messages, record, send, worker
+from workers import Unit, messages, record, send, worker
 
 from celeriac.transport.parking import release
 from celeriac.transport.recovery import DELIVERIES
@@ -122,29 +121,6 @@ def test_a_task_that_runs_out_of_memory_has_failed_and_that_is_all(impatient: di
     assert "MemoryError" in result
     assert "a task wants too much" in result
     assert parked_in(redis) == []
-
-
-class Unit:
-    """A worker that is started again whenever it has ended, as systemd does.
-
-    Attributes:
-        running: the worker of now.
-    """
-
-    def __init__(self, stack: ExitStack, environment: dict[str, str], *arguments: str) -> None:
-        self._next = stack, environment, arguments
-        self.running = self._start()
-
-    def _start(self) -> Supervised:
-        stack, environment, arguments = self._next
-        return stack.enter_context(worker(environment, *arguments))
-
-    def restart_if_ended(self) -> None:
-        """Start another one if this one has ended, and end what is left of it."""
-        if self.running.process.poll() is not None:
-            with suppress(ProcessLookupError):
-                kill(self.running)
-            self.running = self._start()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

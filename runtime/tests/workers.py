@@ -1,9 +1,11 @@
 """Workers of the test project, what is sent to them, and what becomes of it."""
 
 import itertools
+import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,29 @@ def worker(environment: dict[str, str], *arguments: str, mingle: bool = False) -
     command = ["-A", "celeriac.app", "worker", *options, *quiet, *arguments]
     with supervised("celeriac.celery", *command, environment=environment) as running:
         yield running
+
+
+class Unit:
+    """A worker that is started again whenever it has ended, as systemd does.
+
+    Attributes:
+        running: the worker of now.
+    """
+
+    def __init__(self, stack: ExitStack, environment: dict[str, str], *arguments: str) -> None:
+        self._next = stack, environment, arguments
+        self.running = self._start()
+
+    def _start(self) -> Supervised:
+        stack, environment, arguments = self._next
+        return stack.enter_context(worker(environment, *arguments))
+
+    def restart_if_ended(self) -> None:
+        """Start another one if this one has ended, and end what is left of it."""
+        if self.running.process.poll() is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.running.process.pid, signal.SIGKILL)
+            self.running = self._start()
 
 
 def send(broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object) -> str:

@@ -344,6 +344,11 @@ class Site:
         found: dict[str, Any] = self._workers_and_queues()["workers"]
         return found
 
+    def broker(self) -> dict[str, Any]:
+        """Return how the broker is."""
+        found: dict[str, Any] = self._workers_and_queues()["broker"]
+        return found
+
     def _workers_and_queues(self) -> dict[str, Any]:
         answer = self.web.get("/-/celeriac/workers", {"Authorization": f"Bearer {self.token}"})
         assert answer.status == 200, answer.text

@@ -2,7 +2,8 @@
 
 The `conftest.py` of a suite has the fixture `suite`: its name, and that of its machine.
 
-`CELERIAC_DEBIAN` chooses its Debian; `CELERIAC_FULL=1` lets every test take the time that its figures need.
+`CELERIAC_DEBIAN` chooses its Debian, `CELERIAC_BROKER` its broker; `CELERIAC_FULL=1` lets every test take the time that
+its figures need.
 With a folder in `CELERIAC_UPGRADE_KEEP` the machine stays, for the next run with the same folder.
 """
 
@@ -71,7 +72,8 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def choices() -> dict[str, object]:
     """What the inventory chooses."""
-    return dict(CHOICES)
+    broker = os.environ.get("CELERIAC_BROKER")
+    return {**CHOICES, **({"site_broker": broker} if broker else {})}
 
 
 @pytest.fixture(scope="session")

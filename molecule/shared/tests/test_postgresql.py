@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from stack.machine import Machine
+from stack.machine import BROKER_UNIT, Machine
 from stack.web import Website
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -16,6 +16,7 @@ from testinfra.host import Host
 from testkit.waiting import eventually
 
 UNITS = ("postgresql@*", "gunicorn")
+BROKER_ACCOUNT = BROKER_UNIT.removesuffix("-server")
 
 
 def query(host: Host, account: str, statement: str) -> CommandResult:
@@ -55,7 +56,7 @@ def test_processes_can_use_the_rows(host: Host, statement: str) -> None:
     assert query(host, "site", statement).rc == 0
 
 
-@pytest.mark.parametrize("account", ["nobody", "admin", "www-data", "redis"])
+@pytest.mark.parametrize("account", ["nobody", "admin", "www-data", BROKER_ACCOUNT])
 def test_other_accounts_are_refused(host: Host, account: str) -> None:
     assert "FATAL" in query(host, account, "SELECT 1").stderr
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stack.documented import documented
-from stack.machine import Machine
+from stack.machine import BROKER_UNIT, Machine
 from stack.play import Play
 from stack.playbook import REPOSITORY, Run
 from testinfra.host import Host
@@ -22,6 +22,7 @@ from testkit.waiting import eventually
 pytestmark = [pytest.mark.once, pytest.mark.debian(13)]
 
 UNITS = ("celery-worker",)
+TRANSPORTS = {"redis-server": "celeriac", "rabbitmq-server": "amqp"}
 
 # Where the collection is installed on the host itself, beside a project and an inventory.
 FOLDER = "/opt/ops"
@@ -58,7 +59,7 @@ def test_status_is_shown_without_our_callback_plugin_too(admin: Host, operated: 
     run = admin.run(f"cd {operated} && {callback} .venv/bin/ansible-playbook celeriac.site.status")
 
     assert run.rc == 0, run.stdout + run.stderr
-    assert "broker: celeriac, " in run.stdout, run.stdout
+    assert f"broker: {TRANSPORTS[BROKER_UNIT]}, " in run.stdout, run.stdout
 
 
 def test_health_is_asked_alone_too(inventory: Path, tmp_path: Path) -> None:

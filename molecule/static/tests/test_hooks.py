@@ -155,7 +155,7 @@ def test_each_hook_runs_at_its_point(host: Ops, transact: Callable[..., Any]) ->
     assert list(hooks) == [f"{point}.sh" for point in POINTS]
     migrate, before, after, record = hooks.values()
     assert ran(host)[-5:] == ["before_migrate.sh", " ".join(CHECKED["before_migrate"]), *list(hooks)[1:]]
-    assert "check import queues commands" in ran(host)[:-5]  # a hook finds a release that can be imported
+    assert "check import queues broker commands" in ran(host)[:-5]  # a hook finds a release that can be imported
     old, new = units(OLD), units(NEW)
     assert migrate.running == {*old.values()}
     # Of the new one nothing runs that could answer.

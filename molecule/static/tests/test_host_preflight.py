@@ -7,7 +7,10 @@ import fcntl
 import os
 import pwd
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testkit.certificates import Certificate, certificate
 from testkit.loading import load
 
 FILE = Path(__file__).resolve().parents[3] / "plugins" / "modules" / "site_host_preflight.py"
@@ -269,6 +273,9 @@ def test_a_real_run_names_who_holds_the_port(inventory: Any, ansible_playbook: A
         ("amqp://site_1:p@127.0.0.1:5672/site", ["redis"], "rabbitmq"),
         ("amqp://site_1:p@127.0.0.1:5672/site", ["redis", "rabbitmq"], ""),
         ("amqps://site:p@mq.mysite.org/site", ["redis"], ""),
+        ("amqp://site:p@mq.mysite.org/site", ["redis"], ""),
+        ("", ["redis://site@redis.mysite.org/0"], "redis"),
+        ("amqp://site_1:p@127.0.0.1:5672/site", ["amqp://site@mq.mysite.org/site"], "rabbitmq"),
         ("", ["amqps://site@mq.mysite.org/site"], "redis"),
     ],
 )
@@ -288,3 +295,75 @@ def test_what_waits_in_the_broker_that_serves_is_not_forgotten(
     assert bool(fault) is bool(refused)
     if fault:
         assert f"site_broker_before: {refused}" in fault.example
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Whom the host does not know, and a certificate of theirs for localhost."""
+    return certificate(tmp_path_factory.mktemp("authority"))
+
+
+@contextmanager
+def speaking(made: Certificate | None) -> Iterator[int]:
+    """Answer whoever connects, over TLS or without; give the port."""
+    context = None
+    if made:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(made.certificate, made.key)
+
+    def answer() -> None:
+        while True:
+            try:
+                plain, _ = server.accept()
+            except OSError:
+                return
+            with plain, suppress(OSError):
+                if context:
+                    context.wrap_socket(plain, server_side=True).close()
+                else:
+                    plain.sendall(b"-ERR this is no TLS\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["amqps", "rediss"])
+def test_a_broker_elsewhere_answers_the_host_and_is_trusted(authority: Certificate, scheme: str) -> None:
+    ours = [authority.authority.read_text()]
+    with speaking(authority) as port:
+        right = f"{scheme}://site@localhost:{port}/0"
+        another = right.replace("localhost", "127.0.0.1")
+
+        assert host.elsewhere_fault(right, ours) is None
+        untrusted, mismatch = host.elsewhere_fault(right, []), host.elsewhere_fault(another, ours)
+        assert untrusted.what.startswith(
+            f"`site_broker` is {right}, and the host does not trust the certificate there: "
+        )
+        assert untrusted.example.startswith("site_ca_certificates: [files/company.crt]")
+        assert "the certificate there is another one's: IP address mismatch" in mismatch.what
+        assert f"site_broker: {scheme}://" in mismatch.example
+    away = host.elsewhere_fault(right, ours)
+    assert f"localhost:{port} does not answer the host: Connection refused" in away.what
+    assert f"site_broker: {scheme}://site@mq.mysite.org:{port}/site" in away.example
+    unknown = host.elsewhere_fault(f"{scheme}://site@mq.site.invalid/site", ours)
+    assert f"mq.site.invalid:{host.BROKER_PORTS[scheme]} does not answer the host: " in unknown.what
+    with speaking(None) as port:
+        plain = host.elsewhere_fault(f"{scheme}://site@localhost:{port}/0", ours)
+    assert f"localhost:{port} does not speak TLS" in plain.what
+    assert f"site_broker: {scheme[:-1]}://" in plain.example
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_one_without_tls_only_has_to_answer(scheme: str) -> None:
+    with speaking(None) as port:
+        assert host.elsewhere_fault(f"{scheme}://site@localhost:{port}/0", []) is None
+    assert "does not answer the host" in host.elsewhere_fault(f"{scheme}://site@localhost:{port}/0", []).what
+
+
+@pytest.mark.parametrize("own", ["redis", "rabbitmq"])
+def test_of_a_broker_of_the_bundle_nothing_is_asked(own: str) -> None:
+    assert host.elsewhere_fault(own, []) is None

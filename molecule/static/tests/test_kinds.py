@@ -386,10 +386,25 @@ class Web(Client):
         return Reply(status, NEW, json.dumps(said).encode())
 
 
-def worker_check(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any]) -> str:
+class HalfGone(Web):
+    """Old processes answer every second request, and their broker is gone."""
+
+    requests = 0
+
+    def expect(self, status: int, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+        """Answer, or say that the broker does not."""
+        self.requests += 1
+        if self.requests % 2:
+            raise UnhealthyError(f"{method} {path}: 503 where {status} is right: Connection refused")
+        return super().expect(status, method, path, headers)
+
+
+def worker_check(
+    known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: dict[str, Any], kind: type[Web] = Web
+) -> str:
     """Return what the check of two workers says in the end."""
     here = {WORKER: [f"{name}-{NEW}.service" for name in WORKERS]}
-    web = Web(pongs, workers)
+    web = kind(pongs, workers)
     checks = Checks(systemd.Systemd(Host()), web, web, NEW, known, here)
     monkeypatch.setattr(f"{site_processes.__package__}.site_checks.PING_PAUSE_SECONDS", 0)
     for _ in range(20):
@@ -416,6 +431,10 @@ IDLE, BUSY = {"active": 0, "executed": 0}, {"active": 1, "executed": 0}
 )
 def test_each_worker_is_checked(known: Site, monkeypatch: pytest.MonkeyPatch, pongs: list[str], workers: Any) -> None:
     assert MAIL in worker_check(known, monkeypatch, pongs, workers)
+
+
+def test_old_processes_whose_broker_is_gone_keep_no_new_one_out(known: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAIL in worker_check(known, monkeypatch, [MAIL, REPORTS] * 9, {}, HalfGone)
 
 
 @pytest.mark.parametrize(

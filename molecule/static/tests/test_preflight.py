@@ -164,9 +164,9 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "{ mail: { queues: [mail], concurrency: 1 } }",
     ),
     "a pool of a kind that is not there": (
-        choose("celery_worker_pools: { mail: { queues: [mail], pool: gevent } }\n"),
+        choose("celery_worker_pools: { mail: { queues: [mail], pool: fork } }\n"),
         f"{CHOICES_FILE}:3",
-        "with `pool` gevent, which is none of prefork, threads, solo",
+        "with `pool` fork, which is none of prefork, threads, solo",
         "pool: prefork",
     ),
     "a pool that grows and does not": (
@@ -195,6 +195,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:4",
         "which a pool of threads has not",
         "pool: prefork",
+    ),
+    "a pool of green threads": (
+        choose("celery_worker_pools: { mail: { queues: [mail], pool: gevent } }\n"),
+        f"{CHOICES_FILE}:3",
+        "with `pool` gevent, whose worker stands still as soon as it has no room",
+        "pool: threads, concurrency: 50",
+    ),
+    "a worker of green threads": (
+        choose("celery_worker_pool: gevent\n"),
+        f"{CHOICES_FILE}:3",
+        "`celery_worker_pool` must be one of prefork, threads, solo; `gevent` is none of them",
+        "celery_worker_pool: prefork",
     ),
     "a pool with less memory than it needs": (
         choose("celery_worker_pools: { mail: { queues: [mail], concurrency: 1, memory_max: 60M } }\n"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -24,6 +26,13 @@ def quick(self: Any, name: str, seconds: float = 0) -> None:
 @shared_task(name="probe.mail", queue="mail")
 def mail() -> None:
     """Be a reason for a pool of its own."""
+
+
+@shared_task(name="probe.deadly", ignore_result=True)
+def deadly() -> None:
+    """End the worker, each time."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
 
 
 @shared_task(bind=True, name="probe.long", ignore_result=True)

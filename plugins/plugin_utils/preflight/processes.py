@@ -18,6 +18,8 @@ _RELEASE = re.compile(r"(^|-)[0-9a-f]{12}(-|$)")
 LONGEST_NAME = 40
 
 POOL_KINDS = ("prefork", "threads", "solo")
+# Others that Celery has. Where as many tasks run as there is room for, their worker stands still (docs/processes.md).
+GREEN_KINDS = ("gevent", "eventlet")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 # What one may say of a pool, each with a value that is right.
 POOL = {
@@ -130,8 +132,13 @@ def faults_of_pool(name: str, pool: Any, plain: Mapping[str, Any], needed_mb: in
         return
     yield from _faults_of_keys(pool, POOL, POOL_NUMBERS, example, "concurrency")
     yield from ((fault, concurrency) for fault in _faults_of_queues(pool.get("queues")))
+    if pool.get("pool") in GREEN_KINDS:
+        yield (
+            f"with `pool` {pool['pool']}, whose worker stands still as soon as it has no room",
+            example % "pool: threads, concurrency: 50",
+        )
     for key, known in (("pool", POOL_KINDS), ("log_level", LOG_LEVELS)):
-        if pool.get(key, known[0]) not in known:
+        if pool.get(key, known[0]) not in (*known, *GREEN_KINDS):
             yield f"with `{key}` {pool[key]}, which is none of {', '.join(known)}", example % f"{key}: {POOL[key]}"
     yield from _faults_of_memory(pool, needed_mb, example)
     yield from ((fault, example % right) for fault, right in faults_together(pool, plain))

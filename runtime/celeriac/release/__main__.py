@@ -7,6 +7,7 @@ One process, so Django is set up once. The steps, in the order given on the comm
 ``import``   the WSGI or ASGI application, every view, every task module; and each entry of the app's
              ``beat_schedule`` names a task that exists
 ``queues``   each queue that the project feeds is read by a worker, and each one of a pool is fed (`~.queues`)
+``broker``   the broker that the inventory chooses lets the site in (`~.broker`)
 ``commands`` each command that the inventory lets run for ever, or by a timer, is there (`~.commands`)
 ``migrate``  commands of ``manage.py``, ``CELERIAC_MIGRATE_COMMANDS`` (a line each; default ``migrate``), each
              for at most ``CELERIAC_MIGRATE_SECONDS`` (default 600); on PostgreSQL one host at a time, and
@@ -39,12 +40,13 @@ from collections.abc import Callable
 import django
 from django.core.management import CommandError
 
-from celeriac.release import commands, migrations, queues, static, steps, variables
+from celeriac.release import broker, commands, migrations, queues, static, steps, variables
 
 STEPS: dict[str, Callable[[], str]] = {
     "check": steps.check,
     "import": steps.import_everything,
     "queues": queues.check,
+    "broker": broker.check,
     "commands": commands.check,
     "migrate": migrations.migrate,
     "note": migrations.note,

@@ -1,7 +1,8 @@
 """What Celery's worker tells the transport, and is told: which tasks began, and how they ended.
 
 A pool process that dies leaves a message that did not end: it is requeued, and counted
-(`celeriac.transport.recovery`; on RabbitMQ `celeriac.worker.unfinished`). A task that raises
+(`celeriac.transport.recovery`; on RabbitMQ `celeriac.worker.unfinished`). So does a worker (on RabbitMQ
+`celeriac.worker.begun`). A task that raises
 MemoryError has failed like any other; Celery would raise it again in the worker, and end that. What
 this process had when it lost its lease, and has not begun, is another worker's: it is dropped here.
 A task that is parked has failed, and its state says so.
@@ -13,6 +14,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from functools import cache, partial, wraps
+from pathlib import Path
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -30,6 +32,7 @@ from celeriac.extension import WorkerExtension
 from celeriac.transport import channel as channels
 from celeriac.transport.parking import UNFINISHED
 from celeriac.worker import unfinished
+from celeriac.worker.begun import Begun
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +55,23 @@ class Deliveries(WorkerExtension):
 
     def start(self, worker: Any) -> None:
         """Begin."""
-        request_class = cache(partial(_request_class, worker))
+        self._begun = Begun()
+        request_class = cache(partial(_request_class, worker, self._begun))
         for task in worker.app.tasks.values():
             task.Request = request_class(symbol_by_name(task.Request))
         channels.on_lease_lost[:] = [partial(_drop, worker)]
         channels.on_parked[:] = [partial(_fail, worker.app)]
 
+    def close(self, worker: Any) -> None:
+        """Count nothing that the end of this worker is to blame for: it stops."""
+        self._begun.close()
 
-def _request_class(worker: Any, base: Any) -> Any:
+
+def _request_class(worker: Any, begun: Begun, base: Any) -> Any:
     class DeliveryRequest(base):  # Celery's class, or one of the project's own
         _is_lost = False
         _unfinished = ""  # why, once it did not end
+        _note: Path | None = None
 
         def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(message, *arguments, **options)
@@ -79,8 +88,31 @@ def _request_class(worker: Any, base: Any) -> Any:
             """The recovery of the channel, None on other brokers."""
             return getattr(self.message.channel, "recovery", None)
 
+        def mark_started(self) -> None:
+            """Note that a message which did not end before, or may not have, is started."""
+            if self.recovery is not None:
+                if UNFINISHED in self.message.properties:
+                    self.recovery.mark_started(self.message.delivery_tag)
+            elif self._note is None and unfinished.may_be_counted(worker.consumer, self.message):
+                self._note = begun.note(self)
+
+        def is_counted(self) -> bool:
+            """Return whether this has ended a worker before and is requeued for that, counted, or parked."""
+            if self.recovery is not None or not unfinished.may_be_counted(worker.consumer, self.message):
+                return False
+            notes, reason = begun.of_dead(self)
+            if not notes:
+                return False
+            self._unfinished = reason
+            if not self._acknowledge_copied():
+                self._unfinished = ""  # it runs, and its file stays
+                return False
+            for each in notes:
+                begun.forget(each)
+            return True
+
         def on_accepted(self, pid: int, time_accepted: float) -> None:
-            _mark_started(self)
+            self.mark_started()
             super().on_accepted(pid, time_accepted)
 
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
@@ -103,12 +135,30 @@ def _request_class(worker: Any, base: Any) -> Any:
             if self.recovery is not None:
                 self.recovery.holder.unfinished[self.message.delivery_tag] = self._unfinished
 
+        def acknowledge(self) -> None:
+            """Acknowledge it; it is not begun any more."""
+            super().acknowledge()
+            self._forget_note()
+
         def reject(self, requeue: bool = False) -> None:
             """Requeue it, with a count where the broker does not count."""
-            if requeue and self._unfinished and not self.acknowledged and self._is_requeued():
-                # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
-                self.on_reject = lambda log, errors, requeue: self.on_ack(log, errors)
-            super().reject(requeue)
+            if not (requeue and self._unfinished and self._acknowledge_copied()):
+                super().reject(requeue)
+            self._forget_note()
+
+        def _acknowledge_copied(self) -> bool:
+            """Acknowledge it, if there is a copy of it with a higher count, or it is parked."""
+            if self.acknowledged or not self._is_requeued():
+                return False
+            # Not `acknowledge`: who listens to that (`celeriac.ledger`) takes it for the end.
+            self.on_reject = lambda log, errors, requeue: self.on_ack(log, errors)
+            super().reject(requeue=True)
+            return True
+
+        def _forget_note(self) -> None:
+            if self._note is not None:
+                begun.forget(self._note)
+                self._note = None
 
         def _is_requeued(self) -> bool:
             times = unfinished.requeue_or_park(worker.consumer, self, self._unfinished)
@@ -123,7 +173,7 @@ def _request_class(worker: Any, base: Any) -> Any:
 def _with_checks(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(execute)
     def execute_using_pool(request: Any, pool: Any, **options: Any) -> Any:
-        if request._is_lost:
+        if request._is_lost or request.is_counted():
             state.task_ready(request)
             raise TaskRevokedError(request.id)  # the word for "not to be executed"
         if _is_suspect(request):
@@ -133,7 +183,7 @@ def _with_checks(worker: Any, execute: Callable[..., Any]) -> Callable[..., Any]
             _suspects.add(request)
         # It may begin at once, and end this process sooner than the pool can say that it began.
         if _may_start(pool):
-            _mark_started(request)
+            request.mark_started()
         return execute(request, pool, **options)
 
     return execute_using_pool
@@ -145,27 +195,25 @@ def _is_suspect(request: Any) -> bool:
     Beside the culprit another one may have begun each time that it ended the worker.
     """
     if request.recovery is None:
-        return False
+        return unfinished.times_of(request.message) >= SUSPECT
     return int(request.message.properties.get(UNFINISHED, 0)) >= SUSPECT
 
 
 def _try_again(worker: Any, request: Any) -> None:
     """Start a message that had to wait, if it is still this process's."""
-    is_ours = request.message.delivery_tag in request.recovery.holder.taken
+    if request.recovery is None:
+        is_ours = unfinished.is_ours(worker.consumer, request.message)
+    else:
+        is_ours = request.message.delivery_tag in request.recovery.holder.taken
     if is_ours and not request.acknowledged and state.should_stop is None:
         worker.consumer.on_task_request(request)
 
 
-def _mark_started(request: Any) -> None:
-    """Note that a message which did not end before is started."""
-    if UNFINISHED in request.message.properties and request.recovery is not None:
-        request.recovery.mark_started(request.message.delivery_tag)
-
-
 def _may_start(pool: Any) -> bool:
+    """Return whether a process of the pool takes up a task at once; a thread says itself that it begins."""
     processes = internals.processes_of(pool)
     if processes is None:
-        return True
+        return False
     return internals.idle(processes) > len(processes.outbound_buffer)
 
 

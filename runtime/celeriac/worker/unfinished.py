@@ -8,8 +8,8 @@ and the task has failed.
 
 The copy is confirmed by the broker before the message is acknowledged: cut in two, the task is
 there twice. What cannot be copied is requeued as it is, uncounted. What comes back by a stop, a drain
-or a lost connection is not counted, and neither is the end of the worker itself: the broker gives
-that back, and does not say why. (https://www.rabbitmq.com/docs/confirms)
+or a lost connection is not counted. Which message has ended its whole worker is another matter
+(`celeriac.worker.begun`). (https://www.rabbitmq.com/docs/confirms)
 """
 
 import logging
@@ -50,9 +50,9 @@ def requeue_or_park(consumer: Any, request: Any, reason: str) -> int:
         How often it did not end, if it is to be acknowledged now; 0 if it is to be rejected.
     """
     message = request.message
-    if not _is_ours(consumer, message) or time.monotonic() < _pause_until:
+    if not is_ours(consumer, message) or time.monotonic() < _pause_until:
         return 0
-    times = int(message.headers.get(UNFINISHED, 0)) + 1
+    times = times_of(message) + 1
     queue = _queue_of(consumer, message)
     try:
         if times >= DELIVERIES:
@@ -67,12 +67,23 @@ def requeue_or_park(consumer: Any, request: Any, reason: str) -> int:
     return times
 
 
+def times_of(message: Any) -> int:
+    """Return how often a message that came over RabbitMQ did not end."""
+    return int(message.headers.get(UNFINISHED, 0))
+
+
+def may_be_counted(consumer: Any, message: Any) -> bool:
+    """Return whether a message came over RabbitMQ, and not for the first time."""
+    again = message.delivery_info.get("redelivered") or UNFINISHED in message.headers
+    return bool(again) and is_ours(consumer, message)
+
+
 def is_parked(times: int) -> bool:
     """Return whether what did not end so often is parked."""
     return times >= DELIVERIES
 
 
-def _is_ours(consumer: Any, message: Any) -> bool:
+def is_ours(consumer: Any, message: Any) -> bool:
     """Return whether a message came over RabbitMQ, and over the connection that there is now.
 
     What came over one that is lost, the broker has given back already.
