@@ -299,6 +299,12 @@ def of_another_python(project: Folder) -> None:
     project.write("pyproject.toml", PYPROJECT.replace(">=3.11", "==3.12.*"))
 
 
+def of_the_newest(project: Folder) -> None:
+    """Which of its hosts can have it, nobody says."""
+    project.index.add("django", "5.3", python=">=3.12")
+    project.write("requirements.txt", "django>=5.3\ncelery\n")
+
+
 def half_locked(project: Folder) -> None:
     """A lock of Poetry that was forgotten."""
     of_poetry(project)
@@ -324,6 +330,13 @@ REFUSED: dict[str, tuple[Callable[[Folder], None], dict[str, Any], str, str, str
         "site_lock",
     ),
     "another Python": (of_another_python, {}, "==3.12.* only", "requires-python =", "site_lock"),
+    "a package that needs a newer Python than some hosts have": (
+        of_the_newest,
+        {},
+        "Packages of requirements.txt need Python >=3.12, and hosts may have 3.11",
+        'site_python: "3.13"',
+        "site_python",
+    ),
     "repository": (of_a_repository("x @ git+ssh://git@h/x"), {}, "has no hash", "NAME @ https", "site_lock"),
     "folder": (of_a_repository("-e ."), {}, "`-e .`", "itself is left out", "site_lock"),
     "repository of ours": (of_ranges, {"requirements": ("git+https://h/x",)}, "git", "NAME @", "site_requirements"),
@@ -361,6 +374,12 @@ def test_what_cannot_be_is_refused_with_words_and_an_example(project: Folder, ca
     assert example in refused.value.remedy
     assert refused.value.choice == choice
     assert not project.kept.exists()
+
+
+def test_where_all_hosts_have_a_newer_python_its_packages_may_need_it(project: Folder) -> None:
+    of_the_newest(project)
+    project.resolve(python="3.13")
+    assert project.versions()["django"] == "5.3"
 
 
 def test_where_uv_is_not_its_absence_is_said(project: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
