@@ -288,6 +288,18 @@ def test_a_password_of_an_index_is_shown_nowhere(
     assert PASSWORD not in str(refused.value)
 
 
+def test_uv_trusts_whom_this_computer_trusts(project: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a company's proxy nobody else has signed anything; who has said another list has that."""
+    program = tmp_path / "uv"
+    program.write_text('#!/bin/sh\necho "$SSL_CERT_FILE"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(uv, "find_uv_bin", lambda: str(program))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert uv.uv(project.wanted(), tmp_path) == "/etc/ssl/certs/ca-certificates.crt\n"
+    monkeypatch.setenv("SSL_CERT_FILE", "/mine.crt")
+    assert uv.uv(project.wanted(), tmp_path) == "/mine.crt\n"
+
+
 def differing(project: Folder) -> None:
     """A lock that was forgotten."""
     of_uv(project)
