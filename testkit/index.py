@@ -34,10 +34,11 @@ class Index(http.server.ThreadingHTTPServer):
         """Where it is, with the password."""
         return f"http://reader:{PASSWORD}@127.0.0.1:{self.server_port}"
 
-    def add(self, name: str, version: str, *needs: str) -> None:
-        """Let it have a version of a package."""
+    def add(self, name: str, version: str, *needs: str, python: str = "") -> None:
+        """Let it have a version of a package, for some versions of Python."""
         extras = set(re.findall(r'extra == "(\w+)"', " ".join(needs)))
         lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        lines += [f"Requires-Python: {python}"] if python else []
         lines += [f"Provides-Extra: {extra}" for extra in extras] + [f"Requires-Dist: {need}" for need in needs]
         path = self._file(name, version)
         path.parent.mkdir(exist_ok=True)

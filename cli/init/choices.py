@@ -15,6 +15,9 @@ _LIKE_POSTGRESQL = ("postgresql", "postgis")
 _REDIS = "redis://"
 # Apps of projects that have websockets.
 _WEBSOCKETS = frozenset({"channels", "daphne"})
+# What lets their web processes hear of each other, and what does not.
+_LAYER = "channels_redis.core.RedisChannelLayer"
+_NO_LAYER = "channels.layers.InMemoryChannelLayer"
 # What `check --deploy` asks for and a host behind nginx has, by the finding.
 _OF_FINDINGS: Mapping[str, tuple[str, Any]] = {
     "security.W004": ("SECURE_HSTS_SECONDS", "{{ site_hsts_seconds }}"),
@@ -52,6 +55,8 @@ def of_settings(trial: Trial) -> Iterator[Guess]:
         yield Guess("site_check_ignore", ignored, "what is decided: other names below the domain, browsers' own list")
     if any(_is_redis(cache) for cache in _caches(settings).values()):
         yield Guess("site_redis_cache", True, "CACHES asks for a Redis, and that of the queue is none")
+    if "CHANNEL_LAYERS" in laid:
+        yield Guess("site_redis_cache", True, "CHANNEL_LAYERS asks for a Redis, and that of the queue is none")
     if str(settings.get("STATIC_URL", "/static/")).strip("/") != "static":
         yield Guess("site_static_url", f"/{settings['STATIC_URL'].strip('/')}/", "STATIC_URL")
     if settings.get("MEDIA_ROOT") and (path := str(settings.get("MEDIA_URL") or "").strip("/")) and ":" not in path:
@@ -70,6 +75,11 @@ def undecided(trial: Trial, guessed: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person has to look at, a sentence each."""
     for part, why in trial.errors.items():
         yield f"{_PARTS[part]} could not be had: {why}"
+    if _NO_LAYER in str(trial.settings.get("CHANNEL_LAYERS")) and not trial.settings.get("has_channels_redis"):
+        yield (
+            "CHANNEL_LAYERS is in memory, so web processes do not hear of each other. With the package channels-redis "
+            "it can be in Redis."
+        )
     engine = str(trial.settings.get("DATABASES", {}).get("default", {}).get("ENGINE", ""))
     if engine and not engine.endswith(_LIKE_POSTGRESQL):
         yield f"The database is {engine.rpartition('.')[2]} here, and PostgreSQL on hosts: it begins empty there."
@@ -118,7 +128,21 @@ def _laid(settings: Mapping[str, Any]) -> dict[str, Any]:
             name: {**cache, "LOCATION": "{{ site_results_url }}"} if _is_redis(cache) else cache
             for name, cache in caches.items()
         }
+    if layers := _layers(settings):
+        laid["CHANNEL_LAYERS"] = layers
     return laid
+
+
+def _layers(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of Channels, each in the Redis of results; nothing where that is so, or cannot be."""
+    layers: dict[str, dict[str, Any]] = dict(settings.get("CHANNEL_LAYERS") or {})
+    if READY["{{ site_results_url }}"] in str(layers) or not settings.get("has_channels_redis"):
+        return {}
+    moved = {
+        name: layer for name, layer in layers.items() if "Redis" in str(layer) or layer.get("BACKEND") == _NO_LAYER
+    }
+    of_redis = {"BACKEND": _LAYER, "CONFIG": {"hosts": ["{{ site_results_url }}"]}}
+    return {**layers, **dict.fromkeys(moved, of_redis)} if moved else {}
 
 
 def _is_ours(database: Mapping[str, Any]) -> bool:

@@ -92,13 +92,20 @@ class Project:
                 names = ", ".join(str(path.relative_to(self._top)) for path in nearest)
                 example = nearest[0].parent.relative_to(self._top)
                 raise UnclearError(f"There are several: {names}. Say which: --set site_source_folder={example}")
-            return nearest[0].parent
+            folder = nearest[0].parent
+            [manage] = [module for module in self.manages if module.path == nearest[0]]
+            # One that is a part of its package is run as `python -m package.manage`.
+            package = _default_of(manage.tree, _VARIABLE).partition(".")[0]
+            return self._above(folder) if package == folder.name and not (folder / package).exists() else folder
         for module in self._named("wsgi.py"):
-            folder = module.path.parent
-            while (folder / "__init__.py").is_file() and folder != self._top:
-                folder = folder.parent
-            return folder
+            return self._above(module.path.parent)
         return self._top
+
+    def _above(self, folder: Path) -> Path:
+        """Return the folder that a package is in."""
+        while (folder / "__init__.py").is_file() and folder != self._top:
+            folder = folder.parent
+        return folder
 
     def _named(self, *names: str) -> Iterator[Module]:
         yield from (module for name in names for module in self._modules if module.path.name == name)

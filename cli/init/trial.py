@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from cli.places import RUNTIME
 
 _IMPORTED = Path(__file__).with_name("imported.py")
 _TIMEOUT_SECONDS = 180
+# What uv says of a package that this Python is too old for.
+_NEWER = re.compile(r"current Python version \([\d.]+\) does not\s+satisfy Python(>=[\d.]+)")
 
 
 class TrialError(Exception):
@@ -86,14 +89,25 @@ def try_out(wanted: Wanted, lock: Path, root: Path, module: str, app: str, more:
 
 
 def _installed(wanted: Wanted, lock: Path, scratch: Path) -> Path:
-    """Return the Python of an environment with the project's packages."""
-    here = scratch / "venv"
+    """Return the Python of an environment with the project's packages; a newer one than ours, where they need that."""
     version = wanted.python or f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
-        uv(wanted, scratch, "venv", "--python", version, here)
-        uv(wanted, scratch, "pip", "install", "--python", here, "--require-hashes", "--requirement", lock)
-    except (UvError, LockError) as error:
-        raise TrialError(str(error)) from None
+        return _filled(wanted, lock, scratch / "venv", version)
+    except UvError as error:
+        newer = _NEWER.search(str(error))
+        if not newer:
+            raise TrialError(str(error)) from None
+    return _filled(wanted, lock, scratch / "newer", newer[1])
+
+
+def _filled(wanted: Wanted, lock: Path, here: Path, version: str) -> Path:
+    try:
+        uv(wanted, here.parent, "venv", "--python", version, here)
+    except (UvError, LockError):
+        raise TrialError(
+            f"They need Python {version}, which this computer has not: `init` on one that has it."
+        ) from None
+    uv(wanted, here.parent, "pip", "install", "--python", here, "--require-hashes", "--requirement", lock)
     return here / "bin" / "python"
 
 

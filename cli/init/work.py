@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.celeriac.site.plugins.module_utils.site_systems import NEWEST_PYTHON
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.origin import FOLDER, Origin
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import read_bundle
@@ -20,7 +21,7 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory 
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors import LockError
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
-from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import Locked, resolve
 
 from cli.init.choices import of_environment, of_settings, undecided
 from cli.init.project import Guess, Project, UnclearError
@@ -115,8 +116,7 @@ def _work_out(folder: Path, draft: Draft, *, is_trusted: bool) -> None:
     _say(here.remark)
     project = Project(here.folder, fact["folder"] or None)
     draft.add(project.guesses())
-    wanted = Wanted.from_fact(draft.project(folder), here.folder)
-    locked = resolve(wanted, folder / "site.lock.txt")
+    wanted, locked = _locked(folder, draft, here.folder)
     _say(locked.remark)
     draft.remarks += _not_found(draft.values)
     if "site_settings_module" not in draft.values:
@@ -139,6 +139,18 @@ def _work_out(folder: Path, draft: Draft, *, is_trusted: bool) -> None:
             f"The settings stop without {', '.join(trial.unknown)}: site_environment has to have them."
         )
     draft.remarks += undecided(trial, draft.values)
+
+
+def _locked(folder: Path, draft: Draft, source: Path) -> tuple[Wanted, Locked]:
+    """Return the exact versions; those of the newest hosts, where packages ask for their Python."""
+    wanted = Wanted.from_fact(draft.project(folder), source)
+    try:
+        return wanted, resolve(wanted, folder / "site.lock.txt")
+    except LockError as error:
+        if error.choice != "site_python" or wanted.python:
+            raise
+        draft.add([Guess("site_python", NEWEST_PYTHON, str(error).partition(",")[0])])
+        return _locked(folder, draft, source)
 
 
 def _tried(wanted: Wanted, lock: Path, project: Project, values: Mapping[str, Any]) -> Trial:

@@ -32,6 +32,10 @@ HINTS = (
         "The host has no {}: put Debian's package of it into `site_host_packages`, beside python3-venv.",
     ),
     (
+        r"No module named 'pkg_resources'",
+        "pkg_resources went with setuptools 81: `site_requirements: ['setuptools<81']`.",
+    ),
+    (
         # But for a module that the inventory names.
         r"(?s)\A(?!.*CELERIAC_\w+=).*?No module named '([\w.-]+)'",
         "No {} is in the release: what the project says of its packages has to have it, or `site_requirements`.",

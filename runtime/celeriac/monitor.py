@@ -11,8 +11,10 @@ from tornado import netutil
 
 from celeriac.configure import RETRIES_IN_WORKER, configure
 from celeriac.project import celery_app
+from celeriac.systemd import keep_sockets
 
-app = configure(celery_app(), result_retries=RETRIES_IN_WORKER)
+with keep_sockets():
+    app = configure(celery_app(), result_retries=RETRIES_IN_WORKER)
 
 # The first descriptor that systemd passes on: SD_LISTEN_FDS_START of sd_listen_fds(3).
 FIRST_DESCRIPTOR = 3

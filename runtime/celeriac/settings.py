@@ -9,8 +9,8 @@
 Laid over them, from the weakest to the strongest: ``SECURE_PROXY_SSL_HEADER`` where the project has
 none, ``STATIC_ROOT``, and what the inventory says. Nobody else sees a difference: code that imports
 the project's module finds the same values in there, ``settings.SETTINGS_MODULE`` is its name, and
-so is the variable while it is loaded. What a project computes from a setting while it is loaded, it
-computes from its own value.
+so is the variable while it is loaded. Where the project has a `pathlib.Path`, the new value is one,
+too. What a project computes from a setting while it is loaded, it computes from its own value.
 
 An upper-case name in here would be a setting.
 """
@@ -18,6 +18,7 @@ An upper-case name in here would be a setting.
 import importlib
 import json
 import os
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +45,13 @@ def _laid_over(project: ModuleType) -> dict[str, Any]:
         laid["SECURE_PROXY_SSL_HEADER"] = ("HTTP_X_FORWARDED_PROTO", "https")
     if static := os.environ.get("STATIC_ROOT"):
         laid["STATIC_ROOT"] = static
-    return {**laid, **json.loads(os.environ.get("CELERIAC_SETTINGS") or "{}")}
+    laid |= json.loads(os.environ.get("CELERIAC_SETTINGS") or "{}")
+    return {name: _like(getattr(project, name, None), value) for name, value in laid.items()}
+
+
+def _like(own: object, value: Any) -> Any:
+    """Return a value for one of the project's, which has code that wants a path to be one."""
+    return Path(value) if isinstance(own, Path) and isinstance(value, str) else value
 
 
 _module = _project()

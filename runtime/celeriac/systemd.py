@@ -6,11 +6,15 @@
 **The watchdog.** A process that does not report in time is ended and started again.
 ``WatchdogSec=`` of the unit arrives as ``WATCHDOG_USEC``; see sd_watchdog_enabled(3). A report may
 come only from where the work is done: one from a thread or a timer would praise a dead loop.
+
+**Sockets.** Those that systemd has opened are named in ``LISTEN_…``, sd_listen_fds(3), for this process alone.
 """
 
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # A full queue means that systemd itself does not read. A process must not stand still for it.
 SEND_TIMEOUT_SECONDS = 1.0
@@ -41,6 +45,20 @@ def notify(state: str) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def keep_sockets() -> Iterator[None]:
+    """Keep what is known of the sockets while a project is imported.
+
+    Some take it out of the environment for themselves: twisted does, and with it every project that has daphne among
+    its apps.
+    """
+    known = {name: value for name, value in os.environ.items() if name.startswith("LISTEN_")}
+    try:
+        yield
+    finally:
+        os.environ.update(known)
 
 
 class Watchdog:

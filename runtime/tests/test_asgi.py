@@ -210,6 +210,14 @@ def test_a_request_is_answered_as_by_wsgi(site: Site) -> None:
     assert (status, release, json.loads(text)["release"]) == (200, "0123456789ab", "0123456789ab")
 
 
+def test_a_project_that_takes_the_socket_for_its_own_has_it_not(site: Site, project: Path) -> None:
+    """As each that has daphne among its apps: twisted takes what systemd says of sockets out of the environment."""
+    with (project / "demo" / "asgi.py").open("a") as module:
+        module.write("\nimport os\nfor name in ('LISTEN_PID', 'LISTEN_FDS'):\n    del os.environ[name]\n")
+    site.start()
+    assert site.ask("/pid/")[0] == 200
+
+
 @pytest.mark.parametrize(("path", "is_well"), [("/pid/", True), ("/broken/", False)])
 def test_a_release_that_is_not_well_does_not_accept(site: Site, path: str, is_well: bool) -> None:
     release = site.start(CELERIAC_JUDGE="1", CELERIAC_HEALTH_PATH=path)

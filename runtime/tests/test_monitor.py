@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from environment import PROJECT, process_environment
+from environment import process_environment
 from testkit.redis import Redis
 
 ANSWER_SECONDS = 60
@@ -63,11 +63,13 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, redis: Redis) -> Kept:
-    """A socket without a Flower."""
+def kept(tmp_path: Path, redis: Redis, project: Path) -> Kept:
+    """A socket without a Flower, and a project that would have it (twisted would)."""
+    with (project / "demo" / "celery.py").open("a") as module:
+        module.write("\nimport os\nos.environ.pop('LISTEN_PID', None)\n")
     return Kept(
         tmp_path / "flower.sock",
-        {**process_environment(tmp_path, PROJECT), "BROKER_URL": redis.url},
+        {**process_environment(tmp_path, project), "BROKER_URL": redis.url},
     )
 
 

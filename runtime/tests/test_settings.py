@@ -54,6 +54,14 @@ def test_code_that_imports_the_settings_itself_sees_the_same(on_host: dict[str, 
     assert itself[1:] == by_django
 
 
+def test_a_path_of_the_project_stays_one(on_host: dict[str, str], project: Path) -> None:
+    """It has code that writes `settings.STATIC_ROOT / "manifest.json"`."""
+    add(project, '\nSTATIC_ROOT, MEDIA_ROOT, TEXT = BASE_DIR / "static", BASE_DIR / "media", "/x"\n')
+    chosen = {**on_host, "CELERIAC_SETTINGS": json.dumps({"MEDIA_ROOT": "/srv/media", "TEXT": "/srv/text"})}
+    code = "[str(settings.STATIC_ROOT / 'a'), str(settings.MEDIA_ROOT / 'a'), settings.TEXT]"
+    assert seen(chosen, code) == [f"{on_host['STATIC_ROOT']}/a", "/srv/media/a", "/srv/text"]
+
+
 def test_settings_have_the_name_of_the_project(on_host: dict[str, str], project: Path) -> None:
     add(project, "\nAS_LOADED = os.environ['DJANGO_SETTINGS_MODULE']\n")
     assert seen(on_host, "[settings.SETTINGS_MODULE, settings.AS_LOADED]") == ["demo.settings"] * 2

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,6 +152,27 @@ print(APIKey.objects.create(name="Tried", profile=profile)._api_key)
     return Upload("/uploads/wooey_scripts/tried.py", {}, script)
 
 
+def to_api_starter(site: Site) -> Upload:
+    """Give somebody a picture."""
+    code = """
+from django.contrib.auth import get_user_model
+from rest_framework_simplejwt.tokens import AccessToken
+print(AccessToken.for_user(get_user_model().objects.create_user("somebody@example.org", "tried", name="Tried")))
+"""
+    token = site.machine.feed(code, "site-manage", "shell", "--no-imports").split()[-1]
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    body = form({"profile_picture": ("tried.png", PICTURE)})
+    answer = site.web.request("PATCH", "/api/v1/auth/me/", body, headers, 120)
+    assert answer.status == 200, answer.text
+    return Upload(answer.json()["profile_picture"].partition(DOMAIN)[2], {}, PICTURE)
+
+
+def a_room(site: Site) -> str:
+    """Make a room to talk in."""
+    code = "from communications.models import Room; print(Room.objects.create().pk)"
+    return f"/ws/chat_admin/{site.machine.feed(code, 'site-manage', 'shell').split()[-1]}/"
+
+
 @dataclass(frozen=True)
 class Project:
     """Somebody's project.
@@ -161,15 +182,18 @@ class Project:
         package: the one that it is in.
         exact: what `site.source.txt` is to say of that, where it is the source.
         page: one that everybody may see.
-        task: one of its own, which needs no arguments.
-        entry: one of its schedule.
-        scheduled: the task of that entry.
+        task: one of its own.
+        arguments: of that task.
         style: a file that is changed, or made, for its next release.
+        entry: one of its schedule, where it has any.
+        scheduled: the task of that entry.
         hurry: code that lets that entry run soon and again, with its name for ENTRY; empty where `settings` do it.
         settings: over those of the inventory, for the test alone.
         template: a folder of the package that a project `myauth` is made from, where that is none itself.
         maker: a command of the package that makes a project, where that is none itself; what it is called comes last.
         upload: gives it a file, where it takes any.
+        room: lets a room be to talk in, and returns the path of its websockets.
+        message: what is said there.
     """
 
     name: str
@@ -177,9 +201,9 @@ class Project:
     exact: str
     page: str
     task: str
-    entry: str
-    scheduled: str
     style: str
+    entry: str = ""
+    scheduled: str = ""
     hurry: str = """
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 entry = PeriodicTask.objects.get(name="ENTRY")
@@ -187,9 +211,12 @@ entry.crontab, entry.interval = None, IntervalSchedule.objects.get_or_create(eve
 entry.save()
 """
     settings: Mapping[str, object] = field(default_factory=dict)
+    arguments: tuple[object, ...] = ()
     template: str = ""
     maker: tuple[str, ...] = ()
     upload: Callable[[Site], Upload] | None = None
+    room: Callable[[Site], str] | None = None
+    message: Mapping[str, object] = field(default_factory=dict)
 
 
 BOUNDARY = "a-line-of-no-file"
@@ -278,6 +305,63 @@ ScheduledJob.create_schedule(job, admin, name="ENTRY", interval="custom", cronta
         maker=("wooify", "--project", "tools"),
         upload=to_wooey,
     ),
+    Project(
+        "drf-boilerplate",
+        "django-drf-boilerplate==0.1.1",
+        "",
+        page="/admin/login/",
+        task="newsletter.tasks.send_newsletter_mail",
+        arguments=("a subject", "a text"),
+        entry="tried",
+        scheduled="newsletter.tasks.send_newsletter_mail",
+        # It has entries when somebody makes them.
+        hurry="""
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+often = IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0]
+task = "newsletter.tasks.send_newsletter_mail"
+PeriodicTask.objects.create(name="ENTRY", task=task, args='["a subject", "a text"]', interval=often)
+""",
+        style="accounts/static/own.css",
+        maker=("boiler", "new", "--all", "chat"),
+        room=a_room,
+        message={"name": "somebody", "message": "hello"},
+    ),
+    Project(
+        "squad",
+        "squad==1.98",
+        "sha256 9fa2a92ca54964251e1fab48f979734c7ccd4413ee13f96019fceb108ca9f9a9",
+        page="/login/",
+        task="squad.core.tasks.cleanup_old_builds",
+        entry="tried",
+        scheduled="squad.ci.tasks.poll",
+        hurry="",
+        settings={"CELERY_BEAT_SCHEDULE": {"tried": {"task": "squad.ci.tasks.poll", "schedule": 5}}},
+        style="squad/frontend/static/main.css",
+    ),
+    Project(
+        "pretalx",
+        "pretalx==2026.2.1",
+        "sha256 0017e11e67f853cede833aeeba773e838968d2f7c5d010471c77e17a71c50a3b",
+        page="/orga/login/",
+        task="pretalx.common.update_check",
+        style="src/pretalx/static/common/css/base.css",
+    ),
+    Project(
+        "api-starter",
+        "django-api-starter==0.2.0",
+        "",
+        page="/admin/login/",
+        task="apps.accounts.tasks.flush_expired_tokens",
+        entry="tried",
+        scheduled="apps.accounts.tasks.flush_expired_tokens",
+        hurry="",
+        settings={
+            "CELERY_BEAT_SCHEDULE": {"tried": {"task": "apps.accounts.tasks.flush_expired_tokens", "schedule": 5}}
+        },
+        style="apps/accounts/static/own.css",
+        maker=("django-starter", "new", "--celery", "--yes", "hello"),
+        upload=to_api_starter,
+    ),
 ]
 
 
@@ -361,7 +445,7 @@ def choices_of(project: Project) -> dict[str, Any]:
 def described(project: Project, host: str, folder: Path) -> Path:
     """Write the inventory of a host: what `examples/` has, with the name of this one, and what its source must be."""
     choices = {**choices_of(project), "site_domain": DOMAIN}
-    choices["site_settings"] = {**choices["site_settings"], **project.settings}
+    choices["site_settings"] = {**choices.get("site_settings", {}), **project.settings}
     asked = " ".join([project.package, *choices.get("site_source_version", "").split()])
     (folder / KEPT).write_text(f"{asked} = {project.exact}\n")
     if project.template or project.maker:
@@ -370,7 +454,8 @@ def described(project: Project, host: str, folder: Path) -> Path:
     children: dict[str, object] = {group: {"hosts": {host: {}}} for group in GROUPS}
     # The build runs as the owner of the releases, and copies what that reads.
     choices["site_build_commands"] = [*choices.get("site_build_commands", []), ["cp", TRIED, f"{TRIED}.seen"]]
-    choices["site_files"] = {**choices.get("site_files", {}), TRIED: ".files/tried.j2"}
+    tried = str(Path(choices.get("site_source_folder", ""), TRIED))
+    choices["site_files"] = {**choices.get("site_files", {}), tried: ".files/tried.j2"}
     shutil.copytree(EXAMPLES / "files", folder / ".files", dirs_exist_ok=True)
     (folder / ".files/tried.j2").write_text("{{ site_database_user }} {{ site_redis_password }}")
     inventory = folder / "hosts.json"
@@ -387,7 +472,8 @@ def test_its_page_has_its_styles(deployed: Deployed) -> None:
 
 
 def test_a_file_of_the_inventory_is_there_for_each_account_and_nobody_else(deployed: Deployed) -> None:
-    host, folder = deployed.site.machine.root, f"/srv/site/releases/{deployed.site.current()}/app"
+    host, below = deployed.site.machine.root, choices_of(deployed.project).get("site_source_folder", "")
+    folder = f"/srv/site/releases/{deployed.site.current()}/app/{below}"
     of_processes, of_owner = (host.check_output(f"cat {folder}/{name}").split() for name in (TRIED, f"{TRIED}.seen"))
     assert (of_processes[0], of_owner[0]) == ("site", "site_deploy")
     assert of_processes[1] == of_owner[1]
@@ -400,17 +486,34 @@ def test_a_task_of_its_own_is_executed(deployed: Deployed) -> None:
     task = deployed.project.task
     before = deployed.executed(task)
     # Celery's own command says json, whatever the project has.
-    deployed.site.machine.root.check_output(f"site-celery call {task}")
+    deployed.site.machine.root.check_output(
+        f"site-celery call {task} --args='{json.dumps(deployed.project.arguments)}'"
+    )
     eventually(lambda: deployed.executed(task) > before, 60)
 
 
 def test_beat_sends_an_entry_of_its_schedule(deployed: Deployed) -> None:
     """Wherever the project has it; somebody lets the entry run more often."""
     project = deployed.project
+    if not project.entry:
+        pytest.skip("it has none")
     before = deployed.executed(project.scheduled)
     if project.hurry:
         deployed.site.machine.feed(project.hurry.replace("ENTRY", project.entry), "site-manage", "shell")
     eventually(lambda: deployed.executed(project.scheduled) > before + 1, 240)
+
+
+def test_what_it_runs_besides_runs(deployed: Deployed) -> None:
+    host, choices = deployed.site.machine.root, choices_of(deployed.project)
+    pools = [f"celery-worker-{pool}" for pool in choices.get("celery_worker_pools", {})]
+    for unit in [*pools, *choices.get("site_commands", {})]:
+        assert host.check_output(f"systemctl show --property=ActiveState,NRestarts --value {unit}").split() == [
+            "0",
+            "active",
+        ]
+    for timer in choices.get("site_timers", {}):
+        assert host.check_output(f"systemctl is-active {timer}.timer") == "active"
+        host.check_output(f"systemctl start {timer}.service")  # waits for its end, and fails with it
 
 
 @pytest.fixture(scope="module")
@@ -426,12 +529,32 @@ def test_what_is_uploaded_comes_back(deployed: Deployed, uploaded: Upload | None
         assert (answer.status, answer.body) == (200, uploaded.content)
 
 
+@contextmanager
+def talking(deployed: Deployed) -> Iterator[None]:
+    """Be in a room, where there are any, whatever is done meanwhile; then hear what others say who come by then."""
+    site, project = deployed.site, deployed.project
+    if project.room is None:
+        yield
+        return
+    room, said = project.room(site), json.dumps(project.message)
+    with site.web.websocket(room) as first:
+        yield
+        with site.web.websocket(room) as second:
+            for one, other in ((first, second), (second, first)):
+                one.send(said)
+                heard = [json.loads(each.recv(60)) for each in (one, other)]
+                assert heard[0] == heard[1]
+                assert heard[0].items() >= project.message.items()
+
+
 def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path, figures: list[str]) -> None:
     site = deployed.site
     before = site.current()
-    append(deployed.source / deployed.project.style, "/* the next release */")
+    style = deployed.source / deployed.project.style
+    style.parent.mkdir(exist_ok=True)
+    append(style, "/* the next release */")
     plan = replace(site.plan(requests=10, tasks=5), page_path=deployed.project.page)
-    with Load(plan, tmp_path / "load.txt") as load:
+    with talking(deployed), Load(plan, tmp_path / "load.txt") as load:
         another = json.dumps({"site_source": str(deployed.source), "site_source_version": ""})
         play = site.start("playbooks/deploy.yml", "--extra-vars", another)
         run = play.wait()

@@ -32,7 +32,8 @@ from types import TracebackType
 from testkit.waiting import eventually
 
 ANSWER_SECONDS = 30.0
-ASSETS = re.compile(r'(?:href|src)="(/static/[^"]+)"')
+# Also where a page has no quotes that it does not need.
+ASSETS = re.compile(r'(?:href|src)="?(/static/[^"\s>]+)')
 # What is right, by what was asked for.
 RIGHT = {"page": 200, "asset": 200, "task": 202}
 

@@ -8,11 +8,14 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ class Website:
     def get(self, path: str, headers: Mapping[str, str] | None = None, seconds: float = 30) -> Answer:
         """Send a GET request."""
         return self.request("GET", path, headers=headers, seconds=seconds)
+
+    @contextmanager
+    def websocket(self, path: str = "/") -> Iterator[ClientConnection]:
+        """Open a websocket."""
+        context = ssl.create_default_context(cadata=self.certificate)
+        plain = socket.create_connection((self.address, 443), timeout=30)
+        with connect(f"wss://{self.domain}{path}", sock=plain, ssl=context, close_timeout=30) as opened:
+            yield opened
 
     def log_in(self, name: str, password: str) -> Answer:
         """Log in to Django's admin, and return the answer to the form."""

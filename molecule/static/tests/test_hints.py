@@ -130,6 +130,8 @@ def test_what_was_printed_is_followed_by_the_choice_that_helps(case: str) -> Non
     [
         (["/usr/bin/env", "--", "no-such-program", "ci"], "The host has no no-such-program: "),
         ([sys.executable, "-c", "import no_such_module.part"], "No no_such_module is in the release"),
+        # As a Python says it that has no setuptools, or a new one.
+        ([sys.executable, "-S", "-c", "import pkg_resources"], "`site_requirements: ['setuptools<81']`"),
     ],
 )
 def test_a_program_or_a_module_that_is_missing_is_named(command: list[str], helps: str) -> None:

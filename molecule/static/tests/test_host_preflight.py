@@ -94,6 +94,16 @@ def test_a_host_without_the_python_that_was_chosen_is_refused_with_those_it_has(
     assert "python{}.{}".format(*host.distribution_python()) in host.known_pythons(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("every", "comes"),
+    [("*:0/5", True), ("Mon *-*-* 06:00 Europe/Berlin", True), ("sometimes", False), ("*-02-30", False), ("", False)],
+)
+def test_a_time_that_no_calendar_knows_is_refused(every: str, comes: bool) -> None:
+    faults = [*host.calendar_faults({"fine": "hourly", "report": every})]
+    assert [fault.what.partition(",")[0] for fault in faults] == ([] if comes else ["`site_timers` has `report`"])
+    assert all(fault.example.startswith('every: "*:0/5"') for fault in faults)
+
+
 def test_folders_on_one_full_disk_are_one_problem() -> None:
     faults = list(host.disk_faults({"/srv": 100, "/var": 100}, 2048))
     assert len(faults) == 1

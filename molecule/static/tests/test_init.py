@@ -63,6 +63,20 @@ SHAPES = {
         },
         {"site_settings_module": "mysite.settings", "site_celery_app": "mysite"},
     ),
+    "a wheel with manage.py in its package": (
+        {
+            "mysite/__init__.py": "",
+            "mysite/manage.py": MANAGE.format("mysite.settings"),
+            "mysite/wsgi.py": WSGI.format("mysite.settings"),
+            "mysite/celery.py": CELERY.format("app"),
+            "mysite/run/__init__.py": "",
+        },
+        {
+            "site_settings_module": "mysite.settings",
+            "site_celery_app": "mysite",
+            "site_wsgi_application": "mysite.wsgi:application",
+        },
+    ),
     "in a folder, settings by place": (
         {
             "src/manage.py": MANAGE.format("config.settings.local"),
@@ -157,6 +171,8 @@ def test_what_a_project_has_becomes_a_choice() -> None:
         "TIME_ZONE": "Europe/Berlin",
         "ASGI_APPLICATION": "config.asgi.application",
         "INSTALLED_APPS": ["channels"],
+        "CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+        "has_channels_redis": True,
     }
     celery = NO_BROKER | {"namespace": "", "results": "redis://localhost/2", "queues": ["celery", "mail"]}
     pages = PAGES | {"pages": ["/accounts/login/"], "admin_login": "/secret/login/"}
@@ -164,6 +180,12 @@ def test_what_a_project_has_becomes_a_choice() -> None:
     laid = found.pop("site_settings")
     assert laid == {
         "CACHES": {"default": cache | {"LOCATION": "{{ site_results_url }}"}},
+        "CHANNEL_LAYERS": {
+            "default": {
+                "BACKEND": "channels_redis.core.RedisChannelLayer",
+                "CONFIG": {"hosts": ["{{ site_results_url }}"]},
+            }
+        },
         "BROKER_URL": "{{ site_broker_url }}",
     }
     assert found == {
@@ -204,9 +226,12 @@ def test_a_password_of_the_database_is_one_that_lets_in() -> None:
 
 
 def test_what_nobody_can_guess_is_said() -> None:
-    trial = Trial({}, [], BEGINNERS, NO_BROKER, PAGES, ["security.W022"], {"pages": "ImportError: x"})
+    settings = BEGINNERS | {"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}}
+    trial = Trial(
+        {}, [], settings, NO_BROKER, PAGES, ["security.W022", "staticfiles.W004"], {"pages": "ImportError: x"}
+    )
     told = " ".join(undecided(trial, {}))
-    for word in ("sqlite3", "security.W022", "ImportError: x", "site_health_path"):
+    for word in ("sqlite3", "security.W022, staticfiles.W004", "ImportError: x", "site_health_path", "channels-redis"):
         assert word in told
 
 

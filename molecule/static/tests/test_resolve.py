@@ -288,6 +288,18 @@ def test_a_password_of_an_index_is_shown_nowhere(
     assert PASSWORD not in str(refused.value)
 
 
+def test_uv_trusts_whom_this_computer_trusts(project: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a company's proxy nobody else has signed anything; who has said another list has that."""
+    program = tmp_path / "uv"
+    program.write_text('#!/bin/sh\necho "$SSL_CERT_FILE"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(uv, "find_uv_bin", lambda: str(program))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert uv.uv(project.wanted(), tmp_path) == "/etc/ssl/certs/ca-certificates.crt\n"
+    monkeypatch.setenv("SSL_CERT_FILE", "/mine.crt")
+    assert uv.uv(project.wanted(), tmp_path) == "/mine.crt\n"
+
+
 def differing(project: Folder) -> None:
     """A lock that was forgotten."""
     of_uv(project)
@@ -297,6 +309,12 @@ def differing(project: Folder) -> None:
 def of_another_python(project: Folder) -> None:
     """No Debian has it."""
     project.write("pyproject.toml", PYPROJECT.replace(">=3.11", "==3.12.*"))
+
+
+def of_the_newest(project: Folder) -> None:
+    """Which of its hosts can have it, nobody says."""
+    project.index.add("django", "5.3", python=">=3.12")
+    project.write("requirements.txt", "django>=5.3\ncelery\n")
 
 
 def half_locked(project: Folder) -> None:
@@ -324,6 +342,13 @@ REFUSED: dict[str, tuple[Callable[[Folder], None], dict[str, Any], str, str, str
         "site_lock",
     ),
     "another Python": (of_another_python, {}, "==3.12.* only", "requires-python =", "site_lock"),
+    "a package that needs a newer Python than some hosts have": (
+        of_the_newest,
+        {},
+        "Packages of requirements.txt need Python >=3.12, and hosts may have 3.11",
+        'site_python: "3.13"',
+        "site_python",
+    ),
     "repository": (of_a_repository("x @ git+ssh://git@h/x"), {}, "has no hash", "NAME @ https", "site_lock"),
     "folder": (of_a_repository("-e ."), {}, "`-e .`", "itself is left out", "site_lock"),
     "repository of ours": (of_ranges, {"requirements": ("git+https://h/x",)}, "git", "NAME @", "site_requirements"),
@@ -361,6 +386,12 @@ def test_what_cannot_be_is_refused_with_words_and_an_example(project: Folder, ca
     assert example in refused.value.remedy
     assert refused.value.choice == choice
     assert not project.kept.exists()
+
+
+def test_where_all_hosts_have_a_newer_python_its_packages_may_need_it(project: Folder) -> None:
+    of_the_newest(project)
+    project.resolve(python="3.13")
+    assert project.versions()["django"] == "5.3"
 
 
 def test_where_uv_is_not_its_absence_is_said(project: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Twenty ways in which a project can be wrong: each is told by what is wrong, where, and what would be right.
+"""Ways in which a project can be wrong: each is told by what is wrong, where, and what would be right.
 
 First what is refused before a host is touched; then what only the steps of a release can see, which run here as they do
 there. A compiler that a host does not have is in `test_hints.py`, a Python that it does not have in `test_resolve.py`.
@@ -6,6 +6,7 @@ there. A compiler that a host does not have is in `test_hints.py`, a Python that
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -258,6 +259,8 @@ BEAT = (
     "-c",
     "import config, django; django.setup(); from celeriac.beat import scheduler; scheduler.scheduler(config.app)",
 )
+QUEUES = ("-m", "celeriac.release", "queues")
+ROUTED = 'app.conf.task_routes = {"app.tasks.write": {"queue": "mail"}}\n'
 SCHEDULER = 'app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"\n'
 
 
@@ -333,6 +336,40 @@ FAILING = {
         ("check: failed", "STATIC_URL of the project is '/assets/'"),
         "`site_static_url: /assets/`",
         {"CELERIAC_STATIC_URL": "/static/"},
+    ),
+    "a queue that no pool reads": Failing(
+        {"config/celery.py": PROJECT["config/celery.py"] + ROUTED},
+        ("queues: failed", "'app.tasks.write' in task_routes sends to the queue mail"),
+        "celery_worker_pools: { mail: { queues: [mail] } }",
+        {"CELERIAC_WORKER_QUEUES": json.dumps({"plain": [["celery"]], "pools": [], "others": []})},
+        QUEUES,
+    ),
+    "a pool whose queue nobody feeds": Failing(
+        {"config/celery.py": PROJECT["config/celery.py"] + ROUTED},
+        ("queues: failed", "The pool letters reads the queue mial, and nothing of the project sends to it"),
+        "site_other_queues: [mial]",
+        {
+            "CELERIAC_WORKER_QUEUES": json.dumps(
+                {
+                    "plain": [["celery", "mail"]],
+                    "pools": [{"key": "letters", "value": {"queues": ["mial"]}}],
+                    "others": [],
+                }
+            )
+        },
+        QUEUES,
+    ),
+    "a command that is not there": Failing(
+        {},
+        ("site_commands: consumer is manage.py migrat, and the project has no such command (migrate",),
+        environment={"CELERIAC_CHOSEN_COMMANDS": json.dumps({"site_commands: consumer": {"command": ["migrat"]}})},
+        command=("-m", "celeriac.release", "commands"),
+    ),
+    "a program that is not there": Failing(
+        {},
+        ("site_timers: report is the program no-such-program, and the virtualenv of the release has none",),
+        environment={"CELERIAC_CHOSEN_COMMANDS": json.dumps({"site_timers: report": {"program": ["no-such-program"]}})},
+        command=("-m", "celeriac.release", "commands"),
     ),
     "a beat without its app": Failing(
         {"config/celery.py": PROJECT["config/celery.py"] + SCHEDULER},

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stack.lab import DOMAIN, Site
+from stack.lab import Site
 from stack.load import Load, failures
 from stack.releases import append
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 APPLICATION = """
 import os
@@ -46,15 +43,6 @@ CHOSEN = (
 def on_asgi(source: Path) -> None:
     """Let the project have an ASGI application, which repeats what its websockets are told."""
     append(source / "TimeOut/asgi.py", APPLICATION)
-
-
-@contextmanager
-def websocket(site: Site) -> Iterator[ClientConnection]:
-    """Open a websocket as a browser does."""
-    context = ssl.create_default_context(cadata=site.web.certificate)
-    plain = socket.create_connection((site.machine.address, 443), timeout=30)
-    with connect(f"wss://{DOMAIN}/", sock=plain, ssl=context, close_timeout=30) as opened:
-        yield opened
 
 
 def says(opened: ClientConnection, word: str) -> str:
@@ -93,7 +81,7 @@ def test_requests_are_answered_by_an_event_loop(site: Site, served: str) -> None
 
 
 def test_a_websocket_outlives_a_deploy_and_is_told_when_its_time_is_over(site: Site, load: Load, served: str) -> None:
-    with websocket(site) as opened:
+    with site.web.websocket() as opened:
         assert says(opened, "before") == served
         play = site.start_deploy(site.make(on_asgi), *CHOSEN)
         run = play.wait()
@@ -101,7 +89,7 @@ def test_a_websocket_outlives_a_deploy_and_is_told_when_its_time_is_over(site: S
         assert site.current() != served
 
         assert says(opened, "behind") == served
-        with websocket(site) as another:
+        with site.web.websocket() as another:
             assert says(another, "new") == site.current()
         [old] = [name for name, state in site.units().items() if f"gunicorn-{served}" in name]
         site.machine.systemctl("kill", "--kill-who=main", "--signal=SIGQUIT", old)

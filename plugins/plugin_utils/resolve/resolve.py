@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_systems import NEWEST_PYTHON, PYTHONS
 from packaging.specifiers import SpecifierSet
 
 from .additions import REDIS, Addition, lacking, tested
@@ -27,6 +28,8 @@ VERSIONS = {"celery": ">=5.4,<5.8", "django": ">=4.2", "django-celery-beat": ">=
 _COMPILE = ("pip", "compile", "--no-config", "--universal", "--generate-hashes", "--no-header", "--no-annotate")
 # As uv words an answer 401 or 403.
 _NOT_LET_IN = re.compile(r"\b40[13] (Unauthorized|Forbidden)|authentication credentials")
+# As it words a package for which the oldest Python of a host is too old.
+_NEWER_PYTHON = re.compile(r"(?:does not\s+satisfy|requires)\s+Python ?(>=[\d.]+)")
 _EXPORT = ("export", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
 
 
@@ -119,6 +122,12 @@ def _resolved(project: Project, wanted: Wanted, folder: Path, before: Kept | Non
                 'site_index_url: "https://NAME:{{ vault_index_password }}@pypi.mysite.org/simple"        '
                 "(site_extra_index_urls likewise)",
                 "site_extra_index_urls" if wanted.extra_index_urls else "site_index_url",
+            ) from None
+        if not wanted.python and (newer := _NEWER_PYTHON.search(str(error))):
+            raise LockError(
+                f"Packages of {project.name} need Python {newer[1]}, and hosts may have {project.target}.",
+                f'site_python: "{NEWEST_PYTHON}"        (where all hosts have it: Debian {max(PYTHONS, key=int)} does)',
+                "site_python",
             ) from None
         raise LockError(
             f"uv finds no versions for {project.name} with {', '.join(texts) or 'nothing more'}. It says: {error}",

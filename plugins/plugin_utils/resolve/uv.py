@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_build import CA_STORE
+
 from .errors import LockError
 from .projects import Wanted
 
@@ -38,6 +40,8 @@ def uv(wanted: Wanted, folder: Path, *arguments: str | Path) -> str:
         raise LockError("Exact versions are worked out by uv, and it is not where Ansible is.", "pip install uv")
     indexes = {"UV_DEFAULT_INDEX": wanted.index_url, "UV_INDEX": " ".join(wanted.extra_index_urls)}
     environment = {
+        # The computer's own list of authorities, which knows that of a company's proxy; uv has another one.
+        **({"SSL_CERT_FILE": CA_STORE} if Path(CA_STORE).exists() else {}),
         # That of a virtualenv in which somebody works is not that of the site.
         **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
         **{name: value for name, value in indexes.items() if value},

@@ -10,10 +10,12 @@ from django.urls import get_resolver
 
 from celeriac.configure import RETRIES_IN_WEB, configure
 from celeriac.project import celery_app, views
+from celeriac.systemd import keep_sockets
 
 Application = TypeVar("Application")
 
 
+@keep_sockets()
 def load(find: Callable[[], Application]) -> tuple[Celery, Application]:
     """Return the project's Celery app and its application, with nothing connected.
 
