@@ -92,7 +92,7 @@ def main() -> None:
         )
     wanted = {"to": given["to"], "go": not module.check_mode}
     if given["web"]:
-        wanted["maintenance"] = of_restore(given["by"], given["maintenance"], site.domain)
+        wanted["maintenance"] = of_restore(given["by"], given["maintenance"], site)
     systemd = Systemd(module.run_command)
     try:
         restore(systemd, wanted)

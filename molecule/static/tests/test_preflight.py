@@ -413,10 +413,10 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "site_domain: www.mysite.org",
     ),
     "constant": (
-        choose("site_database: www\n"),
+        choose("site_rabbitmq_port: 5673\n"),
         f"{CHOICES_FILE}:3",
-        "`site_database` is no choice",
-        "always site",
+        "`site_rabbitmq_port` is no choice",
+        "always 5672",
     ),
     "inside of a helper role": (
         choose("systemd_service_type: exec\n"),

@@ -832,7 +832,7 @@ def pools_are_workers(site: Site) -> Iterator[Problem]:
         # Which is worked out for all processes of the host: not for nothing, in each run.
         needs = (site.value(host, "site_memory_mb") or {}) if pools else {}
         for name, pool in pools:
-            found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
+            found = list(faults_of_pool(name, pool, plain, needs.get(f"{_prefix(site, host)}celery-worker-{name}")))
             found += _faults_of_own_environment(name, pool)
             for fault, example in found:
                 yield Problem(f"`celery_worker_pools` has `{name}`, {fault}.", place, example)
@@ -882,9 +882,10 @@ def processes_have_names(site: Site) -> Iterator[Problem]:
             continue  # the bundle's own are all different, and what each needs is not worked out for nothing
         names = [row["name"] for row in site.value(host, "site_all_processes") or ()]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            choice = next(choice for choice in ADDED if name in dict(_chosen(site, host, choice)))
+            plain = name.removeprefix(_prefix(site, host))
+            choice = next(choice for choice in ADDED if plain in dict(_chosen(site, host, choice)))
             yield Problem(
-                f"`{choice}` has `{name}`, and another process of the site is called so.",
+                f"`{choice}` has `{plain}`, and another process of the site is called so.",
                 site.place(host, choice),
                 ADDED[choice],
             )
@@ -906,7 +907,8 @@ def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
     for host in site.hosts:
         for process in site.value(host, "site_processes") or ():
-            names = [f"{process.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
+            plain = process.removeprefix(_prefix(site, host)).replace("-", "_")
+            names = [f"{plain}_memory_{limit}" for limit in ("high", "max")]
             for name in (name for name in names if name in site.names):
                 needs = (site.value(host, "site_memory_mb") or {}).get(process)
                 value = site.value(host, name)
@@ -1323,6 +1325,11 @@ def _fault_of_setting(name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return "whose value has a date or a number that JSON does not know: put it in quotes"
     return ""
+
+
+def _prefix(site: Site, host: str) -> str:
+    """What the names of all units of the site begin with."""
+    return _text(site, host, "site_prefix") or ""
 
 
 def _is_loopback(site: Site, host: str) -> bool:
