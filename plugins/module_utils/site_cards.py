@@ -48,6 +48,17 @@ def write(card: Card, folder: Path = FOLDER) -> None:
         _put(new, folder)
 
 
+def neighbours(name: str, group: str, folder: Path = FOLDER) -> list[str]:
+    """Return the names of the other sites of which this host has a part.
+
+    Args:
+        name: of the site that asks.
+        group: of the inventory, that of the part.
+        folder: of all cards.
+    """
+    return [card["name"] for card in cards(folder) if card["name"] != name and group in card["groups"]]
+
+
 def begin_removal(name: str, folder: Path = FOLDER) -> None:
     """Note on the card of a site that a run has begun to remove it."""
     if before := _card_of(name, folder):

@@ -47,7 +47,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from ansible_collections.celeriac.site.plugins.module_utils import site_backup
+from ansible_collections.celeriac.site.plugins.module_utils import site_backup, site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import MIGRATIONS, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
@@ -267,6 +267,8 @@ class Transaction:
         point = self.releases.points.before(UNKNOWN_MIGRATION.findall(why))
         if point and site_backup.are_made(self._site.names):
             try:
+                if others := site_cards.neighbours(self._site.name, "database"):
+                    raise LookupError(f"they bring back those of {', '.join(others)} as well")
                 costs = loss(self._run, point)
                 if self._order.accept_loss:
                     self._point = point

@@ -112,6 +112,27 @@ _TAKEN_PATHS = ("/flower/", "/-/")
 
 _PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
 
+# Short, for with what stands behind it in the name of an account it must be one.
+_SITE = re.compile(r"[a-z][a-z0-9]{0,11}")
+# What else has such a name in /etc, /srv, /usr/local/bin or among units, by ours or by Debian's packages.
+RESERVED_SITES = (
+    *(
+        "site",
+        "results",
+        "celeriac",
+        "celery",
+        "gunicorn",
+        "flower",
+        "nginx",
+        "redis",
+        "rabbitmq",
+        "postgresql",
+        "pgbackrest",
+    ),
+    *("backup", "systemd", "ssh", "ssl", "apt", "cron", "root", "www", "postgres", "network", "timers", "sockets"),
+    *("rescue", "reboot", "shutdown", "sleep", "graphical", "basic", "local", "remote", "multi", "swap", "time"),
+)
+
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
@@ -495,6 +516,33 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             else:
                 continue
             yield Problem(fault, site.place(host, choice), example)
+
+
+def site_name_is_one(site: Site) -> Iterator[Problem]:
+    """What a site is called can be a part of the names of units, folders and databases, and is nobody else's."""
+    for host in site.hosts:
+        name = _text(site, host, "site_name")
+        if name is None or (_SITE.fullmatch(name) and name not in RESERVED_SITES):
+            continue
+        fault = (
+            "another thing on a host is called so"
+            if _SITE.fullmatch(name)
+            else ("it must be of small letters and digits, a letter first, 12 at most")
+        )
+        yield Problem(f"`site_name` is `{name}`; {fault}.", site.place(host, "site_name"), "site_name: shop")
+
+
+def backups_are_of_one_site(site: Site) -> Iterator[Problem]:
+    """What pgBackRest keeps is all that PostgreSQL has on a host, so the site called `default` alone has backups."""
+    for host in site.members.get("database", ()):
+        name, kept_in = _text(site, host, "site_name"), _text(site, host, "backup_repository")
+        if name not in (None, "default") and kept_in not in (None, "none"):
+            yield Problem(
+                f"`backup_repository` is {kept_in}, and the site is called {name}: a backup is of all that "
+                "PostgreSQL has on a host, and those of the site called default have it.",
+                site.place(host, "backup_repository"),
+                "backup_repository: none        (or site_name: default, where it is to be the one with backups)",
+            )
 
 
 def user_is_a_name(site: Site) -> Iterator[Problem]:
@@ -1204,6 +1252,8 @@ RULES: tuple[Rule, ...] = (
     wheelhouse_is_apart,
     application_is_one,
     modules_exist,
+    site_name_is_one,
+    backups_are_of_one_site,
     user_is_a_name,
     python_is_one,
     pairs_are_in_order,
