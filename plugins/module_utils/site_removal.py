@@ -81,18 +81,20 @@ class Removal:
 
     def processes(self) -> None:
         """Let all its processes end, and forget their units."""
+        target = UNIT_DIRECTORY / self._names.target
         units = [path for path in UNIT_DIRECTORY.iterdir() if self._is_ours(path)]
-        stopped = [path.name for path in units if not path.is_symlink()]
+        stopped = [path.name for path in (target, *units) if path.exists() and not path.is_symlink()]
         if stopped:
             # Workers end what they run, as ever; what waits in the queues goes with them.
             self._call("stop", *stopped)
-            self._call("disable", self._names.target)
+        if target.exists():
+            self._call("disable", target.name)
         for path in units:
             self._remove(
                 RUNTIME_UNITS / f"{path.name}.d", CANDIDATE_DIRECTORY / path.name, STAMPS / f"stamp-{path.name}"
             )
             self._remove(path)
-        self._remove(UNIT_DIRECTORY / f"{self._names.target}.wants", UNIT_DIRECTORY / self._names.target)
+        self._remove(UNIT_DIRECTORY / f"{target.name}.wants", target)
         if stopped:
             self._call("daemon-reload")
             self._run(["systemctl", "reset-failed", *stopped])  # of those that have not failed it knows nothing
@@ -118,7 +120,9 @@ class Removal:
         self._remove(site_cards.FOLDER / f"{self._names.site}.json")
         if self._is_alone and site_cards.FOLDER.exists():
             self._remove(site_cards.FOLDER)
-        self.left.append("Debian packages, and what was said in the journal and in /var/log")
+        self.left.append(
+            "Debian packages with their accounts and files, and what was said in the journal and in /var/log"
+        )
 
     def _shared_with(self, group: str) -> bool:
         return bool(site_cards.neighbours(self._site.name, group))
@@ -137,19 +141,21 @@ class Removal:
         if self._shared_with("web"):
             self._reload_nginx()
             return
-        self._remove(NGINX_SHARED, *self._drop_ins("nginx.service"))
-        default = NGINX / "sites-available/default"
-        foreign = [
-            path for folder in ("sites-enabled", "conf.d") for path in (NGINX / folder).glob("*") if path != WELCOME
-        ]
+        if not NGINX_SHARED.exists():
+            return  # it was never here, or an earlier run has done all of this
+        files = (path for folder in ("sites-enabled", "conf.d") for path in (NGINX / folder).glob("*"))
+        foreign = [path for path in files if path not in (WELCOME, NGINX_SHARED)]
+        self._remove(*self._drop_ins("nginx.service"))
         if foreign:
             self._call("daemon-reload")
+            self._remove(NGINX_SHARED)
             self._reload_nginx()
             self.left.append(f"nginx, for {', '.join(map(str, foreign))}")
             return
         self._stop("nginx.service")
-        if default.exists() and not WELCOME.is_symlink():
-            WELCOME.symlink_to(default)
+        if (NGINX / "sites-available/default").exists() and not WELCOME.is_symlink():
+            WELCOME.symlink_to(NGINX / "sites-available/default")
+        self._remove(NGINX_SHARED)
 
     def _reload_nginx(self) -> None:
         code, _, error = self._run(["nginx", "-t", "-q"])
@@ -218,27 +224,29 @@ class Removal:
             if str(cluster["port"]) != "5432":
                 continue
             unit, folder = f"postgresql@{cluster['version']}-{cluster['cluster']}.service", Path(cluster["configdir"])
-            if not cluster["running"] and self._is_bare(unit, folder):
+            bare = self._is_bare(unit, folder)
+            if not cluster["running"] and bare:
                 continue  # an earlier run has stopped it
             self._call("start", unit)
-            self._drop_databases()
-            self._leave_cluster(unit, folder)
+            if self._drop_databases() or not bare:
+                self._leave_cluster(unit, folder)
 
     def _is_bare(self, unit: str, folder: Path) -> bool:
         return not [*self._drop_ins(unit), *folder.glob("conf.d/site.conf")]
 
-    def _drop_databases(self) -> None:
+    def _drop_databases(self) -> bool:
+        """Drop what is the site's; return whether there was anything."""
         users = "|".join(self._has.accounts)
         roles = self._psql(
             f"SELECT rolname FROM pg_roles WHERE rolname ~ '^({users})(_[0-9a-f]{{8}})?$' ORDER BY 1 DESC"
         )
         there = self._psql("SELECT datname FROM pg_database")
-        for database in (name for name in self._has.databases if name in there):
-            self._psql(f"DROP DATABASE {database} WITH (FORCE)")
+        statements = [f"DROP DATABASE {name} WITH (FORCE)" for name in self._has.databases if name in there]
+        statements += [f"DROP ROLE {role}" for role in roles]
+        for statement in statements:
+            self._psql(statement)
             self.changed = True
-        for role in roles:
-            self._psql(f"DROP ROLE {role}")
-            self.changed = True
+        return bool(statements)
 
     def _leave_cluster(self, unit: str, folder: Path) -> None:
         settings = folder / "conf.d/site.conf"
@@ -246,15 +254,14 @@ class Removal:
             if self._names.prefix == "" and self._edit(settings, ARCHIVE_COMMAND, NO_ARCHIVE):
                 self._call("reload", unit)
             return
-        self._remove(settings, *self._drop_ins(unit))
-        foreign = self._psql(
-            "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')"
-        )
+        of_debian = "('postgres', 'template0', 'template1')"
+        foreign = self._psql(f"SELECT datname FROM pg_database WHERE datname NOT IN {of_debian}")
         if foreign:
-            self._call("daemon-reload")
             self.left.append(f"PostgreSQL, for {', '.join(foreign)}: it has Debian's settings from its next restart on")
         else:
             self._stop(unit, "postgresql.service")
+        self._remove(settings, *self._drop_ins(unit))
+        self._call("daemon-reload")
 
     def _psql(self, statement: str) -> list[str]:
         code, output, error = self._run([*PSQL, f"--command={statement}", "postgres"])
@@ -314,6 +321,7 @@ class Removal:
             self._run(["systemctl", "disable", "--quiet", "--now", unit])  # one that is not there is stopped
         self._call("daemon-reload")
         self._run(["systemctl", "reset-failed", *units])
+        self.left.append(f"{units[0]}, which is stopped, and does not start at boot")
         self.changed = True
 
     def _remove(self, *paths: Path) -> None:

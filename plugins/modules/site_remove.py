@@ -57,7 +57,7 @@ options:
     description: C(look) changes nothing, C(processes) ends them, C(rest) removes all else.
     type: str
     choices: [look, processes, rest]
-    required: true
+    default: look
 extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
@@ -98,7 +98,7 @@ def main() -> None:
             "inventory": {"type": "path", "required": True},
             **{name: {"type": "list", "elements": "str", "required": True} for name in lists},
             "virtual_host": {"type": "str", "required": True},
-            "step": {"type": "str", "choices": ["look", "processes", "rest"], "required": True},
+            "step": {"type": "str", "choices": ["look", "processes", "rest"], "default": "look"},
             **site_spec(),
         },
         supports_check_mode=True,

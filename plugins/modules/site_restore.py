@@ -99,7 +99,7 @@ def main() -> None:
         )
     if (others := neighbours(site.name, "database")) and given["others"] != "too":
         module.fail_json(
-            msg="A restore brings back all that PostgreSQL had on this host, and other sites have their databases here: "
+            msg="A restore brings back all that PostgreSQL had on this host, and other sites have databases here: "
             f"{', '.join(others)}. Nothing was changed. To let those be what they were as well: -e others=too"
         )
     wanted = {"to": given["to"], "go": not module.check_mode}
