@@ -17,7 +17,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_errors import U
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
-from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described, left_over
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
@@ -69,6 +69,7 @@ class Report:
         recorded = {process.name: process.recorded() for process in self._processes}
         candidates = [process.candidate() for process in self._processes]
         report: dict[str, Any] = {
+            "site": self._site.names.site,
             "release": serving.release if serving else None,
             "since": serving.at if serving else None,
             "by": serving.by or None if serving else None,
@@ -229,7 +230,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     lines += of_the_tasks(report["workers"] or {})
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
-    lines += _of_the_broker(report["broker"] or {})
+    lines += _of_the_broker(report["broker"] or {}, Names(report.get("site", DEFAULT)))
     lines += [f"off is the {each}" for each in report["off"]]
     if ledger := report["ledger"]:
         lines.append("journal: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_JOURNAL))
@@ -292,7 +293,7 @@ def of_the_tasks(workers: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _of_the_broker(broker: dict[str, Any]) -> list[str]:
+def _of_the_broker(broker: dict[str, Any], names: Names) -> list[str]:
     """Return what a person is told of the broker, and a line more for each thing that is to be done."""
     if not broker:
         return []
@@ -304,7 +305,8 @@ def _of_the_broker(broker: dict[str, Any]) -> list[str]:
         lines.append(f"the broker is nearly full, and then refuses new tasks: more workers, or more {more}")
     if parked:
         lines.append(
-            "parked tasks run no more: `site-manage task parked` says why, `site-manage task release ID` runs one"
+            f"parked tasks run no more: `{names.word}-manage task parked` says why, "
+            f"`{names.word}-manage task release ID` runs one"
         )
     return lines + _of_the_broker_before(broker.get("before"))
 
