@@ -15,6 +15,7 @@ from stack.lab import Site
 from stack.load import Load, failures
 from stack.play import Play
 from stack.playbook import Run
+from stack.upgrading import is_full
 from stack.web import Website
 
 from testkit.waiting import eventually
@@ -107,6 +108,7 @@ def test_a_second_site_comes(shop: Neighbour, site: Site, load: Load) -> None:
     assert "WRONGPASS" in site.machine.root.run(words).stdout
 
 
+@pytest.mark.skipif(not is_full(), reason="only with CELERIAC_FULL=1")
 def test_a_run_of_the_first_changes_nothing_for_the_second(shop: Neighbour, site: Site, load: Load) -> None:
     run = site.start("playbooks/deploy.yml", *site.make().arguments, "--tags", "always").wait()
 
