@@ -120,9 +120,6 @@ RESERVED_SITES = (
         "site",
         "results",
         "celeriac",
-        "celery",
-        "gunicorn",
-        "flower",
         "nginx",
         "redis",
         "rabbitmq",
@@ -522,7 +519,9 @@ def site_name_is_one(site: Site) -> Iterator[Problem]:
     """What a site is called can be a part of the names of units, folders and databases, and is nobody else's."""
     for host in site.hosts:
         name = _text(site, host, "site_name")
-        if name is None or (_SITE.fullmatch(name) and name not in RESERVED_SITES):
+        # The first word of a process of every site: `celery-worker` would be the command `worker` of one called so.
+        own = {row["name"].partition("-")[0] for row in site.value(host, "site_own_processes") or ()}
+        if name is None or (_SITE.fullmatch(name) and name not in {*RESERVED_SITES, *own}):
             continue
         fault = (
             "another thing on a host is called so"
