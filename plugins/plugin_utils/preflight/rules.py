@@ -547,7 +547,8 @@ def backups_are_of_one_site(site: Site) -> Iterator[Problem]:
 def user_is_a_name(site: Site) -> Iterator[Problem]:
     """The account has a name that Debian, systemd and PostgreSQL take without quotes, and is not root."""
     for host in site.hosts:
-        name = _text(site, host, "site_user")
+        # Where nobody chooses it, it is made of the name of the site, which has a rule of its own.
+        name = _text(site, host, "site_user") if "site_user" in site.names else None
         if name is not None and (name == "root" or not _ACCOUNT.fullmatch(name)):
             yield Problem(
                 f"`site_user` is `{name}`; it must be a name of an account: 1 to 24 lower-case letters, digits and "
