@@ -6,7 +6,9 @@ The tests are in the order in which this happens. The second one has an inventor
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,13 +87,30 @@ def shop(site: Site, before: set[str], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def load(site: Site, before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
-    """People and tasks of the first site, all the time; nginx closes what is idle when it reads its files again."""
-    plan = replace(site.plan(requests=8, tasks=4, seconds=3600), again=True)
+    """People of the first site, all the time; nginx closes what is idle when it reads its files again."""
+    plan = replace(site.plan(requests=10, tasks=0, seconds=3600), again=True)
     with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
         yield found
 
 
-def test_a_second_site_comes(shop: Neighbour, site: Site, load: Load) -> None:
+@pytest.fixture(scope="module")
+def tasks(site: Site, before: set[str]) -> Iterator[set[str]]:
+    """Tasks that the first site has accepted, more and more; each request of them has a connection of its own."""
+    accepted: set[str] = set()
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.5):
+            accepted.update(site.send("probe.quick", "beside", count=2))
+
+    with ThreadPoolExecutor(1) as senders:
+        sender = senders.submit(send)
+        yield accepted
+        over.set()
+    sender.result()
+
+
+def test_a_second_site_comes(shop: Neighbour, site: Site, load: Load, tasks: set[str]) -> None:
     run = shop.run("site.yml")
 
     assert run.status == 0, run.output
@@ -158,9 +177,10 @@ def test_a_site_that_is_removed_leaves_nothing(shop: Neighbour, site: Site, load
     assert again.changed == 0, again.output
 
 
-def test_the_first_site_has_felt_nothing_of_it(site: Site, load: Load) -> None:
-    answers = load.settled(0, load.answers()[-1].due)
+def test_the_first_site_has_felt_nothing_of_it(site: Site, load: Load, tasks: set[str], figures: list[str]) -> None:
+    sent, answers = set(tasks), load.settled(0, load.answers()[-1].due)
 
+    figures.append(f"a second site: {len(answers)} requests and {len(sent)} tasks of the first meanwhile")
     assert failures(answers) == []
-    assert load.accepted()
-    eventually(lambda: not load.accepted() - site.executions().keys(), 60, pause=1)
+    assert sent
+    eventually(lambda: not sent - site.executed(sent).keys(), 60, pause=1)
