@@ -19,9 +19,11 @@ AS_IT_IS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 PROCESSES = ("web", "workers", "beat", "monitor")
 # Those that every site may have, for a shell that completes; the journal has them by these names through all releases.
 COMPLETED = ("gunicorn", "celery-worker", "celery-beat", "flower")
-# All processes that a host knows, by the files that say how they run.
+# What all that a site has is called after, where its name is `default`.
+PLAIN = "site"
+# All processes of a site that a host knows, by the files that say how they run.
 ALL_OF_THE_HOST = (
-    'for each in /etc/site/processes/*.service; do set -- "$@" -t "$(basename "$each" .service)"; done; exec "$@"'
+    'for each in /etc/{word}/processes/*.service; do set -- "$@" -t "$(basename "$each" .service)"; done; exec "$@"'
 )
 
 
@@ -102,6 +104,18 @@ def restore(context: click.Context, to: str, words: tuple[str, ...]) -> None:
     _playbook(context, "restore", "-e", f"to='{to}'", *words)
 
 
+@celeriac.command(context_settings=AS_IT_IS)
+@click.argument("name", required=False)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def remove(context: click.Context, name: str | None, words: tuple[str, ...]) -> None:
+    """Take the site called NAME off its hosts; without it, it is asked for."""
+    more = [name] if name else []
+    if name and not name.startswith("-"):
+        more = ["-e", f"remove={name}"]
+    _playbook(context, "remove", *more, *words)
+
+
 @celeriac.command()
 @click.argument("processes", nargs=-1, shell_complete=lambda *_: [*COMPLETED])
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
@@ -113,28 +127,37 @@ def logs(context: click.Context, processes: tuple[str, ...], follow: bool, lines
     words = ["journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}"]
     words += ["--follow"] if follow else []
     words += [f"--since={since}"] if since else []
-    words += [f"--identifier={name}" for name in processes]
+    inventory = hosts.read(inventories.chosen(context.obj))
+    found = inventory.hosts(*PROCESSES)
+    word = _word(inventory, found[0]) if found else PLAIN
+    words += [f"--identifier={name if word == PLAIN else f'{word}-{name}'}" for name in processes]
     if not processes:
-        words = ["sh", "-c", ALL_OF_THE_HOST, "sh", *words]
-    found = hosts.read(inventories.chosen(context.obj)).hosts(*PROCESSES)
+        words = ["sh", "-c", ALL_OF_THE_HOST.replace("{word}", word), "sh", *words]
     context.exit(hosts.run_on_all(found, words))
 
 
-def _on_a_host(name: str, group: str, about: str, *first: str) -> None:
+def _word(inventory: hosts.Inventory, host: hosts.Host) -> str:
+    """Return what the names of all that the site has begin with; of the one called `default` they do not."""
+    name = inventory.choice(host, "site_name") or "default"
+    return PLAIN if name == "default" else str(name)
+
+
+def _on_a_host(name: str, group: str, about: str, command: str, *first: str) -> None:
     """Add a word that is a command on the first host of a group."""
 
     @celeriac.command(name, help=about, context_settings={**AS_IT_IS, "allow_interspersed_args": False})
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
     @click.pass_context
     def _(context: click.Context, words: tuple[str, ...]) -> None:
-        host = hosts.read(inventories.chosen(context.obj)).first(group)
-        context.exit(hosts.run(host, [*first, *words]))
+        inventory = hosts.read(inventories.chosen(context.obj))
+        host = inventory.first(group)
+        context.exit(hosts.run(host, [f"{_word(inventory, host)}-{command}", *first, *words]))
 
 
-_on_a_host("manage", "web", "Run WORDS as `manage.py WORDS` in the release that serves.", "site-manage")
-_on_a_host("celery", "workers", "Run WORDS as `celery -A the project WORDS` there.", "site-celery")
-_on_a_host("shell", "web", "Open Django's shell there.", "site-manage", "shell")
-_on_a_host("run", "web", "Run any program there, with the project's packages and environment.", "site-run")
+_on_a_host("manage", "web", "Run WORDS as `manage.py WORDS` in the release that serves.", "manage")
+_on_a_host("celery", "workers", "Run WORDS as `celery -A the project WORDS` there.", "celery")
+_on_a_host("shell", "web", "Open Django's shell there.", "manage", "shell")
+_on_a_host("run", "web", "Run any program there, with the project's packages and environment.", "run")
 
 
 @celeriac.command("open")

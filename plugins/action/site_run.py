@@ -37,26 +37,28 @@ class ActionModule(ActionBase):
         lingers = type(self._connection).__module__ == "ansible.plugins.connection.ssh"
         arguments = {**self._task.args, "run": {**this_run(), "lingers": lingers}}
         until = time.monotonic() + LINGER_SECONDS
-        while held_by := self._held_by(arguments, task_vars):
+        while held_by := (found := self._held_by(arguments, task_vars)).get("held_by"):
             if held_by["computer"] == computer() or not held_by["lingers"] or time.monotonic() > until:
                 words = f"{held_by['what']}, since {held_by['since']}"
                 raise AnsibleActionFail(f"another run is at work on this host: {words}")
             time.sleep(2)
-        return {"changed": False}
+        return {"changed": False, "ansible_facts": {"site_cards": found["cards"]}}
 
-    def _held_by(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Claim the host, also over a run of this computer that has ended; return who has it instead."""
-        found: dict[str, Any] | None = self._claim(arguments, task_vars)
-        if found and found["computer"] == computer() and not lives(found["process"]):
-            found = self._claim({**arguments, "over": found}, task_vars)
+    def _held_by(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Claim the host, also over a run of this computer that has ended; return who has it instead, and the cards."""
+        found = self._claim(arguments, task_vars)
+        held_by = found.get("held_by")
+        if held_by and held_by["computer"] == computer() and not lives(held_by["process"]):
+            found = self._claim({**arguments, "over": held_by}, task_vars)
         return found
 
-    def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any] | None:
-        result = self._execute_module(module_name="celeriac.site.site_run", module_args=arguments, task_vars=task_vars)
+    def _claim(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(
+            module_name="celeriac.site.site_run", module_args=arguments, task_vars=task_vars
+        )
         if result.get("failed"):
             raise AnsibleActionFail(result.get("msg", "the host could not be claimed"), result=result)
-        held_by: dict[str, Any] | None = result.get("held_by")
-        return held_by
+        return result
 
 
 def this_run() -> dict[str, Any]:

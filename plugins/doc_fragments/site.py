@@ -13,6 +13,10 @@ options:
     type: dict
     required: true
     suboptions:
+      name:
+        description: What the inventory calls it.
+        type: str
+        required: true
       root:
         description: The folder of all releases.
         type: path

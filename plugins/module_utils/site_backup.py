@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import BackupError, SystemdError
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
 
 PROGRAM = Path("/usr/local/sbin/site-backup")
@@ -29,6 +30,14 @@ SELECT json_build_object(
   'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
 FROM pg_stat_archiver
 """
+
+
+def are_made(names: Names) -> bool:
+    """Say whether a host makes backups of a site.
+
+    Those of its database are of all that PostgreSQL has: on a host one site alone makes them.
+    """
+    return names.site == DEFAULT and PROGRAM.exists()
 
 
 def last_of(unit: str) -> dict[str, Any] | None:
@@ -101,9 +110,9 @@ def take_back(systemd: Systemd) -> None:
     restore(systemd, {"back": True})
 
 
-def report(run: Run, systemd: Systemd) -> dict[str, Any] | None:
+def report(run: Run, systemd: Systemd, names: Names) -> dict[str, Any] | None:
     """Return how the backups are, for the status; None where none are made."""
-    if not PROGRAM.exists():
+    if not are_made(names):
         return None
     return {"units": {unit: _of_unit(systemd, unit) for unit in UNITS}, "archiver": _archiver(run)}
 

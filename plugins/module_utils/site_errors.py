@@ -50,6 +50,10 @@ class ProcessError(SiteError):
     """A process is not described as it must be; the message says which, and what mends it."""
 
 
+class RemovalError(SiteError):
+    """A site is not all gone; the message says why, and the next run goes on."""
+
+
 class ReleaseError(SiteError):
     """A step failed; the message says which and how."""
 

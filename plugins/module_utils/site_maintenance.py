@@ -25,14 +25,11 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
 )
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, newest_change
 
-STATE = Path("/etc/site/maintenance.json")
-# `roles/nginx/templates/site.conf.j2` reads what is in it.
-FOLDER = Path("/etc/nginx/site-maintenance")
-CERTIFICATE = "/etc/nginx/site.crt"
 NGINX = "nginx.service"
 COOKIE = "maintenance_token"
 # What stands below it is written into no log and given to no project, in maintenance or not.
@@ -42,7 +39,7 @@ REQUESTS_IN_A_ROW = 5
 
 # The token is a regular expression here: nginx compares other texts without regard to case.
 FOR_ALL = """\
-map $cookie_{cookie} $site_in_maintenance {{
+map $cookie_{cookie} ${word}_in_maintenance {{
     default 1;
     "~^{token}$" 0;
 }}
@@ -50,7 +47,7 @@ map $cookie_{cookie} $site_in_maintenance {{
 FOR_THE_SERVER = """\
 # Before a location is chosen, so it holds for all of them.
 if ($uri ~ ^{door}) {{ break; }}
-if ($site_in_maintenance) {{ return 503; }}
+if (${word}_in_maintenance) {{ return 503; }}
 error_page 503 {door}page;
 location = {door}page {{
     internal;
@@ -112,18 +109,32 @@ class Maintenance:
         return {"Cookie": f"{COOKIE}={self.token}"}
 
 
-def in_maintenance() -> Maintenance | None:
-    """Return what this host is in, None where it serves as ever."""
-    return Maintenance(**json.loads(STATE.read_text())) if STATE.exists() else None
+def state_of(names: Names) -> Path:
+    """Return where it is written down that a site is in maintenance."""
+    return names.etc / "maintenance.json"
 
 
-def refuse_paused() -> None:
+def folder_of(names: Names) -> Path:
+    """Return what nginx reads meanwhile (`roles/nginx/templates/site.conf.j2`)."""
+    return names.certificate.with_name(f"{names.word}-maintenance")
+
+
+def in_maintenance(names: Names) -> Maintenance | None:
+    """Return what a site is in on this host, None where it serves as ever."""
+    state = state_of(names)
+    return Maintenance(**json.loads(state.read_text())) if state.exists() else None
+
+
+def refuse_paused(names: Names) -> None:
     """Refuse what needs workers, while they are paused by an operator.
+
+    Args:
+        names: those of the site.
 
     Raises:
         MaintenanceError: they are.
     """
-    now = in_maintenance()
+    now = in_maintenance(names)
     if now and now.paused and not now.then:
         raise MaintenanceError(
             f"Workers and beat are paused, for maintenance since {now.since} by {now.by}, and no release can be "
@@ -145,6 +156,9 @@ class Switch:
         self._run = run
         self._systemd = Systemd(run)
         self._site = site
+        self._names = site.names
+        self._state = state_of(site.names)
+        self._folder = folder_of(site.names)
         self._web = web
 
     def on(self, wanted: Maintenance, page: str, retry_after_seconds: int) -> bool:
@@ -158,7 +172,7 @@ class Switch:
         Raises:
             SiteError: it could not be done, and where the host was not in maintenance before, it is not now.
         """
-        before = in_maintenance()
+        before = in_maintenance(self._names)
         if wanted.paused:
             self._refuse_unfinished()
         # Not written down as running before all of them do.
@@ -172,7 +186,7 @@ class Switch:
             except (SiteError, OSError):
                 if before is None:
                     self._open()
-                    STATE.unlink()
+                    self._state.unlink()
                 raise
         if wanted.paused:
             changed = self._pause() or changed
@@ -187,24 +201,24 @@ class Switch:
         Raises:
             SiteError: a process does not start, or nginx does not read its files; people still wait.
         """
-        before = in_maintenance()
+        before = in_maintenance(self._names)
         if before and before.paused:
             self._resume()
         opened = self._open()
-        STATE.unlink(missing_ok=True)
+        self._state.unlink(missing_ok=True)
         return opened or before is not None
 
     def _write_down(self, wanted: Maintenance) -> None:
-        if in_maintenance() != wanted:
-            write_atomically(STATE, json.dumps(asdict(wanted)).encode(), 0o600)
+        if in_maintenance(self._names) != wanted:
+            write_atomically(self._state, json.dumps(asdict(wanted)).encode(), 0o600)
 
     # ---- nginx
 
     def _close(self, wanted: Maintenance, page: str, retry_after_seconds: int) -> bool:
-        files = files_of(wanted.token, page, retry_after_seconds)
-        FOLDER.mkdir(mode=0o755, exist_ok=True)
+        files = files_of(self._names, wanted.token, page, retry_after_seconds)
+        self._folder.mkdir(mode=0o755, exist_ok=True)
         for name, (text, mode) in files.items():
-            path = FOLDER / name
+            path = self._folder / name
             if not path.exists() or path.read_bytes() != text.encode():
                 write_atomically(path, text.encode(), mode)
         changed = self._reload()
@@ -226,25 +240,25 @@ class Switch:
 
     def _pages_seen(self) -> int:
         """Return how many of a few requests are answered with the page of the maintenance."""
-        nginx, file = Nginx(self._site.domain, "127.0.0.1", CERTIFICATE), FOLDER / "page.html"
+        nginx, file = Nginx(self._site.domain, "127.0.0.1", str(self._names.certificate)), self._folder / "page.html"
         page = file.read_bytes() if file.exists() else None
         return sum(nginx.request("GET", "/").body == page for _ in range(REQUESTS_IN_A_ROW))
 
     def _open(self) -> bool:
-        if not self._web or not FOLDER.exists():
+        if not self._web or not self._folder.exists():
             return False
         # The folder stays until nginx has seen that they are gone, and the page until nobody is sent it.
-        for path in FOLDER.glob("*.conf"):
+        for path in self._folder.glob("*.conf"):
             path.unlink()
         changed = self._reload()
         Deadline(self._site.timeout).eventually(self._is_opened)
-        shutil.rmtree(FOLDER)
+        shutil.rmtree(self._folder)
         return changed
 
     def _reload(self) -> bool:
         """Let nginx read its files where it has not; return whether it had not."""
         started = self._systemd.started_at(NGINX, reloads=True)
-        if started and newest_change([FOLDER, *FOLDER.iterdir()]) <= started:
+        if started and newest_change([self._folder, *self._folder.iterdir()]) <= started:
             return False
         code, _, error = self._run(["nginx", "-t", "-q"])
         if code != 0:
@@ -255,7 +269,7 @@ class Switch:
     # ---- Workers and beat
 
     def _to_pause(self) -> Iterator[Process]:
-        for process in described(self._systemd, self._site.processes):
+        for process in described(self._systemd, self._site.processes, self._names):
             if process.recorded() and process.kind.pauses:
                 yield process
 
@@ -296,34 +310,35 @@ class Switch:
             self._systemd.start(*to_start)
 
 
-def files_of(token: str, page: str, retry_after_seconds: int) -> dict[str, tuple[str, int]]:
+def files_of(names: Names, token: str, page: str, retry_after_seconds: int) -> dict[str, tuple[str, int]]:
     """Return what nginx reads in a maintenance, by the name of the file: its text, and who may read it.
 
     Args:
+        names: those of the site.
         token: who knows it gets through.
         page: what people see, HTML.
         retry_after_seconds: when a program may ask again.
     """
-    names = {"cookie": COOKIE, "door": DOOR, "folder": FOLDER, "token": token}
+    words = {"cookie": COOKIE, "door": DOOR, "folder": folder_of(names), "token": token, "word": names.word}
     return {
         "page.html": (page, 0o644),
         # They know the token, and only the master reads them.
-        "http.conf": (FOR_ALL.format(**names), 0o600),
-        "server.conf": (FOR_THE_SERVER.format(retry_after_seconds=retry_after_seconds, **names), 0o600),
+        "http.conf": (FOR_ALL.format(**words), 0o600),
+        "server.conf": (FOR_THE_SERVER.format(retry_after_seconds=retry_after_seconds, **words), 0o600),
     }
 
 
-def of_restore(by: str, choices: Mapping[str, Any], domain: str) -> dict[str, Any]:
+def of_restore(by: str, choices: Mapping[str, Any], site: Site) -> dict[str, Any]:
     """Return the maintenance that a restore begins and ends, for the program that does it.
 
     Args:
         by: who restores.
         choices: `page`, `token` and `retry_after_seconds`.
-        domain: the name of the site.
+        site: what is known about it.
     """
     state = Maintenance(now(), f"a restore of {by}", paused=False, token=choices["token"], then="off")
-    files = files_of(choices["token"], choices["page"] or PAGE, int(choices["retry_after_seconds"]))
-    return {"state": asdict(state), "files": files, "domain": domain}
+    files = files_of(site.names, choices["token"], choices["page"] or PAGE, int(choices["retry_after_seconds"]))
+    return {"state": asdict(state), "files": files, "domain": site.domain}
 
 
 class OfDeploy:
@@ -337,6 +352,7 @@ class OfDeploy:
     def __init__(self, run: Run, site: Site) -> None:
         self._run = run
         self._site = site
+        self._names = site.names
 
     def _switch(self, *, web: bool) -> Switch:
         return Switch(self._run, self._site, web=web)
@@ -348,14 +364,16 @@ class OfDeploy:
             by: who deploys.
             choices: `page`, `token` and `retry_after_seconds`.
         """
-        before = in_maintenance() or Maintenance(now(), f"a deploy of {by}", paused=False, token="", then="off")
+        before = in_maintenance(self._names) or Maintenance(
+            now(), f"a deploy of {by}", paused=False, token="", then="off"
+        )
         wanted = replace(before, paused=True, token=choices["token"], then=before.then or "run")
-        web = any(process.kind == WEB for process in described(Systemd(self._run), self._site.processes))
+        web = any(process.kind == WEB for process in described(Systemd(self._run), self._site.processes, self._names))
         self._switch(web=web).on(wanted, choices["page"], int(choices["retry_after_seconds"]))
 
     def hold(self) -> None:
         """Pause again what was started meanwhile: the maintenance goes on without the deploy."""
-        if before := in_maintenance():
+        if before := in_maintenance(self._names):
             self._switch(web=False).on(before, "", 0)
 
     def hold_or_end(self) -> str:
@@ -364,7 +382,7 @@ class OfDeploy:
         Returns:
             Why it has left one, empty for none.
         """
-        before = in_maintenance()
+        before = in_maintenance(self._names)
         if before and before.why:
             self._switch(web=False).on(replace(before, paused=True, then=before.then or "run"), "", 0)
             return before.why
@@ -373,9 +391,9 @@ class OfDeploy:
 
     def end(self) -> None:
         """Let all be as it was before a deploy began a maintenance, or paused the processes in one."""
-        before = in_maintenance()
+        before = in_maintenance(self._names)
         if before and before.then == "off":
-            self._switch(web=FOLDER.exists()).off()
+            self._switch(web=folder_of(self._names).exists()).off()
         elif before and before.then == "run":
             self._switch(web=False).on(replace(before, paused=False, then="", why=""), "", 0)
 

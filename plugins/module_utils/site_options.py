@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import Hook, read_hooks
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Site:
     """What has to be known about the site on a host: `site_on_host` in the derived facts.
 
     Attributes:
+        name: what the inventory calls it.
         root: the folder of all releases.
         owner: the account that owns the releases, builds them and migrates the database.
         group: the group of the accounts that run the processes.
@@ -39,6 +41,7 @@ class Site:
         kept: how many releases are kept.
     """
 
+    name: str
     root: Path
     owner: str
     group: str
@@ -68,6 +71,11 @@ class Site:
             "processes": tuple(site["processes"]),
         }
         return cls(**{**site, **paths, **lists})
+
+    @property
+    def names(self) -> Names:
+        """What is called after it."""
+        return Names(self.name)
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ class Shipment:
 def site_spec() -> dict[str, dict[str, Any]]:
     """Return the option that says what has to be known about the site."""
     options: dict[str, dict[str, Any]] = {
+        "name": {"type": "str"},
         "root": {"type": "path"},
         "owner": {"type": "str"},
         "group": {"type": "str"},

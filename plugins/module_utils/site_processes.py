@@ -1,5 +1,7 @@
 """The site's processes on a host: how each is described, which unit runs it, and what its alias stands for.
 
+What is called `site` here is so for the site called `default`; another one has its own name there (`site_names.py`).
+
 A role describes a process once, in `/etc/site/processes/<name>.service`: a unit with `@RELEASE@` where
 the release belongs, and `@UNIT@` where its own name does. A release runs it as
 `<name>-<release>.service`, or with `-2`, `-3`, … behind it while a unit of that name still drains. The
@@ -30,6 +32,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_files import (
     write_atomically,
 )
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import KINDS, TIMER, Kind
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import (
     UNIT_DIRECTORY,
     Systemd,
@@ -37,13 +40,9 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import (
     parse_timestamp,
 )
 
-DESCRIPTIONS = Path("/etc/site/processes")
-ENVIRONMENTS = Path("/etc/site/environments")
-# What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
-CHOSEN = Path("/etc/site")
 ENVIRONMENT_FILE = re.compile(r"(?m)^EnvironmentFile=(.*)$")
 KIND = re.compile(r"(?m)^Kind=(.*)$")
-TARGET = "site.target"
+PART_OF = re.compile(r"(?m)^PartOf=(.*)$")
 # The first place of the load path that forgets what it holds at a reboot.
 CANDIDATE_DIRECTORY = Path("/run/systemd/system.control")
 # Of a candidate: it is not started a second time, a web process has a readiness check, and what
@@ -78,20 +77,22 @@ class Process:
     Args:
         systemd: systemctl.
         name: its name, that of its alias, such as "celery-worker".
+        names: those of its site.
     """
 
-    def __init__(self, systemd: Systemd, name: str) -> None:
+    def __init__(self, systemd: Systemd, name: str, names: Names) -> None:
         self._systemd = systemd
+        self._names = names
         self.name = name
         self._alias = f"{name}.service"
-        self._description = DESCRIPTIONS / self._alias
+        self._description = names.descriptions / self._alias
 
     # How it is described
 
     def text(self, release: str) -> str:
         """Return the unit in which a release runs it, still without its own name (`@UNIT@`)."""
         described: str = self._description.read_text()
-        copies = _environment_directory("@UNIT@")
+        copies = self._environment_directory("@UNIT@")
         own = ENVIRONMENT_FILE.sub(lambda file: f"EnvironmentFile={copies / Path(file[1]).name}", described)
         return own.replace("@RELEASE@", release)
 
@@ -111,11 +112,13 @@ class Process:
     def environments(self) -> list[bytes]:
         """Return what units that run, or may run again, read as their environment."""
         ended = self._ended()
-        return [content for unit in self.units() if unit not in ended for content in _environment_of(unit).values()]
+        return [
+            content for unit in self.units() if unit not in ended for content in self._environment_of(unit).values()
+        ]
 
     def broker(self, unit: str) -> str:
         """Return the broker of a unit (`broker_of`), empty where that is not known."""
-        contents = b"".join(_environment_of(unit).values())
+        contents = b"".join(self._environment_of(unit).values())
         return broker_of(contents) if contents else ""
 
     @property
@@ -150,7 +153,7 @@ class Process:
 
     def described_timer(self) -> str:
         """Return the timer as it is described."""
-        return str((DESCRIPTIONS / self.timer).read_text())
+        return str((self._names.descriptions / self.timer).read_text())
 
     def install_timer(self, text: str) -> None:
         """Let a timer be the one that is installed, or none."""
@@ -196,7 +199,7 @@ class Process:
         text, environment = self.text(release), self._environment()
         # The one that serves, where there are two.
         for unit in sorted(self.units(), key=lambda unit: unit != self.recorded()):
-            if self.text_of(unit) != text or _environment_of(unit) != environment:
+            if self.text_of(unit) != text or self._environment_of(unit) != environment:
                 continue
             if self.timed:
                 return unit
@@ -205,7 +208,7 @@ class Process:
             if (
                 shown["ActiveState"] in RUNNING
                 and started
-                and newest_change([UNIT_DIRECTORY / unit, *_copies(unit)]) <= started
+                and newest_change([UNIT_DIRECTORY / unit, *self._copies(unit)]) <= started
             ):
                 return unit
         return ""
@@ -243,11 +246,11 @@ class Process:
 
     def add_again(self, unit: str) -> str:
         """Write another unit like one that cannot be started, for good, and return its name."""
-        return self._add(self.text_of(unit), _environment_of(unit), release_of(unit), candidate=False)
+        return self._add(self.text_of(unit), self._environment_of(unit), release_of(unit), candidate=False)
 
     def _add(self, text: str, environment: dict[str, bytes], release: str, *, candidate: bool) -> str:
         unit = self._free_name(release)
-        directory = _environment_directory(unit)
+        directory = self._environment_directory(unit)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         for name, content in environment.items():
@@ -288,7 +291,7 @@ class Process:
     @property
     def _wants(self) -> Path:
         """The link by which the boot knows it."""
-        return UNIT_DIRECTORY / f"{TARGET}.wants" / (self.timer if self.timed else self._alias)
+        return UNIT_DIRECTORY / f"{self._names.target}.wants" / (self.timer if self.timed else self._alias)
 
     def leave_to_hand(self) -> bool:
         """Let the boot start it no more, until its alias is pointed again; return whether the boot did."""
@@ -323,7 +326,7 @@ class Process:
                 # It would be listed as failed for ever, under a name that nobody knows any more.
                 self._systemd.call("reset-failed", unit)
             (UNIT_DIRECTORY / unit).unlink()
-            shutil.rmtree(_environment_directory(unit), ignore_errors=True)
+            shutil.rmtree(self._environment_directory(unit), ignore_errors=True)
 
     def starters(self) -> list[str]:
         """Return the socket and the timer of its name, where it has one."""
@@ -333,7 +336,7 @@ class Process:
     def forget(self) -> None:
         """Forget how it is described, its alias, its socket and its timer: this host does not run it any more."""
         self.withdraw()
-        (DESCRIPTIONS / self.timer).unlink(missing_ok=True)
+        (self._names.descriptions / self.timer).unlink(missing_ok=True)
         (STAMPS / f"stamp-{self.timer}").unlink(missing_ok=True)
         for path in map(Path, ENVIRONMENT_FILE.findall(self._description.read_text())):
             if path.stem == self.name:  # the others are not its own
@@ -343,20 +346,19 @@ class Process:
             self._wants.with_name(name).unlink(missing_ok=True)
             (UNIT_DIRECTORY / name).unlink(missing_ok=True)
 
+    # The files of its environment
 
-def _environment_directory(unit: str) -> Path:
-    """Return where a unit has its copies of the files of its environment."""
-    return ENVIRONMENTS / Path(unit).stem
+    def _environment_directory(self, unit: str) -> Path:
+        """Return where a unit has its copies of them."""
+        return self._names.environments / Path(unit).stem
 
+    def _copies(self, unit: str) -> list[Path]:
+        """Return those that a unit reads."""
+        directory = self._environment_directory(unit)
+        return sorted(directory.iterdir()) if directory.is_dir() else []
 
-def _copies(unit: str) -> list[Path]:
-    """Return the files that a unit reads as its environment."""
-    directory = _environment_directory(unit)
-    return sorted(directory.iterdir()) if directory.is_dir() else []
-
-
-def _environment_of(unit: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in _copies(unit)}
+    def _environment_of(self, unit: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self._copies(unit)}
 
 
 def _candidate_settings(unit: str) -> Path:
@@ -393,41 +395,51 @@ def release_of(unit: str) -> str:
     return found["release"] if found else ""
 
 
-def described(systemd: Systemd, names: Iterable[str]) -> list[Process]:
-    """Return the processes with these names, in this order."""
-    return [Process(systemd, name) for name in names]
+def described(systemd: Systemd, processes: Iterable[str], names: Names) -> list[Process]:
+    """Return these processes of a site, in this order."""
+    return [Process(systemd, name, names) for name in processes]
 
 
-def forgotten(systemd: Systemd, names: Iterable[str]) -> list[Process]:
-    """Return the processes that this host once ran, and that are not among these names."""
-    wanted = set(names)
-    return [Process(systemd, path.stem) for path in sorted(DESCRIPTIONS.glob("*.service")) if path.stem not in wanted]
+def forgotten(systemd: Systemd, processes: Iterable[str], names: Names) -> list[Process]:
+    """Return the processes that a site once ran on this host, and that are not among these."""
+    wanted, known = set(processes), sorted(names.descriptions.glob("*.service"))
+    return [Process(systemd, path.stem, names) for path in known if path.stem not in wanted]
 
 
-def left_over(systemd: Systemd, names: Iterable[str]) -> list[Process]:
-    """Return the processes that are not among these names and still have units, which drain or have ended."""
+def left_over(systemd: Systemd, processes: Iterable[str], names: Names) -> list[Process]:
+    """Return the processes of a site that are not among these and still have units, which drain or have ended."""
     matches = [UNIT_NAME.fullmatch(path.name) for path in UNIT_DIRECTORY.iterdir()]
-    # A unit of somebody else's may be called like one of ours.
-    found = {match["process"] for match in matches if match and fact_of(match[0], "Kind")}
-    return [Process(systemd, name) for name in sorted(found - set(names))]
+    # A unit of somebody else's, or of another site, may be called like one of ours.
+    found = {match["process"] for match in matches if match and _is_of(match[0], names)}
+    return [Process(systemd, name, names) for name in sorted(found - set(processes))]
 
 
-def environments(systemd: Systemd) -> list[bytes]:
-    """Return what all units of the host that run, or may run again, read as their environment."""
-    return [content for process in left_over(systemd, []) for content in process.environments()]
+def _is_of(unit: str, names: Names) -> bool:
+    """Say whether a unit is one of a process of a site."""
+    file = UNIT_DIRECTORY / unit
+    text = file.read_text() if file.exists() else ""
+    part_of, kind = PART_OF.search(text), KIND.search(text.partition("[X-Celeriac]")[2])
+    return bool(kind and part_of and part_of[1] == names.target)
 
 
-def logged_in_as(users: Collection[str], systemd: Systemd) -> set[str]:
-    """Return the users that something on the host has in its environment, or may have soon.
+def environments(systemd: Systemd, names: Names) -> list[bytes]:
+    """Return what all units of a site that run, or may run again, read as their environment."""
+    return [content for process in left_over(systemd, [], names) for content in process.environments()]
+
+
+def logged_in_as(users: Collection[str], systemd: Systemd, names: Names) -> set[str]:
+    """Return the users that something of a site has in its environment, or may have soon.
 
     Args:
         users: their names, none of which is a part of another word.
         systemd: of the host.
+        names: those of the site.
 
     Raises:
         SystemdError: it is not known which units run.
     """
     if not users:
         return set()
-    contents = [*environments(systemd), *(file.read_bytes() for file in CHOSEN.glob("*environment"))]
+    # What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
+    contents = [*environments(systemd, names), *(file.read_bytes() for file in names.etc.glob("*environment"))]
     return {user for user in users if any(user.encode() in content for content in contents)}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils import site_backup
-from ansible_collections.celeriac.site.plugins.module_utils.site_acme import TIMER, UNIT, why_not_renewed
+from ansible_collections.celeriac.site.plugins.module_utils.site_acme import timer_of, unit_of, why_not_renewed
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import in_maintenance
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described, left_over
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
@@ -40,8 +41,6 @@ GUARANTEES = {
 }
 # So many tasks are named that are not like most.
 OTHERS_SHOWN = 10
-# What nginx shows, where there is one.
-CERTIFICATE = Path("/etc/nginx/site.crt")
 # Of a certificate that ends so soon, a person is told what to do.
 ENDS_SOON_DAYS = 21
 # Of a broker so full, in percent, a person is told what to do.
@@ -60,7 +59,7 @@ class Report:
         self._run = run
         self._systemd = systemd = Systemd(run)
         self._site = site
-        self._processes = described(systemd, site.processes)
+        self._processes = described(systemd, site.processes, site.names)
 
     def read(self) -> dict[str, Any]:
         """Return all of it, as JSON has it; times are UTC, ISO 8601."""
@@ -70,13 +69,14 @@ class Report:
         recorded = {process.name: process.recorded() for process in self._processes}
         candidates = [process.candidate() for process in self._processes]
         report: dict[str, Any] = {
+            "site": self._site.names.site,
             "release": serving.release if serving else None,
             "since": serving.at if serving else None,
             "by": serving.by or None if serving else None,
             "commit": serving.commit or None if serving else None,
             "last": asdict(last[0]) if last else None,
             "back_to": history.back_to(),
-            "maintenance": _maintenance(),
+            "maintenance": _maintenance(self._site.names),
             "units": {
                 process.name: self._unit(recorded[process.name])
                 for process in self._processes
@@ -84,10 +84,12 @@ class Report:
             },
             "timers": {process.name: self._timer(process) for process in self._processes if process.timed},
             "candidates": [unit for unit in candidates if unit],
-            "drains": [drain for process in left_over(self._systemd, []) for drain in self._drains(process)],
-            "certificate": certificate_end(self._run, CERTIFICATE),
+            "drains": [
+                drain for process in left_over(self._systemd, [], self._site.names) for drain in self._drains(process)
+            ],
+            "certificate": certificate_end(self._run, self._site.names.certificate),
             "renewal": self._renewal(),
-            "backup": site_backup.report(self._run, self._systemd),
+            "backup": site_backup.report(self._run, self._systemd, self._site.names),
             "disk": self._disk(),
         }
         report |= self._from_within()
@@ -152,12 +154,14 @@ class Report:
 
     def _renewal(self) -> dict[str, Any] | None:
         """Return how the last renewal of the certificate ended, and when the next begins; None where there is none."""
-        timer = self._systemd.properties(TIMER, "ActiveState", "NextElapseUSecRealtime")
+        timer = self._systemd.properties(timer_of(self._site.names), "ActiveState", "NextElapseUSecRealtime")
         if timer.get("ActiveState") != "active":
             return None
-        ended = self._systemd.properties(UNIT, "ExecMainExitTimestamp").get("ExecMainExitTimestamp", "")
+        ended = self._systemd.properties(unit_of(self._site.names), "ExecMainExitTimestamp").get(
+            "ExecMainExitTimestamp", ""
+        )
         return {
-            "why_not": why_not_renewed(self._systemd),
+            "why_not": why_not_renewed(self._systemd, self._site.names),
             "last": _iso(ended),
             "next": _iso(timer.get("NextElapseUSecRealtime", "")),
         }
@@ -171,9 +175,9 @@ class Report:
         }
 
 
-def _maintenance() -> dict[str, Any] | None:
+def _maintenance(names: Names) -> dict[str, Any] | None:
     """Return since when, and by whom, the site is in maintenance, without what opens it; None where it is not."""
-    now = in_maintenance()
+    now = in_maintenance(names)
     return {"since": now.since, "by": now.by, "paused": now.paused, "why": now.why} if now else None
 
 
@@ -226,7 +230,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     lines += of_the_tasks(report["workers"] or {})
     for name, waiting in (report["queues"] or {}).items():
         lines.append(f"queue {name}: {waiting} waiting")
-    lines += _of_the_broker(report["broker"] or {})
+    lines += _of_the_broker(report["broker"] or {}, Names(report.get("site", DEFAULT)))
     lines += [f"off is the {each}" for each in report["off"]]
     if ledger := report["ledger"]:
         lines.append("journal: " + ", ".join(f"{ledger[name]} {name.replace('_', ' ')}" for name in OF_THE_JOURNAL))
@@ -289,7 +293,7 @@ def of_the_tasks(workers: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _of_the_broker(broker: dict[str, Any]) -> list[str]:
+def _of_the_broker(broker: dict[str, Any], names: Names) -> list[str]:
     """Return what a person is told of the broker, and a line more for each thing that is to be done."""
     if not broker:
         return []
@@ -301,7 +305,8 @@ def _of_the_broker(broker: dict[str, Any]) -> list[str]:
         lines.append(f"the broker is nearly full, and then refuses new tasks: more workers, or more {more}")
     if parked:
         lines.append(
-            "parked tasks run no more: `site-manage task parked` says why, `site-manage task release ID` runs one"
+            f"parked tasks run no more: `{names.word}-manage task parked` says why, "
+            f"`{names.word}-manage task release ID` runs one"
         )
     return lines + _of_the_broker_before(broker.get("before"))
 

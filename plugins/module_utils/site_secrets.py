@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-# As `templates/systemd/environment.j2` writes a variable; a value may be of several lines.
+# As the filter `systemd_environment` writes a variable; a value may be of several lines.
 VARIABLE = re.compile(r'(?ms)^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$')
 SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|DSN|CREDENTIAL", re.IGNORECASE)
 # With a name or without: a token alone is a password, too.

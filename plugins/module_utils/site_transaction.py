@@ -47,7 +47,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from ansible_collections.celeriac.site.plugins.module_utils import site_backup
+from ansible_collections.celeriac.site.plugins.module_utils import site_backup, site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import MIGRATIONS, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import (
@@ -65,6 +65,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance imp
     in_maintenance,
     refuse_paused,
 )
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_points import Point, loss
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
@@ -133,7 +134,7 @@ class Transaction:
         self.remarks: list[str] = []
         self._run = run
         self._systemd = Systemd(run)
-        self._processes = described(self._systemd, site.processes)
+        self._processes = described(self._systemd, site.processes, site.names)
         self._kinds: dict[str, Kind] = {}  # by the name of the process
         self._units: dict[str, str] = {}  # of this release, by the name of the process
         self._before: dict[str, str] = {}  # what each alias stood for
@@ -155,8 +156,8 @@ class Transaction:
             # A host that lost its power after `switch` has those of the release that was the candidate.
             and self.releases.shows(self.release)
             and not self.releases.choices.are_new()
-            and not forgotten(self._systemd, self._site.processes)
-            and not _is_left_in_maintenance()
+            and not forgotten(self._systemd, self._site.processes, self._site.names)
+            and not _is_left_in_maintenance(self._site.names)
             and all(process.serves(self.release) for process in self._processes)
         )
 
@@ -169,7 +170,7 @@ class Transaction:
             ReleaseError: a step failed, and everything is as it was, but for migrations that were
                 already applied; or it could not be made so, and the message says what is amiss.
         """
-        refuse_paused()
+        refuse_paused(self._site.names)
         # Whatever root's is on this host: a mode that is not said would be another one elsewhere.
         os.umask(0o022)
         self.releases.make_folders()
@@ -264,8 +265,10 @@ class Transaction:
                 raise
             ways.append(str(error))
         point = self.releases.points.before(UNKNOWN_MIGRATION.findall(why))
-        if point and site_backup.PROGRAM.exists():
+        if point and site_backup.are_made(self._site.names):
             try:
+                if others := site_cards.neighbours(self._site.name, "database"):
+                    raise LookupError(f"they bring back those of {', '.join(others)} as well")
                 costs = loss(self._run, point)
                 if self._order.accept_loss:
                     self._point = point
@@ -329,9 +332,9 @@ class Transaction:
 
     def prepare(self) -> None:
         """See `Build.prepare`."""
-        now, serves = in_maintenance(), any(self._before.values())
+        now, serves = in_maintenance(self._site.names), any(self._before.values())
         # Before a first release there is nothing to go back to.
-        is_backed_up = serves and site_backup.PROGRAM.exists()
+        is_backed_up = serves and site_backup.are_made(self._site.names)
         point = f"before-{self.release}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}" if is_backed_up else ""
         try:
             self._build().prepare(beside=serves and not (now and now.paused), point=point)
@@ -479,12 +482,12 @@ class Transaction:
 
     def prune(self) -> None:
         """Remove what nothing needs any more."""
-        for process in forgotten(self._systemd, self._site.processes):
+        for process in forgotten(self._systemd, self._site.processes, self._site.names):
             # A socket or a timer that stayed would start what is not there. What a timer has started ends by itself.
             if units := [*process.starters(), *([] if process.timed else process.running())]:
                 self._systemd.call("stop", "--no-block", *units)
             process.forget()
-        for process in [*self._processes, *left_over(self._systemd, self._site.processes)]:
+        for process in [*self._processes, *left_over(self._systemd, self._site.processes, self._site.names)]:
             process.forget_ended()
         self._systemd.call("daemon-reload")
         self.releases.remove_built(but=self.release)
@@ -559,7 +562,7 @@ class Transaction:
         Returns:
             What is to be said of it, empty for nothing.
         """
-        if not _is_left_in_maintenance():
+        if not _is_left_in_maintenance(self._site.names):
             return ""
         if self._applied is not None and self._migrated_so_far() == self._applied:
             self._maintenance.end()
@@ -689,7 +692,7 @@ class Transaction:
         return Checks(self._systemd, web, monitor, self.release, self._site, units)
 
 
-def _is_left_in_maintenance() -> bool:
+def _is_left_in_maintenance(names: Names) -> bool:
     """Say whether a deploy that was killed has left a maintenance behind, which the next one ends."""
-    now = in_maintenance()
+    now = in_maintenance(names)
     return bool(now and now.then)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import logged_in_as
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
@@ -23,6 +24,10 @@ description:
     acts as the role of its account, and stays until nothing on the host has its name in its environment.
   - The server is given what it keeps of a password, and not the password.
 options:
+  site_name:
+    description: What the inventory calls the site.
+    type: str
+    default: default
   accounts:
     description: The roles that users act as. A name behind which there are 8 hexadecimal digits is one of theirs.
     type: list
@@ -107,6 +112,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "site_name": {"type": "str", "default": DEFAULT},
             "accounts": {"type": "list", "elements": "str", "required": True},
             "users": {"type": "dict", "required": True, "no_log": True},
         },
@@ -117,7 +123,7 @@ def main() -> None:
     there = ask(module, f"SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';").split()
     try:
         others = [user for user in there if user not in wanted]
-        kept = logged_in_as(others, Systemd(module.run_command))
+        kept = logged_in_as(others, Systemd(module.run_command), Names(module.params["site_name"]))
     except SystemdError as error:
         module.fail_json(msg=str(error))
     old = [user for user in others if user not in kept]

@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import logged_in_as
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
@@ -30,6 +31,10 @@ description:
     anything, for its command takes a second. The file, and what is told, has hashes of the passwords alone.
   - The user C(guest), whose password everybody knows, is deleted.
 options:
+  site_name:
+    description: What the inventory calls the site.
+    type: str
+    default: default
   virtual_host:
     description: The name of the virtual host, where the users may do everything, and nothing elsewhere.
     type: str
@@ -68,8 +73,6 @@ ALGORITHM = "rabbit_password_hashing_sha256"
 SALT_BYTES = 4
 TIMEOUT_SECONDS = 60
 GUEST = "guest"
-# Of one of ours: an operator's own user is left alone.
-OURS = re.compile(r"\w+_[0-9a-f]{8}")
 
 
 def hashed(password: str, salt: bytes) -> str:
@@ -138,8 +141,10 @@ def change(module: AnsibleModule, wanted: dict[str, Any]) -> None:
     ask(module, "import_definitions", "--format=json", str(new))
     names = {user["name"] for user in wanted["users"]}
     there = [user["user"] for user in json.loads(ask(module, "list_users", "--formatter=json"))]
+    # One of ours: those of another site, and an operator's own, are left alone.
+    ours = re.compile(rf"{re.escape(module.params['virtual_host'])}_[0-9a-f]{{8}}")
     for name in there:
-        if name == GUEST or (OURS.fullmatch(name) and name not in names):
+        if name == GUEST or (ours.fullmatch(name) and name not in names):
             ask(module, "delete_user", name)
     new.replace(file)
 
@@ -148,6 +153,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "site_name": {"type": "str", "default": DEFAULT},
             "virtual_host": {"type": "str", "required": True},
             "users": {"type": "dict", "required": True, "no_log": True},
             "definitions": {"type": "path", "required": True},
@@ -159,7 +165,9 @@ def main() -> None:
     passwords: Mapping[str, str] = module.params["users"]
     new = [name for name in passwords if name not in hashes or not fits(passwords[name], hashes[name])]
     try:
-        kept = logged_in_as(hashes.keys() - passwords.keys(), Systemd(module.run_command))
+        kept = logged_in_as(
+            hashes.keys() - passwords.keys(), Systemd(module.run_command), Names(module.params["site_name"])
+        )
     except SystemdError as error:
         module.fail_json(msg=str(error))
     old = sorted(hashes.keys() - passwords.keys() - kept)

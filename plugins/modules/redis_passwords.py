@@ -8,6 +8,7 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
@@ -18,6 +19,11 @@ description:
   - A unit has its environment for itself, and logs in with the password that is there until it has ended; on and on
     where the release that should replace it is undone. So Redis has to let in more than who has the newest.
   - Of each password the SHA-256, which is what an ACL file of Redis holds.
+options:
+  site_name:
+    description: What the inventory calls the site.
+    type: str
+    default: default
 author: [Celeriac]
 """
 
@@ -34,7 +40,7 @@ hashes:
   type: list
 """
 
-# As templates/systemd/environment.j2 writes it.
+# As the filter `systemd_environment` writes it.
 PASSWORD = re.compile(rb'(?m)^REDIS_PASSWORD="(.*)"$')
 ESCAPED = re.compile(rb"\\(.)")
 
@@ -46,9 +52,9 @@ def hashes_in(environment: bytes) -> set[str]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"site_name": {"type": "str", "default": DEFAULT}}, supports_check_mode=True)
     try:
-        files = environments(Systemd(module.run_command))
+        files = environments(Systemd(module.run_command), Names(module.params["site_name"]))
     except SystemdError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, hashes=sorted({found for file in files for found in hashes_in(file)}))

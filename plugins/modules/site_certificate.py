@@ -19,12 +19,16 @@ DOCUMENTATION = r"""
 module: site_certificate
 short_description: The certificate of the site and its key are on the host
 description:
-  - Puts both into one file, C(site.pem), which nginx reads them from. So there is never the certificate of one
+  - Puts both into one file, C(site.pem) say, which nginx reads them from. So there is never the certificate of one
     pair with the key of another. The certificate alone is in C(site.crt), for whoever has to trust it.
   - A pair that does not fit, has expired or is for other names is refused, and what is there stays.
   - Without a pair the host makes one of its own, and makes it anew when it does not fit the names any more, or soon
     ends. One of an authority gives way to it, unless something on the host renews that.
 options:
+  word:
+    description: What the files are called.
+    type: str
+    default: site
   names:
     description: Names and addresses of the site.
     type: list
@@ -133,11 +137,11 @@ def made(run: Run, names: list[str]) -> str:
         return key.read_text() + certificate.read_text()
 
 
-def present(folder: Path) -> str:
+def present(folder: Path, word: str) -> str:
     """Return the pair that is there; before they were one file they were two."""
-    files = [folder / "site.pem"]
+    files = [folder / f"{word}.pem"]
     if not files[0].exists():
-        files = [folder / "site.key", folder / "site.crt"]
+        files = [folder / f"{word}.key", folder / f"{word}.crt"]
     return "".join(file.read_text() for file in files if file.exists())
 
 
@@ -161,16 +165,16 @@ def wanted(run: Run, params: dict[str, Any], there: str) -> str:
     return there if serves else made(run, names)
 
 
-def keep(folder: Path, pair: str, *, check_mode: bool) -> bool:
+def keep(folder: Path, word: str, pair: str, *, check_mode: bool) -> bool:
     """Put a pair in its place, in one step; return whether anything changed."""
     certificate = "".join(BLOCK.findall(pair))
-    files = {folder / "site.pem": (pair, 0o600), folder / "site.crt": (certificate, 0o644)}
+    files = {folder / f"{word}.pem": (pair, 0o600), folder / f"{word}.crt": (certificate, 0o644)}
     old = {path for path, (text, _) in files.items() if not path.exists() or path.read_text() != text}
     for path in old if not check_mode else ():
         text, mode = files[path]
         write_atomically(path, text.encode(), mode)
     if not check_mode:
-        (folder / "site.key").unlink(missing_ok=True)
+        (folder / f"{word}.key").unlink(missing_ok=True)
     return bool(old)
 
 
@@ -178,6 +182,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "word": {"type": "str", "default": "site"},
             "names": {"type": "list", "elements": "str", "required": True},
             "certificate": {"type": "str", "default": ""},
             "key": {"type": "str", "default": "", "no_log": True},
@@ -186,12 +191,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    folder = Path(module.params["folder"])
+    folder, word = Path(module.params["folder"]), module.params["word"]
     try:
-        pair = wanted(module.run_command, module.params, present(folder))
+        pair = wanted(module.run_command, module.params, present(folder, word))
     except CertificateError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=keep(folder, pair, check_mode=module.check_mode))
+    module.exit_json(changed=keep(folder, word, pair, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ tasks:
 def units_of(systemd: Systemd, site: Site) -> dict[Kind, list[str]]:
     """Return the units that serve on this host, by kind."""
     units: dict[Kind, list[str]] = {}
-    for process in described(systemd, site.processes):
+    for process in described(systemd, site.processes, site.names):
         units.setdefault(process.kind, []).append(process.recorded())
     return units
 
@@ -86,7 +86,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     site, systemd = Site.from_params(module.params), Systemd(module.run_command)
-    now = in_maintenance()
+    now = in_maintenance(site.names)
     if now and now.why:
         module.fail_json(msg=now.why)
     nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"], now.cookie if now else {})

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeriac.site.plugins.module_utils import site_cards
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import CONFIGURATION, DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
 
 DOCUMENTATION = r"""
@@ -98,6 +100,10 @@ options:
     description: Times of systemd that must be some, by the names of what runs then.
     type: dict
     default: {}
+  card:
+    description: What the site says of itself to the others of the host.
+    type: dict
+    required: true
   names:
     description: Names of units that must be nobody else's.
     type: list
@@ -117,6 +123,7 @@ EXAMPLES = r"""
     home: /srv/site
     brokers: [rabbitmq, redis]
     processes: [celery-worker]
+    card: "{{ site_card }}"
     ports:
       - { port: 443, owner: nginx, group: web }
 """
@@ -142,6 +149,7 @@ ansible_facts:
       architecture: x86_64
       libc: "2.41"
       systemd: 257
+      others_mb: { the site shop: 580 }
 """
 
 SUPPORTED_PYTHON = (3, 11)
@@ -157,7 +165,6 @@ ANY_ADDRESS = ("*", "0.0.0.0", "::")
 TCP_LISTEN = "0A"
 # What serves, and what its processes were told (module_utils/site_processes.py, which needs a newer Python).
 UNITS = Path("/etc/systemd/system")
-ENVIRONMENTS = Path("/etc/site/environments")
 BROKER_URL = re.compile(r'(?m)^CELERIAC_BROKER_URL="([a-z]+)://(?:[^"/]*@)?([^"/@]+)')
 # Where the bundle has its RabbitMQ.
 OWN_RABBITMQ = ("amqp", "127.0.0.1:5672")
@@ -378,12 +385,12 @@ def describe(pid: int, proc: Path) -> Holder:
     )
 
 
-def served_brokers(processes: Iterable[str]) -> set[str]:
+def served_brokers(processes: Iterable[str], names: Names) -> set[str]:
     """The brokers of the bundle that what serves uses; none where that uses one elsewhere, or nothing serves yet."""
     found = set()
     for name in processes:
         unit = os.path.realpath(UNITS / f"{name}.service")
-        file = ENVIRONMENTS / Path(unit).stem / "environment"
+        file = names.environments / Path(unit).stem / "environment"
         if file.exists():
             told = BROKER_URL.search(file.read_text(errors="replace"))
             if not told or told.groups() == OWN_RABBITMQ:
@@ -519,12 +526,12 @@ def calendar_faults(calendars: dict[str, str]) -> Iterator[Fault]:
             )
 
 
-def name_faults(names: Iterable[str]) -> Iterator[Fault]:
+def name_faults(units: Iterable[str], names: Names) -> Iterator[Fault]:
     """Refuse processes whose alias would take the place of a unit of somebody else's."""
-    for name in names:
+    for name in units:
         for suffix in ("service", "timer"):
             held = [folder / f"{name}.{suffix}" for folder in UNIT_FOLDERS]
-            held = [path for path in held if path.exists() and not is_ours(path)]
+            held = [path for path in held if path.exists() and not is_ours(path, names)]
             if held:
                 yield Fault(
                     f"The unit {name}.{suffix} of the host is somebody else's ({held[0]}), and a command or a timer of "
@@ -533,10 +540,64 @@ def name_faults(names: Iterable[str]) -> Iterator[Fault]:
                 )
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a unit is one of the site's: those of releases, and their timers, say who they are."""
+def is_ours(path: Path, names: Names) -> bool:
+    """Whether a unit is one of the site's: those of releases, and their timers, say who they are, and whose."""
     text = read(path)
-    return "[X-Celeriac]" in text or ("Ansible managed" in text and "PartOf=site.target" in text)
+    return ("[X-Celeriac]" in text or "Ansible managed" in text) and f"PartOf={names.target}\n" in text
+
+
+def site_faults(card: dict[str, Any], names: Names, cards: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Refuse a site that another one of the host is in the way of."""
+    mine = [each for each in cards if each["name"] == card["name"]]
+    others = [each for each in cards if each["name"] != card["name"]]
+    for other in (each for each in mine if not site_cards.is_same(card, each)):
+        yield Fault(
+            f"The host has a site called `{card['name']}` already, another one: {other['domains'][0]}, of the "
+            f"inventory {other['inventory']}.",
+            "site_name: shop        (a name of its own; or playbooks/remove.yml with that inventory; or, if that site "
+            f"is gone, sudo rm {site_cards.FOLDER}/{card['name']}.json)",
+        )
+    for other in others:
+        for domain in sorted(set(card["domains"]) & set(other["domains"])):
+            yield Fault(
+                f"`{domain}` is a name of the site `{other['name']}` of this host, too ({other['inventory']}).",
+                "site_domain: shop.mysite.org        (a name that no other site of the host has)",
+            )
+    yield from shared_faults(card, others)
+    if not mine:
+        yield from stranger_faults(names, cards)
+
+
+def shared_faults(card: dict[str, Any], others: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Refuse a choice about a daemon that is not for this site to make."""
+    for first in others[:1]:
+        for name, value in site_cards.SHARED.items():
+            mine, theirs = card["shared"][name], first["shared"].get(name, value)
+            if mine not in (value, theirs):
+                yield Fault(
+                    f"`{name}` is about what all sites of the host share, and `{first['name']}` was here first: "
+                    f"there it is {theirs}.",
+                    f"{name}: {theirs}        (or without it here, and changed in {first['inventory']})",
+                )
+
+
+def stranger_faults(names: Names, cards: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Refuse a name whose folders somebody else has, and a site that does not know yet that it has neighbours."""
+    plain = Names(DEFAULT)
+    if names.site == DEFAULT:
+        return
+    if plain.descriptions.exists() and not any(card["name"] == DEFAULT for card in cards):
+        yield Fault(
+            f"The host has a site that knows of no others yet ({CONFIGURATION}/{plain.word}).",
+            "ansible-playbook -i inventory/<its own> playbooks/site.yml        (once, with this version)",
+        )
+    held = [path for path in (names.etc, Path("/srv") / names.word) if path.exists()]
+    if held:
+        yield Fault(
+            f"The site is to be called `{names.site}`, and {' and '.join(map(str, held))} of the host "
+            f"{'are' if len(held) > 1 else 'is'} somebody else's.",
+            f"site_name: {names.site}2        (another name)",
+        )
 
 
 def systemd_version() -> int:
@@ -551,8 +612,8 @@ def systemd_version() -> int:
     return int(found.group(1)) if found else 0
 
 
-def host_facts() -> dict[str, Any]:
-    """What the host is."""
+def host_facts(others: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the host is, beside other sites that it has."""
     meminfo = read(Path("/proc/meminfo"))
     return {
         "python": ".".join(map(str, distribution_python())),
@@ -563,28 +624,31 @@ def host_facts() -> dict[str, Any]:
         "architecture": platform.machine(),
         "libc": platform.libc_ver()[1],
         "systemd": systemd_version(),
+        "others_mb": {f"the site {card['name']}": card["memory_mb"] for card in others},
     }
 
 
 def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
     """Everything that is wrong with the host."""
+    card, names = params["card"], Names(params["card"]["name"])
     version = tuple(int(part) for part in facts["python"].split(".") if part)
     found = [
         distribution_fault(os_release(read(OS_RELEASE)), untested=params["untested"]),
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
         interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
-        broker_fault(served_brokers(params["processes"]), params["brokers"]),
+        broker_fault(served_brokers(params["processes"], names), params["brokers"]),
         elsewhere_fault(params["brokers"][0], params["certificates"]) if params["processes"] else None,
     ]
     yield from (fault for fault in found if fault)
+    yield from site_faults(card, names, site_cards.cards())
     yield from disk_faults({folder: free_mb(folder) for folder in DISK_FOLDERS}, params["free_disk_mb"])
     yield from account_faults(params["accounts"], params["home"])
     listeners = [item for table in ("tcp", "tcp6") for item in parse_listeners(read(Path("/proc/net") / table))]
     mine = [port for port in params["ports"] if port["group"] in params["groups"]]
     yield from port_faults(mine, listeners, Path("/proc"))
     yield from calendar_faults(params["calendars"])
-    yield from name_faults(params["names"])
+    yield from name_faults(params["names"], names)
 
 
 def main() -> None:
@@ -608,6 +672,7 @@ def main() -> None:
             "certificates": {"type": "list", "elements": "str", "default": []},
             "processes": {"type": "list", "elements": "str", "required": True},
             "calendars": {"type": "dict", "default": {}},
+            "card": {"type": "dict", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -615,7 +680,7 @@ def main() -> None:
     for warning in (apt_warning(), distribution_warning(os_release(read(OS_RELEASE)))):
         if warning:
             module.warn(warning)
-    facts = host_facts()
+    facts = host_facts([card for card in site_cards.cards() if card["name"] != module.params["card"]["name"]])
     problems = [fault._asdict() for fault in faults(module.params, facts)]
     module.exit_json(changed=False, problems=problems, ansible_facts={"site_host": facts})
 

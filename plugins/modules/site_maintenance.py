@@ -96,7 +96,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given, site, before = module.params, Site.from_params(module.params), in_maintenance()
+    given, site = module.params, Site.from_params(module.params)
+    before = in_maintenance(site.names)
     is_on = given["state"] == "on"
     basis = before or Maintenance(now(), given["by"], paused=False, token="")
     paused = {"pause": True, "run": False}.get(given["processes"], basis.paused)

@@ -7,6 +7,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_backup import ANSWER, PROGRAM, RESTORE, restore
+from ansible_collections.celeriac.site.plugins.module_utils.site_cards import neighbours
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import OfDeploy, of_restore
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site, maintenance_spec, site_spec
@@ -47,6 +48,11 @@ options:
     description: Who does it.
     type: str
     required: true
+  others:
+    description: C(too) where other sites have their databases on this host, and those may be what they were as well.
+    type: str
+    choices: ["", too]
+    default: ""
 extends_documentation_fragment: [celeriac.site.site]
 author: [Celeriac]
 """
@@ -81,6 +87,7 @@ def main() -> None:
             "web": {"type": "bool", "required": True},
             "maintenance": maintenance_spec(),
             "by": {"type": "str", "required": True},
+            "others": {"type": "str", "choices": ["", "too"], "default": ""},
             **site_spec(),
         },
         supports_check_mode=True,
@@ -90,9 +97,14 @@ def main() -> None:
         module.fail_json(
             msg="This host has no backups: choose `backup_repository` as it was when they were made, and run site.yml."
         )
+    if (others := neighbours(site.name, "database")) and given["others"] != "too":
+        module.fail_json(
+            msg="A restore brings back all that PostgreSQL had on this host, and other sites have databases here: "
+            f"{', '.join(others)}. Nothing was changed. To let those be what they were as well: -e others=too"
+        )
     wanted = {"to": given["to"], "go": not module.check_mode}
     if given["web"]:
-        wanted["maintenance"] = of_restore(given["by"], given["maintenance"], site.domain)
+        wanted["maintenance"] = of_restore(given["by"], given["maintenance"], site)
     systemd = Systemd(module.run_command)
     try:
         restore(systemd, wanted)

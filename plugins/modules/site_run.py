@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeriac.site.plugins.module_utils import site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_claim import NOTE, claim
 
 DOCUMENTATION = r"""
@@ -21,6 +22,9 @@ options:
     required: true
   over:
     description: The note of a run that has ended.
+    type: dict
+  card:
+    description: What the site says of itself to the others of the host; nothing where that is not to be written.
     type: dict
   path:
     description: Where the note is kept.
@@ -39,6 +43,10 @@ held_by:
   description: The note of another run, none where this one may go on.
   returned: always
   type: dict
+cards:
+  description: What all sites of the host say of themselves.
+  returned: always
+  type: list
 """
 
 
@@ -48,6 +56,7 @@ def main() -> None:
         argument_spec={
             "run": {"type": "dict", "required": True},
             "over": {"type": "dict"},
+            "card": {"type": "dict"},
             "path": {"type": "path", "default": NOTE},
         },
         supports_check_mode=True,
@@ -55,7 +64,9 @@ def main() -> None:
     held_by = None
     if not module.check_mode:
         held_by = claim(Path(module.params["path"]), module.params["run"], module.params["over"])
-    module.exit_json(changed=False, held_by=held_by)
+        if held_by is None and module.params["card"]:
+            site_cards.write(module.params["card"])
+    module.exit_json(changed=False, held_by=held_by, cards=site_cards.cards())
 
 
 if __name__ == "__main__":

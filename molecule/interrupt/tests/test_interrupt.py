@@ -90,7 +90,7 @@ LEFT_OUT = re.compile(
     r"|^/etc/(machine-id|hostname|hosts|resolv.conf|\.updated|\.pwd\.lock)$|^/etc/systemd/network/"
 )
 NAME_ONLY = re.compile(
-    r"^/etc/ssh/ssh_host_|^/etc/nginx/site\.(crt|pem)$|/release\.json$|/deploy\.lock$|/history\.jsonl$"
+    r"^/etc/ssh/ssh_host_|^/etc/celeriac/|^/etc/nginx/site\.(crt|pem)$|/release\.json$|/deploy\.lock$|/history\.jsonl$"
     r"|^/etc/ssl/(certs|private)/ssl-cert-snakeoil"
     # When the package was built or its wheel came, and a list of hashes with that of the file that says so.
     r"|/[^/]+\.dist-info/(uv_cache\.json|RECORD)$"

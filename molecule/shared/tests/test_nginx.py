@@ -163,7 +163,7 @@ def test_a_name_as_long_as_preflight_lets_it_be_is_a_name_to_nginx(machine: Mach
     script = f"""
     trap 'rm -f /run/long.*' EXIT
     sed 's/{stranger.domain}/{LONG_NAME}/' /etc/nginx/sites-enabled/site.conf > /run/long.conf
-    echo 'events {{}} http {{ include /run/long.conf; }}' > /run/long.main
+    echo 'events {{}} http {{ include /etc/nginx/conf.d/celeriac.conf; include /run/long.conf; }}' > /run/long.main
     nginx -t -q -c /run/long.main
     """
 

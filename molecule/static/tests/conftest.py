@@ -55,6 +55,7 @@ def root() -> Path:
 def known(tmp_path: Path) -> Site:
     """What a module is given about a site whose folders are this test's."""
     return Site(
+        name="default",
         root=tmp_path,
         owner=pwd.getpwuid(os.getuid()).pw_name,
         group=grp.getgrgid(os.getgid()).gr_name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_processes, systemd
+from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_names, site_processes, systemd
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import OWN, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Shipment, Site
 
@@ -207,10 +207,12 @@ def test_a_process_that_ends_again_and_again_does_not_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, serves: bool
 ) -> None:
     name, unit = "celery-worker.service", "celery-worker-0123456789ab.service"
-    for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY"):
+    for folder in ("UNIT_DIRECTORY", "CANDIDATE_DIRECTORY"):
         (tmp_path / folder).mkdir()
         monkeypatch.setattr(site_processes, folder, tmp_path / folder)
-    (tmp_path / "DESCRIPTIONS" / name).write_text("[Service]\n")
+    monkeypatch.setattr(site_names, "CONFIGURATION", tmp_path / "etc")
+    (tmp_path / "etc/site/processes").mkdir(parents=True)
+    (tmp_path / "etc/site/processes" / name).write_text("[Service]\n")
     (tmp_path / "UNIT_DIRECTORY" / unit).write_text("[Service]\n")
     (tmp_path / "UNIT_DIRECTORY" / name).symlink_to(unit)
 
@@ -223,4 +225,6 @@ def test_a_process_that_ends_again_and_again_does_not_serve(
         def states(self, units: list[str]) -> dict[str, str]:
             return dict.fromkeys(units, state)
 
-    assert site_processes.Process(Systemd(systemctl), "celery-worker").serves("0123456789ab") is serves
+    assert (
+        site_processes.Process(Systemd(systemctl), "celery-worker", site_names.Names()).serves("0123456789ab") is serves
+    )

@@ -71,7 +71,7 @@ def certificate_text(*names: str, days: tuple[int, int] = (-1, 60)) -> str:
 def given(folder: Path, certificate: str, key: str, *names: str, renewed: bool = False) -> bool:
     """Put a pair on the host whose nginx has this folder, and return whether that changed anything."""
     params = {"names": list(names), "certificate": certificate, "key": key, "renewed": renewed}
-    return keep(folder, wanted(run, params, present(folder)), check_mode=False)
+    return keep(folder, "site", wanted(run, params, present(folder, "site")), check_mode=False)
 
 
 def self_signed(folder: Path, *names: str) -> bool:
@@ -184,7 +184,7 @@ def test_renewed_pair_replaces_the_old_one(tmp_path: Path) -> None:
 
 
 def test_check_mode_changes_nothing(tmp_path: Path) -> None:
-    assert keep(tmp_path, key_text() + RIGHT, check_mode=True)
+    assert keep(tmp_path, "site", key_text() + RIGHT, check_mode=True)
     assert files(tmp_path) == {}
 
 
@@ -256,7 +256,7 @@ def test_one_of_an_authority_gives_way_where_nothing_renews_it(tmp_path: Path) -
 def test_one_that_is_renewed_stays_while_it_serves(
     tmp_path: Path, names: tuple[str, ...], days: int, stays: bool
 ) -> None:
-    keep(tmp_path, key_text() + certificate_text(NAME, days=(-60, days)), check_mode=False)
+    keep(tmp_path, "site", key_text() + certificate_text(NAME, days=(-60, days)), check_mode=False)
 
     assert given(tmp_path, "", "", *names, renewed=True) is not stays
 

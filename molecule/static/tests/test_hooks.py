@@ -10,17 +10,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.celeriac.site.plugins.module_utils import site_build, site_processes, site_transaction
+from ansible_collections.celeriac.site.plugins.module_utils import (
+    site_build,
+    site_names,
+    site_processes,
+    site_transaction,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import CHECKED, Build, Releases
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ReleaseError
 from ansible_collections.celeriac.site.plugins.module_utils.site_hooks import POINTS, Hook, read_hooks
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 from stack.host import Asked, Host
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 HERE = {"pages": "web", "mail": "worker"}
-FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
+FOLDERS = ("UNIT_DIRECTORY", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 SHIPMENT = Shipment(None, Path("/etc/site/index.environment"), "uv==1.0", (), (), "before_migrate", {})
 ENVIRONMENT = 'DEBUG="false"\nREDIS_PASSWORD="hun\\"ter2"\n'
 BEFORE_RECORD = POINTS[: POINTS.index("after_record")]
@@ -70,7 +76,7 @@ class Ops(Host):
         values = [word.removeprefix("--setenv=") for word in command[:end] if word.startswith("--setenv=")]
         settings = [word.removeprefix("--property=") for word in command[:end] if word.startswith("--property=")]
         words = [word for word in command[end + 1 :] if word not in ("/usr/bin/env", "--")]
-        processes = [site_processes.Process(Systemd(Host()), name) for name in HERE]
+        processes = [site_processes.Process(Systemd(Host()), name, Names()) for name in HERE]
         self.seen.append(
             Seen(
                 words,
@@ -99,8 +105,10 @@ def host(tmp_path: Path, known: Site, monkeypatch: pytest.MonkeyPatch) -> Ops:
     for folder in FOLDERS:
         (tmp_path / folder).mkdir()
         monkeypatch.setattr(site_processes, folder, tmp_path / folder)
+    monkeypatch.setattr(site_names, "CONFIGURATION", tmp_path / "etc")
+    (tmp_path / "etc/site/processes").mkdir(parents=True)
     for name, kind in HERE.items():
-        (tmp_path / "DESCRIPTIONS" / f"{name}.service").write_text(f"# @RELEASE@\nKind={kind}\n")
+        (tmp_path / "etc/site/processes" / f"{name}.service").write_text(f"# @RELEASE@\nKind={kind}\n")
     uv = known.root / "tools/uv-1.0/bin/uv"
     uv.parent.mkdir(parents=True)
     uv.touch()
@@ -235,7 +243,7 @@ def test_a_hook_that_fails_undoes_the_release(host: Ops, transact: Callable[...,
     assert said == [f"{point}.sh says hello"]
     assert "another.sh" not in host.hooks
     assert host.running() == {*units(OLD).values()}
-    assert {name: site_processes.Process(Systemd(Host()), name).recorded() for name in HERE} == units(OLD)
+    assert {name: site_processes.Process(Systemd(Host()), name, Names()).recorded() for name in HERE} == units(OLD)
     # What the next run may take up, and it alone.
     assert {path.name for path in (host.root / "releases").iterdir()} == {OLD, NEW}
     assert {path.name for path in (host.root / "releases" / NEW).iterdir()} <= {"built.json", "venv"}
@@ -251,7 +259,7 @@ def test_what_fails_when_all_is_recorded_undoes_nothing(
         transact(NEW, each())
 
     assert host.running() == {*units(NEW).values()}
-    assert {name: site_processes.Process(Systemd(Host()), name).recorded() for name in HERE} == units(NEW)
+    assert {name: site_processes.Process(Systemd(Host()), name, Names()).recorded() for name in HERE} == units(NEW)
     # What was to be removed is removed.
     assert {path.name for path in (tmp_path / "UNIT_DIRECTORY").glob("*-*.service")} == {*units(NEW).values()}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.celeriac.site.plugins.module_utils import site_names
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,16 +239,16 @@ def test_a_unit_of_somebody_elses_is_refused_and_one_of_ours_is_not(
 ) -> None:
     monkeypatch.setattr(host, "UNIT_FOLDERS", (tmp_path,))
     (tmp_path / "cron.service").write_text("[Service]\n")
-    (tmp_path / "consumer.service").write_text("[Service]\n\n[X-Celeriac]\nKind=command\n")
+    (tmp_path / "consumer.service").write_text("PartOf=site.target\n[Service]\n\n[X-Celeriac]\nKind=command\n")
     (tmp_path / "periodic.timer").write_text("# Ansible managed\n[Unit]\nPartOf=site.target\n")
 
-    (fault,) = host.name_faults(["cron", "consumer", "periodic", "other"])
+    (fault,) = host.name_faults(["cron", "consumer", "periodic", "other"], site_names.Names())
 
     assert "The unit cron.service of the host is somebody else's" in fault.what
 
 
 def test_facts_are_those_of_this_computer() -> None:
-    facts = host.host_facts()
+    facts = host.host_facts([])
     assert facts["memory_mb"] > 100
     assert facts["swap_mb"] >= 0
     assert facts["cpus"] >= 1
@@ -293,14 +294,15 @@ def test_what_waits_in_the_broker_that_serves_is_not_forgotten(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, brokers: list[str], refused: str
 ) -> None:
     monkeypatch.setattr(host, "UNITS", tmp_path)
-    monkeypatch.setattr(host, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(site_names, "CONFIGURATION", tmp_path)
+    environment = tmp_path / "site/environments/celery-worker-0123456789ab"
     if told is not None:
-        (tmp_path / "celery-worker-0123456789ab").mkdir()
+        environment.mkdir(parents=True)
         line = f'CELERIAC_BROKER_URL="{told}"\n' if told else ""
-        (tmp_path / "celery-worker-0123456789ab/environment").write_text(f'A="b"\n{line}')
+        (environment / "environment").write_text(f'A="b"\n{line}')
         (tmp_path / "celery-worker.service").symlink_to("celery-worker-0123456789ab.service")
 
-    fault = host.broker_fault(host.served_brokers(["celery-worker", "gunicorn"]), brokers)
+    fault = host.broker_fault(host.served_brokers(["celery-worker", "gunicorn"], site_names.Names()), brokers)
 
     assert bool(fault) is bool(refused)
     if fault:

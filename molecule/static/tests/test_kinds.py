@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.celeriac.site.plugins.module_utils import (
     site_build,
     site_maintenance,
+    site_names,
     site_processes,
     site_transaction,
     systemd,
@@ -44,7 +45,7 @@ OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 # Not the names of the bundle: nothing may depend on them.
 HERE = {"pages": "web", "mail": "worker", "reports2": "worker", "clock": "beat", "view": "monitor", "loop": "command"}
 WORKERS = ("mail", "reports2")
-FOLDERS = ("UNIT_DIRECTORY", "DESCRIPTIONS", "ENVIRONMENTS", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
+FOLDERS = ("UNIT_DIRECTORY", "CANDIDATE_DIRECTORY", "RUNTIME_UNITS")
 
 
 @pytest.fixture
@@ -53,6 +54,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     for folder in FOLDERS:
         (tmp_path / folder).mkdir()
         monkeypatch.setattr(site_processes, folder, tmp_path / folder)
+    monkeypatch.setattr(site_names, "CONFIGURATION", tmp_path / "etc")
+    (tmp_path / "etc/site/processes").mkdir(parents=True)
     for name, kind in HERE.items():
         describe(tmp_path, name, kind)
     steps = tuple(step for step in site_transaction.SWITCH if step != "prune")  # what is old stays
@@ -70,7 +73,9 @@ def asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 def describe(folder: Path, name: str, kind: str) -> None:
     """Say how a release runs a process, as the template does."""
-    (folder / "DESCRIPTIONS" / f"{name}.service").write_text(f"[Service]\n# @RELEASE@\n\n[X-Celeriac]\nKind={kind}\n")
+    (folder / "etc/site/processes" / f"{name}.service").write_text(
+        f"PartOf=site.target\n# @RELEASE@\n\n[X-Celeriac]\nKind={kind}\n"
+    )
 
 
 @pytest.fixture
@@ -189,7 +194,7 @@ def test_what_a_process_that_is_gone_has_left_goes_when_it_has_drained(
     prune()
 
     assert not (tmp_path / "UNIT_DIRECTORY" / unit).exists()
-    assert not (tmp_path / "ENVIRONMENTS" / Path(unit).stem).exists()
+    assert not (tmp_path / "etc/site/environments" / Path(unit).stem).exists()
     assert stranger.exists()
 
 
@@ -197,7 +202,7 @@ def test_what_a_process_that_is_gone_has_left_goes_when_it_has_drained(
 def test_a_process_without_a_kind_is_an_error_before_anything_is_begun(
     host: Host, deploy: Callable[[str], None], tmp_path: Path, text: str | None
 ) -> None:
-    file = tmp_path / "DESCRIPTIONS/mail.service"
+    file = tmp_path / "etc/site/processes/mail.service"
     file.unlink() if text is None else file.write_text(text)
 
     with pytest.raises(ProcessError, match=r"mail\.service has no Kind= .*playbooks/deploy\.yml"):
@@ -217,7 +222,7 @@ def timed(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     describe(tmp_path, "clock", "timer")
 
     def at(every: str) -> None:
-        (tmp_path / "DESCRIPTIONS/clock.timer").write_text(f"[Timer]\nOnCalendar={every}\n")
+        (tmp_path / "etc/site/processes/clock.timer").write_text(f"[Timer]\nOnCalendar={every}\n")
 
     at("hourly")
     return at
@@ -300,7 +305,9 @@ def test_a_run_of_a_timer_that_is_gone_ends_by_itself(
 
     assert ("stop", "clock.timer") in host.calls
     assert host.states[f"clock-{OLD}.service"] == "activating"
-    left = [path.name for folder in ("UNIT_DIRECTORY", "DESCRIPTIONS") for path in (tmp_path / folder).rglob("clock*")]
+    left = [
+        path.name for folder in ("UNIT_DIRECTORY", "etc/site/processes") for path in (tmp_path / folder).rglob("clock*")
+    ]
     assert left == [f"clock-{OLD}.service"]
     assert not stamp.exists()
 
@@ -321,7 +328,6 @@ def test_a_pause_stops_the_timer_and_waits_for_what_it_has_started(
         waited.append(host.states["clock.timer"])
         host.states[unit] = "inactive"
 
-    monkeypatch.setattr(site_maintenance, "STATE", tmp_path / "maintenance.json")
     monkeypatch.setattr("time.sleep", ends)
     host.calls.clear()
     switch = site_maintenance.Switch(host, replace(known, processes=tuple(HERE)), web=False)

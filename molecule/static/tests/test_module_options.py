@@ -23,6 +23,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_options import 
 
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parents[3] / "plugins/modules").glob("*.py")))
 GIVEN: dict[str, Any] = {
+    "name": "default",
     "root": "/srv/site",
     "owner": "site_deploy",
     "group": "site",

@@ -424,11 +424,29 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_url` is no choice",
         "site_domain: www.mysite.org",
     ),
-    "constant": (
-        choose("site_database: www\n"),
+    "site of no name": (
+        choose("site_name: My-Shop\n"),
         f"{CHOICES_FILE}:3",
-        "`site_database` is no choice",
-        "always site",
+        "`site_name` is `My-Shop`; it must be of small letters and digits",
+        "site_name: shop",
+    ),
+    "site with the name of something else": (
+        choose("site_name: nginx\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_name` is `nginx`; another thing on a host is called so",
+        "site_name: shop",
+    ),
+    "backups of a second site": (
+        choose("site_name: shop\nbackup_repository: local\n"),
+        f"{CHOICES_FILE}:4",
+        "`backup_repository` is local, and the site is called shop",
+        "backup_repository: none",
+    ),
+    "constant": (
+        choose("site_rabbitmq_port: 5673\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_rabbitmq_port` is no choice",
+        "always 5672",
     ),
     "inside of a helper role": (
         choose("systemd_service_type: exec\n"),

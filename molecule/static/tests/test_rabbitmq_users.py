@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.celeriac.site.plugins.module_utils import site_processes
+from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.modules.rabbitmq_users import definitions, fits, hashed
 
 
@@ -33,7 +34,7 @@ def test_a_user_may_do_everything_in_its_virtual_host_and_nothing_else() -> None
 
 def test_who_is_in_the_environment_of_a_unit_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     units: Any = [b'CELERIAC_BROKER_URL="amqp://site_00000001:p@127.0.0.1:5672/site"\n']
-    monkeypatch.setattr(site_processes, "environments", lambda systemd: units)
+    monkeypatch.setattr(site_processes, "environments", lambda systemd, names: units)
     nobody: Any = SimpleNamespace()
 
-    assert site_processes.logged_in_as({"site_00000001", "site_00000002"}, nobody) == {"site_00000001"}
+    assert site_processes.logged_in_as({"site_00000001", "site_00000002"}, nobody, Names()) == {"site_00000001"}

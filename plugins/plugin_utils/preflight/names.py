@@ -25,6 +25,9 @@ ARGUMENTS = {
     "label": "playbooks/backup.yml",
     "to": "playbooks/restore.yml",
     "confirm": "playbooks/restore.yml",
+    "others": "playbooks/restore.yml",
+    "remove": "playbooks/remove.yml",
+    "backup": "playbooks/remove.yml",
     # What Ansible makes of the words behind a space: `-e to='2027-01-31 12:00'`.
     "_raw_params": "playbooks/restore.yml",
 }
@@ -101,10 +104,11 @@ def closed_world(settings: Iterable[Setting], bundle: Bundle, extra: Set[str]) -
 def _derived(setting: Setting, bundle: Bundle) -> Problem:
     fact = bundle.derived[setting.name]
     choice = next((name for name in bundle.settable if re.search(rf"\b{name}\b", fact.text)), None)
+    always = "" if "{{" in fact.text else f": `{setting.name}` is always {fact.text}"
     return Problem(
         f"`{setting.name}` is no choice: it follows from your choices in {fact.place}. Remove the line.",
         setting.place,
-        example_of(bundle.options[choice]) if choice else f"no line at all: `{setting.name}` is always {fact.text}",
+        example_of(bundle.options[choice]) if choice else f"no line at all{always}",
     )
 
 

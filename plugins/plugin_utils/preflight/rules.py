@@ -112,6 +112,24 @@ _TAKEN_PATHS = ("/flower/", "/-/")
 
 _PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
 
+# Short, for with what stands behind it in the name of an account it must be one.
+_SITE = re.compile(r"[a-z][a-z0-9]{0,11}")
+# What else has such a name in /etc, /srv, /usr/local/bin or among units, by ours or by Debian's packages.
+RESERVED_SITES = (
+    *(
+        "site",
+        "results",
+        "celeriac",
+        "nginx",
+        "redis",
+        "rabbitmq",
+        "postgresql",
+        "pgbackrest",
+    ),
+    *("backup", "systemd", "ssh", "ssl", "apt", "cron", "root", "www", "postgres", "network", "timers", "sockets"),
+    *("rescue", "reboot", "shutdown", "sleep", "graphical", "basic", "local", "remote", "multi", "swap", "time"),
+)
+
 # With `_deploy` behind it, it must fit into the 32 characters of an account (useradd(8)).
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
@@ -497,10 +515,40 @@ def modules_exist(site: Site) -> Iterator[Problem]:
             yield Problem(fault, site.place(host, choice), example)
 
 
+def site_name_is_one(site: Site) -> Iterator[Problem]:
+    """What a site is called can be a part of the names of units, folders and databases, and is nobody else's."""
+    for host in site.hosts:
+        name = _text(site, host, "site_name")
+        # The first word of a process of every site: `celery-worker` would be the command `worker` of one called so.
+        own = {row["name"].partition("-")[0] for row in site.value(host, "site_own_processes") or ()}
+        if name is None or (_SITE.fullmatch(name) and name not in {*RESERVED_SITES, *own}):
+            continue
+        fault = (
+            "another thing on a host is called so"
+            if _SITE.fullmatch(name)
+            else ("it must be of small letters and digits, a letter first, 12 at most")
+        )
+        yield Problem(f"`site_name` is `{name}`; {fault}.", site.place(host, "site_name"), "site_name: shop")
+
+
+def backups_are_of_one_site(site: Site) -> Iterator[Problem]:
+    """What pgBackRest keeps is all that PostgreSQL has on a host, so the site called `default` alone has backups."""
+    for host in site.members.get("database", ()):
+        name, kept_in = _text(site, host, "site_name"), _text(site, host, "backup_repository")
+        if name not in (None, "default") and kept_in not in (None, "none"):
+            yield Problem(
+                f"`backup_repository` is {kept_in}, and the site is called {name}: a backup is of all that "
+                "PostgreSQL has on a host, and those of the site called default have it.",
+                site.place(host, "backup_repository"),
+                "backup_repository: none        (or site_name: default, where it is to be the one with backups)",
+            )
+
+
 def user_is_a_name(site: Site) -> Iterator[Problem]:
     """The account has a name that Debian, systemd and PostgreSQL take without quotes, and is not root."""
     for host in site.hosts:
-        name = _text(site, host, "site_user")
+        # Where nobody chooses it, it is made of the name of the site, which has a rule of its own.
+        name = _text(site, host, "site_user") if "site_user" in site.names else None
         if name is not None and (name == "root" or not _ACCOUNT.fullmatch(name)):
             yield Problem(
                 f"`site_user` is `{name}`; it must be a name of an account: 1 to 24 lower-case letters, digits and "
@@ -832,7 +880,7 @@ def pools_are_workers(site: Site) -> Iterator[Problem]:
         # Which is worked out for all processes of the host: not for nothing, in each run.
         needs = (site.value(host, "site_memory_mb") or {}) if pools else {}
         for name, pool in pools:
-            found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
+            found = list(faults_of_pool(name, pool, plain, needs.get(f"{_prefix(site, host)}celery-worker-{name}")))
             found += _faults_of_own_environment(name, pool)
             for fault, example in found:
                 yield Problem(f"`celery_worker_pools` has `{name}`, {fault}.", place, example)
@@ -882,9 +930,10 @@ def processes_have_names(site: Site) -> Iterator[Problem]:
             continue  # the bundle's own are all different, and what each needs is not worked out for nothing
         names = [row["name"] for row in site.value(host, "site_all_processes") or ()]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            choice = next(choice for choice in ADDED if name in dict(_chosen(site, host, choice)))
+            plain = name.removeprefix(_prefix(site, host))
+            choice = next(choice for choice in ADDED if plain in dict(_chosen(site, host, choice)))
             yield Problem(
-                f"`{choice}` has `{name}`, and another process of the site is called so.",
+                f"`{choice}` has `{plain}`, and another process of the site is called so.",
                 site.place(host, choice),
                 ADDED[choice],
             )
@@ -906,7 +955,8 @@ def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
     for host in site.hosts:
         for process in site.value(host, "site_processes") or ():
-            names = [f"{process.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
+            plain = process.removeprefix(_prefix(site, host)).replace("-", "_")
+            names = [f"{plain}_memory_{limit}" for limit in ("high", "max")]
             for name in (name for name in names if name in site.names):
                 needs = (site.value(host, "site_memory_mb") or {}).get(process)
                 value = site.value(host, name)
@@ -1202,6 +1252,8 @@ RULES: tuple[Rule, ...] = (
     wheelhouse_is_apart,
     application_is_one,
     modules_exist,
+    site_name_is_one,
+    backups_are_of_one_site,
     user_is_a_name,
     python_is_one,
     pairs_are_in_order,
@@ -1323,6 +1375,11 @@ def _fault_of_setting(name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return "whose value has a date or a number that JSON does not know: put it in quotes"
     return ""
+
+
+def _prefix(site: Site, host: str) -> str:
+    """What the names of all units of the site begin with."""
+    return _text(site, host, "site_prefix") or ""
 
 
 def _is_loopback(site: Site, host: str) -> bool:

@@ -246,25 +246,27 @@ def install(environment: Mapping[str, str], nginx: Path = NGINX) -> str:
     """
     live = Path(environment["STATE_DIRECTORY"]) / "live" / LINEAGE
     chain = "".join(CERTIFICATE.findall((live / "fullchain.pem").read_text()))
-    text, before = (live / "privkey.pem").read_text() + chain, (nginx / "site.pem").read_text()
+    word = environment.get("ACME_SITE", "site")
+    pair, alone = nginx / f"{word}.pem", nginx / f"{word}.crt"
+    text, before = (live / "privkey.pem").read_text() + chain, pair.read_text()
     # The second file is written last: where it is not of this pair, nobody has got so far.
-    if text == before and chain == (nginx / "site.crt").read_text():
-        return f"The certificate lasts until {lifetime(nginx / 'site.crt')[1]:%F %T} UTC."  # type: ignore[index]  # read above
+    if text == before and chain == alone.read_text():
+        return f"The certificate lasts until {lifetime(alone)[1]:%F %T} UTC."  # type: ignore[index]  # read above
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(text)
         file.flush()
         if fault := faults_of(Path(file.name), environment["ACME_NAMES"].split()):
             raise AcmeError(f"The new certificate was not given to nginx: {fault}.")
-    write(nginx / "site.pem", text, 0o600)
+    write(pair, text, 0o600)
     code, said = run("nginx", "-t", "-q")
     if code != 0:
-        write(nginx / "site.pem", before, 0o600)
+        write(pair, before, 0o600)
         raise AcmeError(f"The new certificate was not given to nginx, which does not take its files: {said.strip()}")
     code, said = run("systemctl", "try-reload-or-restart", "nginx.service")
     if code != 0:
         raise AcmeError(f"nginx has not read the new certificate: {said.strip()}")
-    write(nginx / "site.crt", chain, 0o644)
-    return f"Nginx has a new certificate, until {lifetime(nginx / 'site.crt')[1]:%F %T} UTC."  # type: ignore[index]
+    write(alone, chain, 0o644)
+    return f"Nginx has a new certificate, until {lifetime(alone)[1]:%F %T} UTC."  # type: ignore[index]
 
 
 def main() -> None:

@@ -112,7 +112,8 @@ def known() -> str:
     unknown = sorted(name for name in applied - ours if not _only_squashes(name, ours & applied))
     if not unknown:
         return f"all {len(applied)} applied migrations are known to this release"
-    ways = [f"  site-manage migrate {app} {_last_common(loader, app)}" for app in sorted({app for app, _ in unknown})]
+    manage = os.environ.get("CELERIAC_MANAGE", "site-manage")
+    ways = [f"  {manage} migrate {app} {_last_common(loader, app)}" for app in sorted({app for app, _ in unknown})]
     raise CommandError(
         "\n".join(
             [
