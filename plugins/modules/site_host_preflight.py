@@ -109,6 +109,10 @@ options:
     type: list
     elements: str
     default: []
+  backup_repository:
+    description: Where backups are kept, as the choice of this name has it.
+    type: str
+    default: none
 author: [Celeriac]
 """
 
@@ -270,6 +274,16 @@ def known_pythons(lists: Path) -> set[str]:
     names = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60).stdout.split()
     names += [path.name for path in Path(DISTRIBUTION_PYTHON).parent.glob("python3.*")]
     return {name for name in names if re.fullmatch(r"python3\.\d+", name)}
+
+
+def backup_fault(release: dict[str, str], repository: str) -> Fault | None:
+    """Refuse a repository that the pgBackRest of the host does not know: SFTP came with 2.46, Debian 12 has 2.45."""
+    if repository != "ssh" or (release.get("ID"), release.get("VERSION_ID")) != ("debian", "12"):
+        return None
+    return Fault(
+        f"The pgBackRest of {system_name(release)} cannot write to another host by SSH, as `backup_repository` is ssh.",
+        "backup_repository: s3        (or Debian 13)",
+    )
 
 
 def disk_faults(free: dict[str, int], wanted_mb: int) -> Iterator[Fault]:
@@ -637,6 +651,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         init_fault(read(Path("/proc/1/comm")).strip()),
         python_fault(version),
         interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
+        backup_fault(os_release(read(OS_RELEASE)), params["backup_repository"]),
         broker_fault(served_brokers(params["processes"], names), params["brokers"]),
         elsewhere_fault(params["brokers"][0], params["certificates"]) if params["processes"] else None,
     ]
@@ -674,6 +689,7 @@ def main() -> None:
             "calendars": {"type": "dict", "default": {}},
             "card": {"type": "dict", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
+            "backup_repository": {"type": "str", "default": "none"},
         },
         supports_check_mode=True,
     )

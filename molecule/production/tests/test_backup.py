@@ -151,10 +151,12 @@ def test_a_restore_that_is_killed_leaves_what_was_there_and_the_next_one_ends(si
     site.wait_until_serving(release, 120)
     site.works(120)
 
-    ask(site, "latest")
+    # The next one by the name of a backup.
+    label = json.loads(site.machine.root.check_output("cat /var/lib/backup-database/last.json"))["label"]
+    ask(site, label)
     site.machine.systemctl("start", "backup-restore")
 
-    assert said(site, "backup-restore").startswith("Restored: the database with all that has reached the repository")
+    assert said(site, "backup-restore").startswith(f"Restored: the database of backup {label}")
     assert timeline(site) > line
     site.wait_until_serving(release, 120)
     site.works(120)

@@ -72,7 +72,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("2026-03-29 15:00", "20260329-120000F", "--target=2026-03-29 15:00:00.000000+00", "s12"),
         ("2026-03-29 17:00", "20260329-160000F", "--target=2026-03-29 17:00:00.000000+00", "s15"),
         ("before-the-move", "20260329-120000F", "--type=immediate", "s11"),
-        ("20260329-140000F", "20260329-140000F", "--target-timeline=current", "s12"),
+        ("20260329-140000F", "20260329-140000F", "--type=immediate", "s12"),
         ("before-0123456789ab-20260329T150000Z", "20260329-120000F", "--type=name", "s12"),
     ],
 )
@@ -117,6 +117,15 @@ def test_a_backup_of_another_postgresql_is_refused() -> None:
         ),
         ("ERROR: HTTP request failed with 403 (Forbidden): SignatureDoesNotMatch", "does not take the key"),
         ("Fatal: dial tcp 10.0.0.1:443: connect: Connection refused", "the store is away"),
+        (
+            "P00 INFO: stanza-create command begin 2.55.1: --repo1-cipher-pass=<redacted>\n"
+            "P00 ERROR: [047]: unable to create path '/x': sftp error [3] permission denied",
+            "backup_ssh_folder",
+        ),
+        ("ERROR: [ServiceError] known hosts failure: LIBSSH2_KNOWNHOST_CHECK_MISMATCH", "backup_ssh_host_key"),
+        ("Fatal: unable to start the sftp session\nHost key verification failed.", "backup_ssh_host_key"),
+        ("ERROR: [ServiceError] public key authentication failed: libssh2 error [-18]", "vault_backup_ssh_key"),
+        ("subprocess ssh: backup@10.0.0.1: Permission denied (publickey).", "vault_backup_ssh_key"),
         ("ERROR: [095]: unable to verify certificate presented by 'x:443'", "site_ca_certificates"),
     ],
 )

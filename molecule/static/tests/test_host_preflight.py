@@ -50,6 +50,13 @@ def test_supported_debians_pass() -> None:
         assert host.distribution_warning(host.os_release(text)) is None
 
 
+def test_backups_on_another_host_are_refused_where_they_cannot_be_made() -> None:
+    debian_12 = host.os_release(DEBIAN_13.replace("13", "12"))
+    assert "`backup_repository` is ssh" in host.backup_fault(debian_12, "ssh").what
+    assert host.backup_fault(debian_12, "s3") is None
+    assert host.backup_fault(host.os_release(DEBIAN_13), "ssh") is None
+
+
 @pytest.mark.parametrize("text", [UBUNTU, DEBIAN_11, "ID=debian\n", "", FEDORA])
 def test_other_systems_are_refused_by_name(text: str) -> None:
     fault = host.distribution_fault(host.os_release(text), untested=False)

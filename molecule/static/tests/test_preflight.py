@@ -93,6 +93,17 @@ backup_s3_key_id: AKIA1
 vault_backup_s3_key: "a/b+c="
 """
 
+# And on another host.
+OTHER_HOST = """\
+backup_repository: ssh
+backup_ssh_host: backup.mysite.test:2222
+backup_ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbc+/d
+vault_backup_ssh_key: |
+  -----BEGIN OPENSSH PRIVATE KEY-----
+  b3BlbnNzaC1rZXktdjEAAAAA
+  -----END OPENSSH PRIVATE KEY-----
+"""
+
 # What is wrong: the edit that makes it so, the file and line to name, what the message must say,
 # and
 # the right example.
@@ -363,6 +374,18 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         CHOICES_FILE,
         "`vault_backup_s3_key` is missing",
         "vault_backup_s3_key: ",
+    ),
+    "backups on a host that anybody may be": (
+        choose(OTHER_HOST.replace("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbc+/d", "SHA256:abc")),
+        f"{CHOICES_FILE}:5",
+        "`backup_repository` is ssh, and `backup_ssh_host_key` is `SHA256:abc`, which it cannot be",
+        "backup_ssh_host_key: ssh-ed25519 AAAAC3Nz",
+    ),
+    "backups on another host without a key": (
+        choose(OTHER_HOST.partition("vault")[0]),
+        CHOICES_FILE,
+        "`backup_repository` is ssh, and `vault_backup_ssh_key` is missing",
+        "vault_backup_ssh_key: ",
     ),
     "backups where nothing may write": (
         choose("backup_repository: local\nbackup_folder: /home/backups\n"),
@@ -1304,6 +1327,7 @@ RIGHT = {
         "nginx_acme_eab_key_id: kid/1\nvault_nginx_acme_eab_key: abc-_DEF\n"
     ),
     "backups in a store": STORE,
+    "backups on another host": OTHER_HOST,
     "backups in a folder": (
         "backup_repository: local\nbackup_folder: /mnt/backups\nbackup_kept_days: 1\n"
         "backup_database_calendar: 'Mon..Fri *-*-* 02,14:30:00'\nvault_backup_passphrase: 'a#\"$b'\n"

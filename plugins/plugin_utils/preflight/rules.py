@@ -59,6 +59,21 @@ BACKUP_STORE = {
     "backup_s3_key_id": (r"[!-~]+", "AKIAIOSFODNN7EXAMPLE"),
     "vault_backup_s3_key": (r"[!-~]+", '"wJalrXUtnFEMI/K7MDENG"'),
 }
+# The same of one on another host.
+BACKUP_OTHER_HOST = {
+    "backup_ssh_host": (r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", "backup.mysite.org        (its name alone)"),
+    "backup_ssh_host_key": (
+        r"(ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/=]+\s*",
+        "ssh-ed25519 AAAAC3Nz…        (what `ssh-keyscan -t ed25519 HOST` prints, without the name)",
+    ),
+    "backup_ssh_user": (r"[A-Za-z_][A-Za-z0-9_.-]*", "backup"),
+    "backup_ssh_folder": (r"(/[A-Za-z0-9_.-]+)+", "/backups/www.mysite.org"),
+    "vault_backup_ssh_key": (
+        r"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\s]+-----END [A-Z ]*PRIVATE KEY-----\s*",
+        "\"{{ lookup('ansible.builtin.file', '~/ops/key') }}\"        (of `ssh-keygen -t ed25519 -N '' -f ~/ops/key`)",
+    ),
+}
+BACKUP_AWAY = {"s3": BACKUP_STORE, "ssh": BACKUP_OTHER_HOST}
 # What the sandbox of the server shows it empty, or lets it not write to.
 BACKUP_NOT_HERE = (
     "/home",
@@ -1121,11 +1136,11 @@ def backups_have_a_place(site: Site) -> Iterator[Problem]:
     """What backups are to be kept in is said whole, and can be."""
     for host in site.members.get("database", ()):
         kept_in = site.value(host, "backup_repository")
-        if kept_in == "s3":
-            yield from _backups_in_a_store(site, host)
+        if kept_in in BACKUP_AWAY:
+            yield from _backups_away(site, host, kept_in)
         if kept_in == "local":
             yield from _backups_in_a_folder(site, host)
-        if kept_in not in {"local", "s3"}:
+        if kept_in not in {"local", *BACKUP_AWAY}:
             continue
         for name, example in BACKUP_CALENDARS.items():
             value = _text(site, host, name)
@@ -1143,14 +1158,16 @@ def backups_have_a_place(site: Site) -> Iterator[Problem]:
                 )
 
 
-def _backups_in_a_store(site: Site, host: str) -> Iterator[Problem]:
-    for name, (pattern, example) in BACKUP_STORE.items():
+def _backups_away(site: Site, host: str, kept_in: str) -> Iterator[Problem]:
+    for name, (pattern, example) in BACKUP_AWAY[kept_in].items():
         value = site.value(host, name)
         if site.fault(host, name) or (isinstance(value, str) and re.fullmatch(pattern, value)):
             continue
         shown = f" `{value}`" if value and not name.startswith("vault_") else ""
         fault = f"is{shown}, which it cannot be" if value else "is missing"
-        yield Problem(f"`backup_repository` is s3, and `{name}` {fault}.", site.place(host, name), f"{name}: {example}")
+        yield Problem(
+            f"`backup_repository` is {kept_in}, and `{name}` {fault}.", site.place(host, name), f"{name}: {example}"
+        )
 
 
 def _backups_in_a_folder(site: Site, host: str) -> Iterator[Problem]:

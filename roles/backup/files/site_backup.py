@@ -93,13 +93,21 @@ CAUSES = {
     r"unable to verify certificate|certificate signed by unknown|x509:|certificate verify failed|CERTIFICATE": (
         "the host does not trust the certificate of the store: site_ca_certificates"
     ),
+    r"known hosts failure|Host key verification failed": (
+        "the other host is not the one that has this key: backup_ssh_host_key"
+    ),
+    r"public key authentication failed|[Pp]ermission denied \(": (
+        "the other host does not take the key: backup_ssh_user and vault_backup_ssh_key"
+    ),
     r"unable to get address|no such host|Name or service not known|server misbehaving": (
-        "there is no such name: backup_s3_endpoint"
+        "there is no such name: backup_s3_endpoint or backup_ssh_host"
     ),
     r"Connection refused|unable to connect|timeout|No route to host|unreachable|timed out|HTTP.* 50\d": (
-        "the store is away, or a firewall lets this host not out: backup_s3_endpoint"
+        "the store is away, or a firewall lets this host not out: backup_s3_endpoint or backup_ssh_host"
     ),
-    r"[Pp]ermission denied|Read-only file system": "the folder of the repository cannot be written to: backup_folder",
+    r"[Pp]ermission denied|PERMISSION_DENIED|Read-only file system": (
+        "the folder of the repository cannot be written to: backup_folder or backup_ssh_folder"
+    ),
     r"do(es)? not match the database|system-id": "it is the repository of another database",
 }
 
@@ -128,12 +136,12 @@ class Done:
         """Return why it failed: its own words in one line, and what is most likely wrong."""
         if self.code == 124:
             return "the repository does not answer. Most likely the store is away, or a firewall lets this host not out"
-        # What the server says to us while it is not ready is no reason.
-        noise = re.compile(r"database system is (starting up|not accepting connections)")
+        # What the server says to us while it is not ready is no reason, nor what a program was told.
+        noise = re.compile(r"database system is (starting up|not accepting connections)|INFO: \S+ command begin")
         lines = [line.strip() for line in self.output.splitlines() if line.strip() and not noise.search(line)]
         loud = [line for line in lines if re.search(r"ERROR|FATAL|Fatal|error:", line)] or lines[-3:]
         words = " ".join(re.sub(r"^\S+ \S+ P\d+\s+", "", line) for line in loud[:3]).rstrip(".")
-        causes = [cause for sign, cause in CAUSES.items() if re.search(sign, self.output)][:1]
+        causes = [cause for sign, cause in CAUSES.items() if re.search(sign, "\n".join(lines))][:1]
         return (words[:600] or "no word was said") + (f". Most likely {causes[0]}" if causes else "")
 
 
@@ -710,7 +718,8 @@ def plan(to: str, there: Cluster, *, folders: bool = True) -> Plan:
         chosen, options, until, says = way[-1], [], None, "the database with all that has reached the repository"
     elif to in of_label:
         chosen = of_label[to]
-        options, until = ["--type=immediate", "--target-timeline=current"], chosen["timestamp"]["stop"]
+        # On the timeline of that backup: pgBackRest says so to PostgreSQL by itself.
+        options, until = ["--type=immediate"], chosen["timestamp"]["stop"]
         says = f"the database of backup {chosen['label']}, {moment(until)}"
     elif wanted:
         # A point was made later in its second than its name says: a backup that ended in that one may be behind it.

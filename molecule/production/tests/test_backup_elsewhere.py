@@ -1,4 +1,7 @@
-"""A host burns, and a fresh one becomes it from a store: with `--full`, for it takes minutes and a second machine."""
+"""Backups on another host, and in a store from which a fresh host becomes one that burnt.
+
+With `--full`, for it takes minutes and a second machine.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,44 @@ SEGMENTS = 3
 UPLOADS = "head -c 20000000 /dev/urandom > /srv/site/data/media/film && chown site: /srv/site/data/media/film"
 
 
+# An account that can do nothing but to move files, in a folder of its own.
+ACCOUNT = """
+useradd --system --create-home --home-dir /home/backup-of-site --shell /usr/sbin/nologin backup-of-site
+install -d -m 0700 /home/backup-of-site/.ssh
+cat > /home/backup-of-site/.ssh/authorized_keys
+install -d /srv/backups /srv/backups/of-nobody
+install -d /srv/backups/site
+chown -R backup-of-site: /home/backup-of-site /srv/backups/site
+cat > /etc/ssh/sshd_config.d/backup-of-site.conf <<'END'
+Match User backup-of-site
+    ForceCommand internal-sftp
+    ChrootDirectory /srv/backups
+END
+systemctl reload ssh
+"""
+# What each fault is, by a line that makes it, and what is said of it.
+FAULTS = {
+    "key=$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub); sed -i \"s# .*# $key#\" /etc/site/backup.known_hosts": (
+        "backup_ssh_host_key"
+    ),
+    "ssh-keygen -q -t ed25519 -N '' -f /root/other; cat /root/other > /etc/site/backup.ssh_key": "vault_backup_ssh_key",
+    "sed -i 's#/site/#/of-nobody/#' /etc/site/backup.environment /etc/pgbackrest/conf.d/site.conf": "backup_ssh_folder",
+}
+TOLD = " ".join(f"/etc/{name}" for name in ("site/backup.*", "pgbackrest/conf.d/site.conf"))
+
+
 @pytest.fixture(scope="module")
-def store(folder: Path) -> Iterator[tuple[Store, str]]:
-    """The store, and its address."""
-    name = "production-store"
+def elsewhere(folder: Path, full: bool) -> Iterator[tuple[Machine, str]]:
+    """Another machine, and its address."""
+    if not full:
+        pytest.skip("with --full")
+    name = "production-other"
     subprocess.run([MACHINE, "up", name], check=True)
     try:
         variables = json.loads(subprocess.check_output([MACHINE, "inventory", name]))
-        inventory = folder / "store.json"
+        inventory = folder / "other.json"
         inventory.write_text(json.dumps({"all": {"hosts": {name: variables}}}))
-        yield Store(Machine(name, inventory, folder)), variables["ansible_host"]
+        yield Machine(name, inventory, folder), variables["ansible_host"]
     finally:
         subprocess.run([MACHINE, "down", name], check=True)
 
@@ -65,12 +96,55 @@ def known(site: Site, address: str) -> None:
     site.machine.feed(f"grep -q {NAME} /etc/hosts || echo {address} {NAME} >> /etc/hosts")
 
 
-def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
-    site: Site, full: bool, folder: Path, tmp_path: Path, figures: list[str], request: pytest.FixtureRequest
+def test_backups_on_another_host_are_restored_and_each_fault_is_named(
+    site: Site, elsewhere: tuple[Machine, str], tmp_path: Path
 ) -> None:
-    if not full:
-        pytest.skip("with --full")
-    there, address = request.getfixturevalue("store")
+    there, address = elsewhere
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    there.feed(key.with_suffix(".pub").read_text(), "sh", "-ec", ACCOUNT)
+    host_key = there.root.check_output("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub")
+    choose(
+        site,
+        backup_repository="ssh",
+        backup_ssh_host=address,
+        backup_ssh_host_key=host_key,
+        backup_ssh_user="backup-of-site",
+        backup_ssh_folder="/site",
+        vault_backup_ssh_key=key.read_text(),
+    )
+    release = site.workshop.make()
+    run(site, "site.yml", *release.arguments)
+    site.machine.feed(UPLOADS)
+    sums = site.data()
+    run(site, "playbooks/backup.yml", "--extra-vars", "label=there")
+    site.machine.systemctl("start", "backup-verify", "backup-verify-files")
+    # Nobody there can read it without the pass phrase, not even what there is, and no process of the site has the key.
+    assert there.root.run("find /srv/backups/site -name backup.manifest | grep -q .").succeeded
+    assert there.root.run("grep -rqa backup-label /srv/backups/site").failed
+    assert site.machine.root.run("runuser -u site -- cat /etc/site/backup.ssh_key").failed
+
+    site.postgres("DELETE FROM probe_run")
+    site.machine.feed("rm /srv/site/data/media/film")
+    run(site, "playbooks/restore.yml", "--extra-vars", "to=there", "--extra-vars", "confirm=yes")
+    assert site.data() == sums
+
+    site.machine.root.check_output(f"tar -cf /root/told.tar --absolute-names {TOLD}")
+    for fault, choice in FAULTS.items():
+        site.machine.feed(fault)
+        for unit in ("backup-files", "backup-database"):
+            assert site.machine.root.run(f"systemctl start {unit}").failed, fault
+            assert choice in said(site, unit)
+        site.machine.root.check_output("tar -xf /root/told.tar --absolute-names")
+    assert site.web.get("/").status == 200
+    site.machine.systemctl("start", "backup-files", "backup-database")
+
+
+def test_a_host_that_is_gone_comes_back_from_a_store_by_two_commands(
+    site: Site, elsewhere: tuple[Machine, str], folder: Path, tmp_path: Path, figures: list[str]
+) -> None:
+    machine, address = elsewhere
+    there = Store(machine)
     (folder / "store.crt").write_text(there.certificate)
     known(site, address)
     choose(
