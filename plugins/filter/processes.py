@@ -13,7 +13,6 @@ description:
   - C(pool_processes) makes rows of C(site_all_processes) of C(celery_worker_pools).
   - C(command_processes) makes them of C(site_commands).
   - C(timer_processes) makes them of C(site_timers), and C(calendar) the time of one.
-  - C(processes_of_site) gives rows the names that their units have.
   - C(words_of_commands) makes what a release looks for of them.
   - C(systemd_words) writes words as a command of a unit has them, and C(systemd_environment) values as a file of
     its environment has them.
@@ -96,16 +95,6 @@ def timer_processes(timers: Any) -> list[Row]:
         }
         for name, timer in _entries(timers)
     ]
-
-
-def processes_of_site(rows: Iterable[Row], prefix: str) -> list[Row]:
-    """Return rows with the names of their units.
-
-    Args:
-        rows: of processes.
-        prefix: what the names of all units of the site begin with.
-    """
-    return [{**row, "name": f"{prefix}{row['name']}"} for row in rows]
 
 
 def calendar(every: str, time_zone: str) -> str:
@@ -207,7 +196,6 @@ class FilterModule:
             "calendars": calendars,
             "command_processes": command_processes,
             "pool_processes": pool_processes,
-            "processes_of_site": processes_of_site,
             "systemd_environment": systemd_environment,
             "systemd_words": systemd_words,
             "timer_processes": timer_processes,

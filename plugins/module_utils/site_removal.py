@@ -212,7 +212,9 @@ class Removal:
         self._remove(definitions)
 
     def _rabbitmqctl(self, *words: str) -> list[str]:
-        code, output, error = self._run(["rabbitmqctl", "--quiet", "--no-table-headers", *words])
+        # Only what lists something has a head to leave out, and takes the word for it.
+        options = ["--no-table-headers"] if words[0].startswith("list_") else []
+        code, output, error = self._run(["rabbitmqctl", "--quiet", *options, *words])
         if code != 0:
             raise RemovalError(f"rabbitmqctl {words[0]} has failed: {(error or output).strip()}")
         return [line.split("\t")[0] for line in output.splitlines()]

@@ -895,7 +895,7 @@ def pools_are_workers(site: Site) -> Iterator[Problem]:
         # Which is worked out for all processes of the host: not for nothing, in each run.
         needs = (site.value(host, "site_memory_mb") or {}) if pools else {}
         for name, pool in pools:
-            found = list(faults_of_pool(name, pool, plain, needs.get(f"{_prefix(site, host)}celery-worker-{name}")))
+            found = list(faults_of_pool(name, pool, plain, needs.get(f"celery-worker-{name}")))
             found += _faults_of_own_environment(name, pool)
             for fault, example in found:
                 yield Problem(f"`celery_worker_pools` has `{name}`, {fault}.", place, example)
@@ -945,10 +945,9 @@ def processes_have_names(site: Site) -> Iterator[Problem]:
             continue  # the bundle's own are all different, and what each needs is not worked out for nothing
         names = [row["name"] for row in site.value(host, "site_all_processes") or ()]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            plain = name.removeprefix(_prefix(site, host))
-            choice = next(choice for choice in ADDED if plain in dict(_chosen(site, host, choice)))
+            choice = next(choice for choice in ADDED if name in dict(_chosen(site, host, choice)))
             yield Problem(
-                f"`{choice}` has `{plain}`, and another process of the site is called so.",
+                f"`{choice}` has `{name}`, and another process of the site is called so.",
                 site.place(host, choice),
                 ADDED[choice],
             )
@@ -970,10 +969,10 @@ def memory_limits_suffice(site: Site) -> Iterator[Problem]:
     """A limit is written as systemd reads it, and a process can live with it."""
     for host in site.hosts:
         for process in site.value(host, "site_processes") or ():
-            plain = process.removeprefix(_prefix(site, host)).replace("-", "_")
-            names = [f"{plain}_memory_{limit}" for limit in ("high", "max")]
+            plain = process.removeprefix(_prefix(site, host))
+            names = [f"{plain.replace('-', '_')}_memory_{limit}" for limit in ("high", "max")]
             for name in (name for name in names if name in site.names):
-                needs = (site.value(host, "site_memory_mb") or {}).get(process)
+                needs = (site.value(host, "site_memory_mb") or {}).get(plain)
                 value = site.value(host, name)
                 if fault := fault_of_limit(value, needs):
                     yield Problem(
