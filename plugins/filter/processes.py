@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 DOCUMENTATION = r"""
 name: processes
@@ -13,6 +17,7 @@ description:
   - C(pool_processes) makes rows of C(site_all_processes) of C(celery_worker_pools).
   - C(command_processes) makes them of C(site_commands).
   - C(timer_processes) makes them of C(site_timers), and C(calendar) the time of one.
+  - C(sizes) reads what processes have that do not say it, in the defaults of their roles.
   - C(words_of_commands) makes what a release looks for of them.
   - C(systemd_words) writes words as a command of a unit has them, and C(systemd_environment) values as a file of
     its environment has them.
@@ -56,6 +61,23 @@ def pool_processes(pools: Any, sizes: Mapping[str, Any]) -> list[Row]:
         for name, pool in _entries(pools)
         for most in [most_at_once(pool, sizes)]
     ]
+
+
+def sizes(files: Iterable[str]) -> dict[str, Any]:
+    """Return what stands in the defaults of roles.
+
+    The sizes of processes are asked for again and again in a task, and six files of YAML took longer than all else.
+
+    Args:
+        files: their paths.
+    """
+    return {name: value for file in files for name, value in _defaults_in(str(file)).items()}
+
+
+@cache
+def _defaults_in(file: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path(file).read_text())
+    return found
 
 
 def command_processes(commands: Any) -> list[Row]:
@@ -196,6 +218,7 @@ class FilterModule:
             "calendars": calendars,
             "command_processes": command_processes,
             "pool_processes": pool_processes,
+            "sizes": sizes,
             "systemd_environment": systemd_environment,
             "systemd_words": systemd_words,
             "timer_processes": timer_processes,

@@ -698,7 +698,10 @@ def main() -> None:
             module.warn(warning)
     facts = host_facts([card for card in site_cards.cards() if card["name"] != module.params["card"]["name"]])
     problems = [fault._asdict() for fault in faults(module.params, facts)]
-    module.exit_json(changed=False, problems=problems, ansible_facts={"site_host": facts})
+    # The card as well: what writes it need not work it out once more.
+    module.exit_json(
+        changed=False, problems=problems, ansible_facts={"site_host": {**facts, "card": module.params["card"]}}
+    )
 
 
 if __name__ == "__main__":
