@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
+
 FOLDER = Path("/etc/celeriac")
 # The choices about daemons that sites share, each with what it is where nobody chooses.
 SHARED: dict[str, Any] = {
@@ -75,11 +77,8 @@ def _card_of(name: str, folder: Path) -> Card:
 
 
 def _put(card: Card, folder: Path) -> None:
-    file = folder / f"{card['name']}.json"
-    text = file.with_suffix(".new")
-    text.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    text.chmod(0o644)
-    text.replace(file)
+    text = json.dumps(card, indent=1, sort_keys=True) + "\n"
+    write_atomically(folder / f"{card['name']}.json", text.encode())
 
 
 def is_same(card: Card, other: Card) -> bool:
