@@ -383,13 +383,14 @@ def test_each_name_of_celerys_configuration_is_known() -> None:
 def test_an_inventory_sets_any_of_them(tmp_path: Path) -> None:
     """What is in `site_environment` of the inventory reaches Celery, through the file that systemd reads."""
     values = {name: value for name, (value, _) in CELERY_SETTINGS.items()}
-    template = SITE.parent / "templates" / "systemd" / "environment.j2"
     # As roles/site_host has it: what is derived, and `site_environment` over it.
-    environment = "{{ {'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment) }}"
+    environment = "{'CELERY_RESULT_BACKEND': 'django-db'} | combine(site_environment)"
+    content = f"{{{{ {environment} | celeriac.site.systemd_environment }}}}"
     play = run(
-        *("ansible", "localhost", "--connection=local", "--module-name=ansible.builtin.template"),
-        f"--args=src={template} dest={tmp_path / 'environment'}",
-        f"--extra-vars={json.dumps({'item': {'environment': environment}, 'site_environment': values})}",
+        *("ansible", "localhost", "--connection=local", "--module-name=ansible.builtin.copy"),
+        f"--args={json.dumps({'content': content, 'dest': str(tmp_path / 'environment')})}",
+        f"--extra-vars={json.dumps({'site_environment': values})}",
+        ANSIBLE_COLLECTIONS_PATH=str(SITE.parent / "collections"),
     )
     assert play.returncode == 0, play.stdout
     lines = (line for line in (tmp_path / "environment").read_text().splitlines() if not line.startswith("#"))
