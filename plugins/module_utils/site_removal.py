@@ -10,13 +10,13 @@ import grp
 import json
 import pwd
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils import site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import RemovalError
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import remove
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import folder_of
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
@@ -328,13 +328,7 @@ class Removal:
 
     def _remove(self, *paths: Path) -> None:
         for path in paths:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.exists() or path.is_symlink():
-                path.unlink()
-            else:
-                continue
-            self.changed = True
+            self.changed |= remove(path)
 
     def _edit(self, file: Path, old: str | re.Pattern[str], new: str) -> bool:
         """Replace something in a file; return whether that changed it."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.celeriac.site.plugins.module_utils.site_files import link_atomically, write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import (
+    link_atomically,
+    remove,
+    write_atomically,
+)
 
 DOCUMENTATION = r"""
 module: files
@@ -98,18 +101,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def remove(path: Path, *, check: bool) -> bool:
-    """Take away what is at a path; return whether something was."""
-    if not os.path.lexists(path):
-        return False
-    if not check:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return True
-
-
 def link(path: Path, target: str, *, check: bool) -> bool:
     """Let a symlink point somewhere; return whether that is new."""
     if path.is_symlink() and str(path.readlink()) == target:
@@ -188,7 +179,7 @@ def put(module: AnsibleModule, wanted: Mapping[str, Any], diffs: list[dict[str, 
     """
     path, state, check = Path(wanted["path"]), wanted["state"], module.check_mode
     if state == "absent":
-        return remove(path, check=check)
+        return os.path.lexists(path) if check else remove(path)
     if state == "link":
         return link(path, wanted["src"], check=check)
     if state == "directory":
