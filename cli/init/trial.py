@@ -93,11 +93,14 @@ def _installed(wanted: Wanted, lock: Path, scratch: Path) -> Path:
     version = wanted.python or f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
         return _filled(wanted, lock, scratch / "venv", version)
-    except UvError as error:
+    except (UvError, LockError) as error:
         newer = _NEWER.search(str(error))
         if not newer:
             raise TrialError(str(error)) from None
-    return _filled(wanted, lock, scratch / "newer", newer[1])
+    try:
+        return _filled(wanted, lock, scratch / "newer", newer[1])
+    except (UvError, LockError) as error:
+        raise TrialError(str(error)) from None
 
 
 def _filled(wanted: Wanted, lock: Path, here: Path, version: str) -> Path:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted
+from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.uv import UvError
 
+from cli.init import trial as trials
 from cli.init.choices import of_environment, of_settings, undecided
 from cli.init.known import MARKS, READY, known, marked
 from cli.init.project import Guess, Project, UnclearError
-from cli.init.trial import Trial
+from cli.init.trial import Trial, TrialError, try_out
 from cli.init.writing import choices_file, hosts_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -323,3 +326,21 @@ def celeriac(
         text=True,
         check=False,
     )
+
+
+def test_packages_that_cannot_be_had_are_an_error_with_a_newer_python_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def uv(_wanted: Wanted, _folder: Path, *words: str | Path) -> str:
+        asked.append(str(words[2]) if words[0] == "venv" else "packages")
+        if asked[-1] != "packages":
+            return ""
+        older = "the current Python version (3.11.2) does not satisfy Python>=3.13"
+        raise UvError(older if len(asked) == 2 else "there is no such wheel")
+
+    monkeypatch.setattr(trials, "uv", uv)
+    with pytest.raises(TrialError, match="there is no such wheel"):
+        try_out(Wanted(tmp_path, python="3.11"), tmp_path / "lock", tmp_path, "mysite.settings", "", {})
+    assert asked == ["3.11", "packages", ">=3.13", "packages"]
