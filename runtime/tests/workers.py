@@ -51,12 +51,14 @@ class Unit:
         stack, environment, arguments = self._next
         return stack.enter_context(worker(environment, *arguments))
 
-    def restart_if_ended(self) -> None:
-        """Start another one if this one has ended, and end what is left of it."""
-        if self.running.process.poll() is not None:
+    def restart_if_ended(self) -> bool:
+        """Start another one if this one has ended, and end what is left of it; return whether it had."""
+        has_ended = self.running.process.poll() is not None
+        if has_ended:
             with suppress(ProcessLookupError):
                 os.killpg(self.running.process.pid, signal.SIGKILL)
             self.running = self._start()
+        return has_ended
 
 
 def send(broker: Redis | RabbitMQ, name: str, *arguments: object, task: str = "sleep", **options: object) -> str:
