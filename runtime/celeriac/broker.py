@@ -1,5 +1,7 @@
 """The broker: a connection on which nothing waits long, and what it says of itself."""
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -107,6 +109,16 @@ def waiting(connection: Connection, queue: str) -> int:
             if str(error.reply_code) != NOT_FOUND:
                 raise
             return 0
+
+
+def queues(app: Celery) -> list[str]:
+    """Return the names of all queues: those that the project declares, those of the inventory, and ours.
+
+    Args:
+        app: of the project. ``CELERIAC_QUEUES`` is a JSON list of what the workers of the inventory read.
+    """
+    chosen = json.loads(os.environ.get("CELERIAC_QUEUES") or "[]")
+    return [*dict.fromkeys([*app.amqp.queues, *chosen, UNREGISTERED])]
 
 
 def listening(app: Celery, connection: Connection) -> set[str] | None:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import defaults, guarantees, ids, transport
+from celeriac import defaults, figures, guarantees, ids, transport
 from celeriac.internals import log_success, retry_on_redis, set_over
 
 BACKEND = "celeriac.results:DatabaseBackend"
@@ -49,6 +49,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the one that survives a
     restart of the database (`celeriac.results`); one on Redis tries again when that is away; any
     other is left alone. What the database has no room for is refused to its sender (`celeriac.ids`).
+    Where metrics are wanted, a task says when it was sent (`celeriac.figures`).
     The log says of a task that it succeeded, and what it returned only with ``CELERIAC_LOG_RESULTS=yes``.
 
     Args:
@@ -68,6 +69,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
     _choose_broker(app, os.environ.get(BROKER, ""))
     defaults.lay(app, retries=result_retries)
     guarantees.lay(app)
+    figures.connect()
     _choose_results(app, os.environ.get(CHOICE, ""))
     configured = app.backend_cls or app.conf.result_backend
     if isinstance(configured, str) and configured.replace(":", ".") in _REPLACED:

@@ -20,6 +20,7 @@ FLOORS = (
         "clock",
         "enqueue",
         "extension",
+        "figures",
         "forks",
         "internals",
         "needs",

@@ -188,6 +188,7 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
     "vault_site_health_token": re.compile(r"[!-~]+"),
+    "vault_site_metrics_token": re.compile(r"[!-~]+"),
     # Part of an address, of a cookie and of what nginx reads.
     "vault_site_maintenance_token": re.compile(r"[A-Za-z0-9_-]{20,}"),
     "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),

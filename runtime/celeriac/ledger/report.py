@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db.models import QuerySet, Sum
+from django.db.models import Min, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from celeriac import clock
@@ -46,6 +47,14 @@ def report() -> dict[str, Any]:
 def never_ended() -> "QuerySet[Dispatch]":
     """Return the tasks that started and should have ended, by their time limits, and did not."""
     return Dispatch.objects.filter(ended_at=None, overdue_at__lt=timezone.now())
+
+
+def oldest_waiting() -> dict[str, float]:
+    """Return for how long the oldest task of each queue has waited that is due and has not started, in seconds."""
+    now = timezone.now()
+    waits = Dispatch.objects.filter(Q(eta=None) | Q(eta__lte=now), ended_at=None, started_at=None, queue__gt="")
+    since = waits.order_by().values_list("queue").annotate(since=Min(Coalesce("eta", "sent_at")))
+    return {queue: max((now - oldest).total_seconds(), 0.0) for queue, oldest in since}
 
 
 def beat_is_late(now: datetime | None = None) -> list[str]:

@@ -17,11 +17,14 @@ request                                       answer, JSON
                                               broker before what waits there: ``"before": {}``
 ``GET /-/celeriac/ledger``             200    ``{"not_noted": 0, …}``: `celeriac.ledger.report`;
                                               404 where the project has not installed it
+``GET /-/celeriac/metrics``            200    no JSON, but what Prometheus reads:
+                                              `celeriac.web.metrics`
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
 
-Each needs ``Authorization: Bearer $CELERIAC_HEALTH_TOKEN``. Without the right token, and while
-none is configured, everything here is 404.
+Each needs ``Authorization: Bearer $CELERIAC_HEALTH_TOKEN``, the metrics that of
+``$CELERIAC_METRICS_TOKEN``, for who reads them sends no task. Without the right token, and while none
+is configured, everything here is 404.
 """
 
 import hmac
@@ -41,18 +44,23 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from celeriac import moving, parked
-from celeriac.broker import UNREGISTERED, connect, inspector, memory, waiting
+from celeriac.broker import connect, inspector, memory, queues, waiting
 from celeriac.project import release
 from celeriac.tasks import PING, pong
 from celeriac.transport import transport_of
 from celeriac.versions import off
+from celeriac.web import exposition, metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PREFIX = "/-/celeriac/"
 
-Answer = tuple[HTTPStatus, dict[str, Any]]
+# Of which each has a token of its own.
+_METRICS = "metrics"
+
+# A text is a page of metrics.
+Answer = tuple[HTTPStatus, dict[str, Any] | str]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +69,8 @@ def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartRespon
     """Answer a request whose path begins with `PREFIX` (PEP 3333)."""
     headers: list[tuple[str, str]] = []
     path, query = environ["PATH_INFO"].removeprefix(PREFIX), environ.get("QUERY_STRING", "")
-    route = _route(path, query) if _authorized(environ) else None
+    route = _route(path, query) if _authorized(environ, path) else None
+    content: dict[str, Any] | str
     if route is None:
         status, content = HTTPStatus.NOT_FOUND, {"error": "not found"}
     elif environ["REQUEST_METHOD"] != route[0]:
@@ -69,9 +78,10 @@ def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartRespon
         status, content = HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"only {route[0]}"}
     else:
         status, content = _guarded(lambda: route[1](app))
-    body = json.dumps(content).encode()
+    is_page = isinstance(content, str)
+    body = (content if isinstance(content, str) else json.dumps(content)).encode()
     headers += [
-        ("Content-Type", "application/json"),
+        ("Content-Type", exposition.CONTENT_TYPE if is_page else "application/json"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
     ]
@@ -79,8 +89,8 @@ def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartRespon
     return [body]
 
 
-def _authorized(environ: "WSGIEnvironment") -> bool:
-    token = os.environ.get("CELERIAC_HEALTH_TOKEN", "")
+def _authorized(environ: "WSGIEnvironment", path: str) -> bool:
+    token = os.environ.get("CELERIAC_METRICS_TOKEN" if path == _METRICS else "CELERIAC_HEALTH_TOKEN", "")
     scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     # A header's text is Latin-1 in WSGI; the comparison takes as long for a near miss as for a far.
     right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
@@ -97,6 +107,8 @@ def _route(path: str, query: str) -> tuple[str, Callable[[Celery], Answer]] | No
         return "GET", _workers
     if path == "ledger" and apps.is_installed("celeriac.ledger"):
         return "GET", _ledger
+    if path == _METRICS:
+        return "GET", _metrics
     if match := re.fullmatch(r"ping/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", path):
         return "GET", lambda app: _read_ping(app, match[1])
     return None
@@ -174,7 +186,7 @@ def _workers(app: Celery) -> Answer:
             }
             for name, found in stats.items()
         }
-        queues = {name: waiting(broker, name) for name in [*app.amqp.queues, UNREGISTERED]}
+        sizes = {name: waiting(broker, name) for name in queues(app)}
         about: dict[str, Any] = {
             "transport": transport_of(broker),
             "memory": memory(broker),
@@ -182,7 +194,7 @@ def _workers(app: Celery) -> Answer:
         }
     if moving.is_wanted():
         about["before"] = moving.left(app)
-    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about, "off": off()}
+    return HTTPStatus.OK, {"workers": workers, "queues": sizes, "broker": about, "off": off()}
 
 
 def _ledger(_: Celery) -> Answer:
@@ -190,3 +202,8 @@ def _ledger(_: Celery) -> Answer:
     from celeriac.ledger.report import report  # has models, which a project may not have
 
     return HTTPStatus.OK, report()
+
+
+def _metrics(app: Celery) -> Answer:
+    """Report all figures; what does not answer is part of them."""
+    return HTTPStatus.OK, metrics.page(app)

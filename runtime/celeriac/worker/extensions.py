@@ -8,6 +8,7 @@ from celery import Celery
 from celeriac import extension
 from celeriac.worker.deliveries import Deliveries
 from celeriac.worker.events import BoundEvents
+from celeriac.worker.figures import Figures
 from celeriac.worker.guarantees import Guarantees
 from celeriac.worker.liveness import Liveness
 from celeriac.worker.mingle import FastMingle
@@ -23,6 +24,7 @@ EXTENSIONS: tuple[extension.Extension, ...] = (
     # Of the worker.
     RequeueOnStop,
     Deliveries,
+    Figures,
     Pruning,
     Guarantees,
     # Of the consumer.
