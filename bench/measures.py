@@ -14,7 +14,7 @@ from collections.abc import Callable
 from stack.load import failures, percentile
 from stack.releases import Release
 
-from bench import journal as journals
+from bench import cost
 from bench import tasks as transports
 from bench.console import FEW, LIST, PAGES, console
 from bench.machines import Host, Lab
@@ -185,7 +185,13 @@ def tasks(lab: Lab) -> Row:
 @measure("journal")
 def journal(lab: Lab) -> Row:
     """A task in a busy worker, with and without the journal of what was sent; and its enqueueing."""
-    return journals.journal(lab.rounds or 3, lab.sizes)
+    return cost.cost(lab.rounds or 3, lab.sizes, "the journal", {"MORE_APPS": cost.APP})
+
+
+@measure("metrics")
+def metrics(lab: Lab) -> Row:
+    """A task in a busy worker that counts for Prometheus, and in one that does not; and its enqueueing."""
+    return cost.cost(lab.rounds or 3, lab.sizes, "metrics", {"CELERIAC_METRICS_TOKEN": "of-nobody"})
 
 
 @measure("production")

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from bench.journal import APP
+from bench.cost import APP
 from bench.project import QUEUE, WITHOUT_RUNTIME, Spent, Team, at_work, site
 from bench.sizes import Sizes
 from bench.timing import Row, Run, tell

@@ -5,6 +5,7 @@
 `~.status`              tells systemd how the worker is, and bounds its drain
 `~.liveness`            the watchdog of a worker: one that hangs is replaced
 `~.deliveries`          which tasks began, and how they ended, for the broker
+`~.figures`             how tasks end, how long they ran and waited, for metrics
 `~.unfinished`          on RabbitMQ: what did not end is counted, and parked
 `~.events`              on RabbitMQ: what a worker tells of itself holds up nothing
 `~.requeue`             a stopping worker requeues what it has not started
