@@ -78,10 +78,12 @@ def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartRespon
         status, content = HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"only {route[0]}"}
     else:
         status, content = _guarded(lambda: route[1](app))
-    is_page = isinstance(content, str)
-    body = (content if isinstance(content, str) else json.dumps(content)).encode()
+    if isinstance(content, str):
+        kind, body = exposition.CONTENT_TYPE, content.encode()
+    else:
+        kind, body = "application/json", json.dumps(content).encode()
     headers += [
-        ("Content-Type", exposition.CONTENT_TYPE if is_page else "application/json"),
+        ("Content-Type", kind),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
     ]
