@@ -8,17 +8,20 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Write a file, so that it is there whole or not at all, also after a power cut.
 
     Args:
         path: of the file; its directory exists.
         content: what it holds.
         mode: who may read it, everybody if nothing is said.
+        owner: uid and gid, of this process if nothing is said.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
+        if owner:
+            os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode)
         stream.flush()
         os.fsync(descriptor)

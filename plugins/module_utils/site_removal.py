@@ -10,13 +10,14 @@ import grp
 import json
 import pwd
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.celeriac.site.plugins.module_utils import site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import RemovalError
-from ansible_collections.celeriac.site.plugins.module_utils.site_files import remove
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import remove, write_atomically
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import folder_of
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
@@ -338,7 +339,8 @@ class Removal:
         edited = text.replace(old, new) if isinstance(old, str) else old.sub(new, text)
         if edited == text:
             return False
-        file.write_text(edited)
+        known = file.stat()
+        write_atomically(file, edited.encode(), stat.S_IMODE(known.st_mode), (known.st_uid, known.st_gid))
         self.changed = True
         return True
 

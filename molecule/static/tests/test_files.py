@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.celeriac.site.plugins.module_utils import site_files
 from ansible_collections.celeriac.site.plugins.modules import files
 
 OWNER, GROUP = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
@@ -161,3 +162,17 @@ def test_a_text_arrives_as_it_is(tmp_path: Path, ansible_playbook: Any) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "file").read_text() == TEXT
+
+
+def test_what_is_written_anew_is_another_file_of_the_same_account(tmp_path: Path) -> None:
+    """Who reads it meanwhile has the old one, whole; who may read it is as before."""
+    path = tmp_path / "settings.conf"
+    path.write_text("old")
+    path.chmod(0o640)
+    os.chown(path, 12345, 23456)
+    with path.open() as before:
+        site_files.write_atomically(path, b"new", 0o640, (12345, 23456))
+        assert before.read() == "old"
+    now = path.stat()
+    assert (path.read_text(), now.st_mode & 0o777, now.st_uid, now.st_gid) == ("new", 0o640, 12345, 23456)
+    assert [each.name for each in tmp_path.iterdir()] == ["settings.conf"]

@@ -41,7 +41,7 @@ def _misplaced(app: Celery) -> Iterator[checks.CheckMessage]:
                 f"CACHES[{name!r}] is at {broker[0]}:{broker[1]}, the Redis of the queue: what is "
                 "cached takes room from the tasks, and cache.clear() is refused there.",
                 hint='Cache in the database ("BACKEND": '
-                '"django.core.cache.backends.db.DatabaseCache", and `site-manage createcachetable`)'
+                '"django.core.cache.backends.db.DatabaseCache", and `manage.py createcachetable`)'
                 " or in another Redis.",
                 id="celeriac.W001",
             )
