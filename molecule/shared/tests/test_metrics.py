@@ -25,7 +25,7 @@ def values(stranger: Website, token: str, name: str) -> list[tuple[dict[str, str
     return [(dict(sample.labels), sample.value) for sample in samples]
 
 
-@pytest.mark.parametrize("known", ["", "health_token", "maintenance_token"])
+@pytest.mark.parametrize("known", ["", "health_token", "flower_cookie_secret"])
 def test_who_has_another_token_reads_nothing(stranger: Website, secrets: dict[str, str], known: str) -> None:
     assert stranger.get(PATH, bearer(secrets[known]) if known else {}).status == 404
 
