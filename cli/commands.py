@@ -157,6 +157,7 @@ def _on_a_host(name: str, group: str, about: str, command: str, *first: str) -> 
 _on_a_host("manage", "web", "Run WORDS as `manage.py WORDS` in the release that serves.", "manage")
 _on_a_host("celery", "workers", "Run WORDS as `celery -A the project WORDS` there.", "celery")
 _on_a_host("shell", "web", "Open Django's shell there.", "manage", "shell")
+_on_a_host("alerts", "web", "`test` sends a message to whom the alerts go; `look` looks at that host now.", "alerts")
 _on_a_host("run", "web", "Run any program there, with the project's packages and environment.", "run")
 
 

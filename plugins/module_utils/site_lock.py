@@ -38,11 +38,27 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _holder(path: Path, note: str) -> str:
-    """Return what the note of a lock says, and whether that is still true."""
+def who_holds(path: Path) -> str:
+    """Return what is being done by the process that holds a lock; empty where it has ended.
+
+    Args:
+        path: of the lock; it is not touched, so nobody is in anybody's way.
+    """
+    note = path.read_text() if path.exists() else ""
+    return note.partition("\n")[0] if _is_true(note) else ""
+
+
+def _is_true(note: str) -> bool:
+    """Say whether the process that has left a note is still there."""
     said, _, moment = note.strip().partition("\n")
     pid = said.rpartition(" ")[2]
-    if pid.isdigit() and moment and began(int(pid)) == moment:
+    return bool(pid.isdigit() and moment and began(int(pid)) == moment)
+
+
+def _holder(path: Path, note: str) -> str:
+    """Return what the note of a lock says, and whether that is still true."""
+    said = note.strip().partition("\n")[0]
+    if _is_true(note):
         return f"{said}, which is at work"
     said = f"{said}, which has ended" if said else "it does not say who it is"
     return f"{said}. Another process holds {path}; `lslocks --output PID,COMMAND,PATH` says which"

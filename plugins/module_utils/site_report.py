@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.celeriac.site.plugins.module_utils import site_backup
+from ansible_collections.celeriac.site.plugins.module_utils import site_alerts, site_backup
 from ansible_collections.celeriac.site.plugins.module_utils.site_acme import timer_of, unit_of, why_not_renewed
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
@@ -90,6 +92,7 @@ class Report:
             "certificate": certificate_end(self._run, self._site.names.certificate),
             "renewal": self._renewal(),
             "backup": site_backup.report(self._run, self._systemd, self._site.names),
+            "alerts": site_alerts.report(self._systemd, self._site.names),
             "disk": self._disk(),
         }
         report |= self._from_within()
@@ -167,12 +170,43 @@ class Report:
         }
 
     def _disk(self) -> dict[str, int]:
-        usage = shutil.disk_usage(self._site.root)
+        usage = shutil.disk_usage(_there(self._site.root))
         return {
             "free_bytes": usage.free,
             "total_bytes": usage.total,
             "used_percent": round(100 * usage.used / usage.total),
         }
+
+
+def file_systems(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return how full the file systems are on which these files are, each once.
+
+    Args:
+        paths: folders; of one that is not there yet, the one that it would be in counts.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for path in map(_there, paths):
+        usage, inodes = shutil.disk_usage(path), os.statvfs(path)
+        found.setdefault(
+            path.stat().st_dev,
+            {
+                "path": str(path),
+                "free_bytes": usage.free,
+                # As df(1) counts: what is kept for root is nobody's.
+                "used_percent": _percent(usage.used, usage.used + usage.free),
+                # Some file systems have no number of them.
+                "inodes_percent": _percent(inodes.f_files - inodes.f_favail, inodes.f_files),
+            },
+        )
+    return [*found.values()]
+
+
+def _percent(part: int, whole: int) -> int:
+    return round(100 * part / whole) if whole else 0
+
+
+def _there(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def _maintenance(names: Names) -> dict[str, Any] | None:
@@ -239,6 +273,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines += _of_the_certificate(report["certificate"], report["renewal"])
     lines += site_backup.as_text(report["backup"])
+    lines += site_alerts.as_text(report["alerts"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
     lines.append(f"back to: {', '.join(report['back_to']) or 'none'}")
     return lines

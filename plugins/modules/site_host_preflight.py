@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils import site_cards
+from ansible_collections.celeriac.site.plugins.module_utils.site_alerts import name_of
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import CONFIGURATION, DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_systems import IN_WORDS, NEWEST, TESTED
 
@@ -154,6 +155,7 @@ ansible_facts:
       libc: "2.41"
       systemd: 257
       others_mb: { the site shop: 580 }
+      alerts: false
 """
 
 SUPPORTED_PYTHON = (3, 11)
@@ -626,7 +628,7 @@ def systemd_version() -> int:
     return int(found.group(1)) if found else 0
 
 
-def host_facts(others: list[dict[str, Any]]) -> dict[str, Any]:
+def host_facts(others: list[dict[str, Any]], names: Names) -> dict[str, Any]:
     """What the host is, beside other sites that it has."""
     meminfo = read(Path("/proc/meminfo"))
     return {
@@ -639,6 +641,7 @@ def host_facts(others: list[dict[str, Any]]) -> dict[str, Any]:
         "libc": platform.libc_ver()[1],
         "systemd": systemd_version(),
         "others_mb": {f"the site {card['name']}": card["memory_mb"] for card in others},
+        "alerts": (UNIT_FOLDERS[0] / f"{name_of(names)}.timer").exists(),
     }
 
 
@@ -696,7 +699,8 @@ def main() -> None:
     for warning in (apt_warning(), distribution_warning(os_release(read(OS_RELEASE)))):
         if warning:
             module.warn(warning)
-    facts = host_facts([card for card in site_cards.cards() if card["name"] != module.params["card"]["name"]])
+    name = module.params["card"]["name"]
+    facts = host_facts([card for card in site_cards.cards() if card["name"] != name], Names(name))
     problems = [fault._asdict() for fault in faults(module.params, facts)]
     # The card as well: what writes it need not work it out once more.
     module.exit_json(

@@ -14,6 +14,7 @@ WORDS = [
     (["manage", "check"], ["{word}-manage", "check"]),
     (["celery", "status"], ["{word}-celery", "status"]),
     (["shell"], ["{word}-manage", "shell"]),
+    (["alerts", "test"], ["{word}-alerts", "test"]),
     (["run", "env"], ["{word}-run", "env"]),
 ]
 

@@ -255,7 +255,7 @@ def test_a_unit_of_somebody_elses_is_refused_and_one_of_ours_is_not(
 
 
 def test_facts_are_those_of_this_computer() -> None:
-    facts = host.host_facts([])
+    facts = host.host_facts([], site_names.Names())
     assert facts["memory_mb"] > 100
     assert facts["swap_mb"] >= 0
     assert facts["cpus"] >= 1

@@ -93,6 +93,14 @@ backup_s3_key_id: AKIA1
 vault_backup_s3_key: "a/b+c="
 """
 
+# Alerts by a server that asks for a log-in.
+MAIL = """\
+site_alerts_email: ops@mysite.test
+site_alerts_smtp_server: mail.mysite.test
+site_alerts_smtp_user: mysite
+vault_site_alerts_smtp_password: "a \\"b' c$"
+"""
+
 # And on another host.
 OTHER_HOST = """\
 backup_repository: ssh
@@ -1237,6 +1245,66 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`vault_nginx_acme_eab_key` is set, and `nginx_acme_eab_key_id` is not",
         "nginx_acme_eab_key_id: kid-1",
     ),
+    "alerts to nobody": (
+        choose("site_alerts_email: ops\nsite_alerts_smtp_server: mail.mysite.test\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_alerts_email` is `ops`, which is no address",
+        "site_alerts_email: ops@mysite.org",
+    ),
+    "alerts from nobody": (
+        choose(f"{MAIL}site_alerts_from: Celeriac <site>\n"),
+        f"{CHOICES_FILE}:7",
+        "`site_alerts_from` is `Celeriac <site>`, which is no address",
+        "site_alerts_from: ops@mysite.org",
+    ),
+    "alerts that nothing takes": (
+        choose("site_alerts_email: ops@mysite.test\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_alerts_email` is set, and `site_alerts_smtp_server` is not",
+        "site_alerts_smtp_server: mail.mysite.org",
+    ),
+    "a mail server with its port": (
+        choose("site_alerts_email: ops@mysite.test\nsite_alerts_smtp_server: mail.mysite.test:587\n"),
+        f"{CHOICES_FILE}:4",
+        "`site_alerts_smtp_server` is `mail.mysite.test:587`, which is no name of a server",
+        "site_alerts_smtp_port: 587",
+    ),
+    "a mail server with a user without a password": (
+        choose(MAIL.partition("vault_")[0]),
+        f"{CHOICES_FILE}:5",
+        "`site_alerts_smtp_user` is set, and `vault_site_alerts_smtp_password` is not",
+        "vault_site_alerts_smtp_password: ",
+    ),
+    "a mail server with a password without a user": (
+        choose(MAIL.replace("site_alerts_smtp_user: mysite\n", "")),
+        f"{CHOICES_FILE}:5",
+        "`vault_site_alerts_smtp_password` is set, and `site_alerts_smtp_user` is not",
+        "site_alerts_smtp_user: mysite",
+    ),
+    "a password that everybody reads": (
+        choose(f"{MAIL}site_alerts_smtp_tls: none\n"),
+        f"{CHOICES_FILE}:7",
+        "`site_alerts_smtp_tls` is none: everybody on the way would read the password",
+        "site_alerts_smtp_tls: starttls",
+    ),
+    "a mail server that is spoken to in an unknown way": (
+        choose(f"{MAIL}site_alerts_smtp_tls: ssl\n"),
+        f"{CHOICES_FILE}:7",
+        "site_alerts_smtp_tls",
+        "site_alerts_smtp_tls: ",
+    ),
+    "a webhook without encryption": (
+        choose("site_alerts_webhook: http://chat.mysite.test/hooks/abc\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_alerts_webhook` is no address that begins with https://",
+        "site_alerts_webhook: https://",
+    ),
+    "a disk that may be more than full": (
+        choose("site_alerts_disk_percent: 900\n"),
+        f"{CHOICES_FILE}:3",
+        "site_alerts_disk_percent",
+        "site_alerts_disk_percent: ",
+    ),
     "CA certificate that is not there": (
         choose("site_ca_certificates: [/nonexistent/ca.crt]\n"),
         f"{CHOICES_FILE}:3",
@@ -1327,6 +1395,11 @@ RIGHT = {
         "nginx_acme_eab_key_id: kid/1\nvault_nginx_acme_eab_key: abc-_DEF\n"
     ),
     "backups in a store": STORE,
+    "alerts": f"{MAIL}site_alerts_from: site@mysite.test\nsite_alerts_webhook: https://chat.mysite.test/hooks/abc?a=b\n",
+    "alerts by a server that knows the host": (
+        "site_alerts_email: ops@mysite.test\nsite_alerts_smtp_server: 127.0.0.1\nsite_alerts_smtp_port: 25\n"
+        "site_alerts_smtp_tls: none\n"
+    ),
     "backups on another host": OTHER_HOST,
     "backups in a folder": (
         "backup_repository: local\nbackup_folder: /mnt/backups\nbackup_kept_days: 1\n"

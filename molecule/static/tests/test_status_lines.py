@@ -16,6 +16,7 @@ def lines(
     workers: dict[str, Any] | None = None,
     maintenance: dict[str, Any] | None = None,
     timers: dict[str, Any] | None = None,
+    alerts: dict[str, Any] | None = None,
 ) -> list[str]:
     """What is said of a host whose broker and workers are so, and of nothing else that is amiss."""
     report: dict[str, Any] = {
@@ -39,6 +40,7 @@ def lines(
         "renewal": None,
         "maintenance": maintenance,
         "backup": None,
+        "alerts": alerts,
     }
     return [str(line) for line in as_text(report)[1:-2]]
 
@@ -123,3 +125,19 @@ def test_of_a_maintenance_it_says_since_when_and_what_the_processes_do(paused: b
 def test_of_a_timer_it_says_how_the_last_run_ended(found: dict[str, Any], line: str) -> None:
     timer = {"unit": "a.service", "timer": "active", "runs": False, "ended": "then", "failed": None, "next": "soon"}
     assert lines(None, timers={"a": timer | found}) == [line]
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ({}, "alerts: nothing to tell, last look at then"),
+        ({"told": 2}, "alerts: 2 told, last look at then"),
+        ({"ended": None}, "alerts: nothing to tell, last look at no time yet"),
+        ({"timer": "inactive"}, "alerts: NONE, their timer is inactive"),
+        ({"why_not": "No server.", "told": 2}, "alerts: NOT SENT at then: No server. Next try: soon"),
+    ],
+)
+def test_of_alerts_it_says_whether_they_arrive(found: dict[str, Any], line: str) -> None:
+    assert lines(
+        None, alerts={"timer": "active", "told": 0, "why_not": "", "ended": "then", "next": "soon"} | found
+    ) == [line]

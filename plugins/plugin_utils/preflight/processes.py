@@ -52,6 +52,7 @@ RESERVED_POOLS = ("default",)
 RESERVED = (
     "nginx",
     "nginx-acme",
+    "site-alerts",
     "redis-server",
     "rabbitmq-server",
     "postgresql",

@@ -106,6 +106,7 @@ _INNER_NAME = re.compile(
     r"(^|\.)(test|invalid|localhost|local|internal|alt|onion|home\.arpa|lan|home|corp)$", re.IGNORECASE
 )
 
+_E_MAIL = re.compile(r"[^\s@,\"'\\]+@[^\s@,\"'\\]+\.[^\s@,\"'\\.]+")
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*$")
 _IDENTIFIER = r"[A-Za-z_]\w*"
@@ -159,6 +160,8 @@ RANGES = {
     "attempts": (0, 100_000),
     "seconds": (0, 10 * 365 * 24 * 3600),
     "days": (0, 100 * 365),
+    "hours": (1, 100 * 365 * 24),
+    "percent": (1, 100),
     "rows": (0, 10**9),
     "mb": (1, 2**31),
 }
@@ -194,6 +197,8 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_nginx_acme_eab_key": re.compile(r"[A-Za-z0-9_=-]+"),
     "vault_backup_passphrase": re.compile(r"[!-~]+"),
     "vault_backup_s3_key": re.compile(r"[!-~]+"),
+    # A mail server is told it as ASCII.
+    "vault_site_alerts_smtp_password": re.compile(r"[ -~]+"),
 }
 
 # Brokers that the bundle installs, and how the address of another one begins.
@@ -1088,7 +1093,7 @@ def _asks_an_authority(site: Site, host: str) -> Iterator[Problem]:
             f"nginx_acme_directory: {LETS_ENCRYPT}directory",
         )
     email = _text(site, host, "nginx_acme_email")
-    if email and not re.fullmatch(r"[^\s@,\"'\\]+@[^\s@,\"'\\]+\.[^\s@,\"'\\.]+", email):
+    if email and not _E_MAIL.fullmatch(email):
         yield Problem(
             f"`nginx_acme_email` is `{email}`, which is no address for e-mail.",
             site.place(host, "nginx_acme_email"),
@@ -1109,6 +1114,61 @@ def _asks_an_authority(site: Site, host: str) -> Iterator[Problem]:
                 site.place(host, other),
                 'nginx_acme_eab_key_id: kid-1\nvault_nginx_acme_eab_key: "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"',
             )
+
+
+def alerts_can_arrive(site: Site) -> Iterator[Problem]:
+    """Who is told when something is wrong can be reached, and no password goes to a server in the clear."""
+    for host in site.hosts:
+        yield from _alerts_by_e_mail(site, host)
+        webhook = _text(site, host, "site_alerts_webhook")
+        if webhook and not re.fullmatch(r"https://[^\s/@\"'\\]+(/[^\s\"'\\]*)?", webhook):
+            # Not the address itself: it may be a secret.
+            yield Problem(
+                "`site_alerts_webhook` is no address that begins with https:// and has neither a space nor a quote.",
+                site.place(host, "site_alerts_webhook"),
+                "site_alerts_webhook: https://chat.mysite.org/hooks/abc",
+            )
+
+
+def _alerts_by_e_mail(site: Site, host: str) -> Iterator[Problem]:
+    """Refuse an address, a server or a log-in by which no e-mail arrives."""
+    to, server = _text(site, host, "site_alerts_email"), site.value(host, "site_alerts_smtp_server")
+    user, password = _text(site, host, "site_alerts_smtp_user"), site.value(host, "vault_site_alerts_smtp_password")
+    for name in ("site_alerts_email", "site_alerts_from"):
+        address = _text(site, host, name)
+        if address and not (_E_MAIL.fullmatch(address) and address.isascii()):
+            yield Problem(
+                f"`{name}` is `{address}`, which is no address for e-mail.",
+                site.place(host, name),
+                f"{name}: ops@mysite.org",
+            )
+    if to and server == "":
+        yield Problem(
+            "`site_alerts_email` is set, and `site_alerts_smtp_server` is not: nothing takes the e-mail.",
+            site.place(host, "site_alerts_email"),
+            "site_alerts_smtp_server: mail.mysite.org        (and its port, user and password)",
+        )
+    if server and isinstance(server, str) and not _DOMAIN.match(server):
+        yield Problem(
+            f"`site_alerts_smtp_server` is `{server}`, which is no name of a server; its port is a choice of its own.",
+            site.place(host, "site_alerts_smtp_server"),
+            "site_alerts_smtp_server: mail.mysite.org\nsite_alerts_smtp_port: 587",
+        )
+    pair = {"site_alerts_smtp_user": user, "vault_site_alerts_smtp_password": password}
+    for name, other in (tuple(pair), tuple(pair)[::-1]):
+        if pair[other] and not pair[name] and not site.is_empty(host, name):
+            yield Problem(
+                f"`{other}` is set, and `{name}` is not: a server knows its users by both.",
+                site.place(host, other),
+                'site_alerts_smtp_user: mysite\nvault_site_alerts_smtp_password: "zWNDZM6eQGHWpSRT"',
+            )
+    if user and site.value(host, "site_alerts_smtp_tls") == "none":
+        yield Problem(
+            "`site_alerts_smtp_user` is set, and `site_alerts_smtp_tls` is none: everybody on the way would read the "
+            "password.",
+            site.place(host, "site_alerts_smtp_tls"),
+            "site_alerts_smtp_tls: starttls",
+        )
 
 
 def _asks_for_names(site: Site, host: str) -> Iterator[Problem]:
@@ -1300,6 +1360,7 @@ RULES: tuple[Rule, ...] = (
     certificate_is_complete,
     certificate_fits,
     acme_can_give_one,
+    alerts_can_arrive,
     backups_have_a_place,
     certificate_files_exist,
     way_back_is_said,
