@@ -46,6 +46,10 @@ systemctl kill --signal=KILL {unit}
 while systemctl is-active --quiet {unit}; do sleep 0.1; done
 """
 IS_MENDED = "rm -r /run/systemd/system/{unit}.d; systemctl daemon-reload; systemctl start {unit}"
+# The process of its note is one that lives.
+A_DEPLOY_IS_AT_WORK = """
+printf 'a deploy of tests, pid 1\\n%s\\n' "$(cut -d' ' -f22 /proc/1/stat)" > /srv/site/deploy.lock
+"""
 
 
 class Mailbox:
@@ -244,12 +248,14 @@ def test_what_could_not_be_sent_is_seen_and_sent_later(site: Site, mailbox: Mail
     assert len(mailbox.new()) == 1
 
 
-def test_a_maintenance_is_no_finding(site: Site, mailbox: Mailbox) -> None:
-    for words in (("-e", "state=on", "-e", "processes=pause"), ("-e", "state=off")):
-        run = site.start("playbooks/maintenance.yml", *words).wait()
-        assert run.status == 0, run.output
-        look(site)
+def test_what_a_deploy_stops_is_no_finding(site: Site, mailbox: Mailbox) -> None:
+    site.machine.feed(A_DEPLOY_IS_AT_WORK)
+    try:
+        with site.machine.stopped("celery-worker"):
+            look(site)
         assert mailbox.new() == []
+    finally:
+        site.machine.feed("truncate --size=0 /srv/site/deploy.lock")
 
 
 def test_the_unit_has_no_rights_and_its_password_is_nowhere_else(site: Site, mailbox: Mailbox) -> None:

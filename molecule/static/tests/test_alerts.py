@@ -275,6 +275,11 @@ def test_a_host_that_cannot_be_looked_at_is_a_finding_and_nothing_else_is_gone()
     assert finding.area not in site_findings.blind(report)
 
 
+def test_where_the_web_processes_do_not_answer_what_they_know_is_not_gone() -> None:
+    assert site_findings.blind(WELL | {"error": "no answer"}) == {site_findings.WITHIN}
+    assert site_findings.blind(WELL) == set()
+
+
 def test_only_what_has_failed_is_told_at_once() -> None:
     assert [finding.looks for finding in found(**unit(state="failed"))] == [1]
     assert [finding.looks for finding in found(**unit(state="inactive"))] == [2]
@@ -364,7 +369,8 @@ def test_what_did_not_arrive_is_sent_by_the_next_look(tell: Callable[..., None],
     tell(**FAILED)
     tell(**FAILED)
 
-    assert len(post.sent) == 1
+    (news,) = post.sent
+    assert [entry["since"] for entry in news.new] == ["2026-03-01T12:05:00Z"]
 
 
 def test_on_a_full_disk_it_is_told_once_too(
