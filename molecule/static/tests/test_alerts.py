@@ -5,18 +5,23 @@ from __future__ import annotations
 import ast
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from ansible_collections.celeriac.site.plugins.module_utils import site_alerts, site_findings, site_lock
 from ansible_collections.celeriac.site.plugins.module_utils.site_alerts import Finding, News
 from ansible_collections.celeriac.site.plugins.module_utils.site_report import file_systems
 
 from testkit.loading import load
+from testkit.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = "ansible_collections.celeriac.site.plugins.module_utils"
@@ -433,6 +438,74 @@ def test_an_e_mail_has_a_line_for_each_finding() -> None:
         "- b (it is no more)",
         "- c, since 2026-03-01 12:00 UTC: du -x /",
     ]
+
+
+ENTRY = {"key": "a", "what": "the disk is full", "since": "2026-03-01T12:00:00Z", "todo": "du -x /"}
+NEWS = News([ENTRY], [ENTRY], [], due=True)
+
+
+class Chat(BaseHTTPRequestHandler):
+    """Takes a webhook, or does not."""
+
+    status = 204
+    got: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def chat() -> Iterator[dict[str, Any]]:
+    """What is chosen for a webhook to a server that is there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield SETTINGS | {"webhook": f"http://127.0.0.1:{server.server_port}/hooks/secret"}
+        server.shutdown()
+
+
+def test_a_webhook_has_host_site_and_findings(chat: dict[str, Any]) -> None:
+    ALERTS.post(chat, NEWS)
+
+    said = {"what": "the disk is full", "since": "2026-03-01T12:00:00Z", "do": "du -x /"}
+    findings = [{"state": "new", **said}, {"state": "gone", **said}]
+    assert Chat.got[-1] == {"host": "h1", "site": "www.mysite.test", "findings": findings}
+
+
+def test_a_webhook_that_is_refused_did_not_arrive_and_its_address_is_not_told(
+    chat: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chat, "status", 500)
+    with pytest.raises(ALERTS.NotToldError, match="answers with 500") as refused:
+        ALERTS.post(chat, NEWS)
+    with pytest.raises(ALERTS.NotToldError, match="does not answer") as away:
+        ALERTS.post(chat | {"webhook": f"http://127.0.0.1:{free_port()}/hooks/secret"}, NEWS)
+
+    assert "secret" not in f"{refused.value}{away.value}"
+
+
+# Only so that no certificate is needed: preflight refuses that.
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_a_log_in_that_a_mail_server_refuses_is_named_without_the_password() -> None:
+    def knows(*words: object) -> AuthResult:
+        return AuthResult(success=False, handled=False)
+
+    options: dict[str, Any] = {"authenticator": knows, "auth_required": True, "auth_require_tls": False}
+    server = Controller(object(), hostname="127.0.0.1", port=free_port(), **options)
+    server.start()
+    try:
+        mail = {"to": "ops@mysite.test", "from": "ops@mysite.test", "server": "127.0.0.1", "port": server.port}
+        log_in = {"tls": "none", "user": "mysite", "password": "secret"}
+        with pytest.raises(ALERTS.NotToldError, match="does not know site_alerts_smtp_user") as refused:
+            ALERTS.mail(SETTINGS | {"e-mail": mail | log_in}, NEWS)
+    finally:
+        server.stop()
+    assert "secret" not in str(refused.value)
 
 
 def imported(file: Path) -> Iterator[str]:
