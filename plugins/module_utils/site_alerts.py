@@ -74,7 +74,7 @@ def look(known: Known, found: Iterable[Finding], blind: Collection[str], now: da
     Args:
         known: before it.
         found: what it has found.
-        blind: areas that it has not seen; all is there as before.
+        blind: areas that it has not seen; what was told of them is as before.
         now: when it was (UTC).
     """
     after: dict[str, dict[str, Any]] = {}
@@ -82,12 +82,9 @@ def look(known: Known, found: Iterable[Finding], blind: Collection[str], now: da
         before = known.get(finding.key, {"since": _text(now), "seen": 0, "told": None})
         after[finding.key] = {**before, **asdict(finding), "seen": before["seen"] + 1, "missed": 0}
     for key, entry in known.items():
-        if key in after:
-            continue
-        if entry["area"] in blind:
-            after[key] = dict(entry)
-        elif entry["told"]:
-            after[key] = {**entry, "missed": entry["missed"] + 1}
+        # What was not told yet, and is not seen, begins anew: a deploy or a maintenance is no time that it has lasted.
+        if key not in after and entry["told"]:
+            after[key] = {**entry, "missed": entry["missed"] + (entry["area"] not in blind)}
     return after
 
 

@@ -136,6 +136,15 @@ def test_what_is_not_seen_is_neither_new_nor_gone(mailbox: Mailbox) -> None:
     assert [mailbox.look(), mailbox.look()] == ["", "gone fast"]
 
 
+def test_what_is_not_seen_has_not_lasted_meanwhile(mailbox: Mailbox) -> None:
+    assert {mailbox.look(LONG), mailbox.look(LONG)} == {""}
+
+    told = [mailbox.look(blind=BLIND) for _ in range(20)] + [mailbox.look(LONG) for _ in range(5)]
+
+    assert [*filter(None, told)] == ["new long"]
+    assert told[-1] == "new long"
+
+
 def test_a_line_says_what_since_when_and_what_to_do(mailbox: Mailbox) -> None:
     mailbox.look(AT_ONCE)
 

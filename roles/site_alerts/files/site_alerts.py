@@ -74,12 +74,14 @@ def look(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """
     site = Site.from_params(chosen)
     try:
-        return Report(run, site).read() | _beside(site, chosen)
+        # Before and behind it: what is at work meanwhile may have stopped something.
+        busy = _busy(Systemd(run), site)
+        return Report(run, site).read() | _beside(site, chosen, busy)
     except (SiteError, OSError, ValueError, LookupError) as error:
         return {"site": site.name, "failed": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
-def _beside(site: Site, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _beside(site: Site, chosen: Mapping[str, Any], busy: str) -> dict[str, Any]:
     """Return what the status does not say."""
     systemd = Systemd(run)
     daemons = [*chosen["daemons"], *_clusters()] if chosen["cluster"] else chosen["daemons"]
@@ -89,7 +91,7 @@ def _beside(site: Site, chosen: Mapping[str, Any]) -> dict[str, Any]:
         "processes": site.processes,
         "daemons": systemd.states(daemons),
         "disks": file_systems([site.root, *folders, *map(Path, (*PLACES, *chosen["folders"]))]),
-        "busy": _busy(systemd, site),
+        "busy": busy or _busy(systemd, site),
     }
 
 
