@@ -145,7 +145,7 @@ def _of_queues(report: Mapping[str, Any], names: Names, limits: Limits) -> Itera
     for queue, count in (report["queues"] or {}).items():
         if count:
             what = f"the queue {queue} has not been empty, {count} wait"
-            todo = f"{names.word}-celery inspect active; systemctl status {names.prefix}celery-worker"
+            todo = f"{names.word}-celery inspect active; playbooks/status.yml"
             yield Finding(f"queue {queue}", WITHIN, what, todo, seconds=limits.queue_seconds)
     broker = report["broker"] or {}
     if broker.get("parked"):
