@@ -19,7 +19,7 @@ EVERYBODY = [
     "iif lo accept",
     "ct state established,related accept",
     "tcp flags & (syn | ack) != syn accept",
-    "meta l4proto { icmp, ipv6-icmp } accept",
+    "meta l4proto { icmp, icmpv6 } accept",
     "ip6 saddr fe80::/10 udp dport 546 accept",
     "tcp dport $ssh_ports accept",
 ]
