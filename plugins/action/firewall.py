@@ -11,6 +11,8 @@ from ansible_collections.celeriac.site.plugins.action.site_run import this_run
 
 # A connection that was begun before the host took the ruleset back may come in after that.
 MARGIN_SECONDS = 30
+# Of what ssh_config(5) is told more than once, the first counts.
+_ALONE = "-o ControlPath=none"
 
 
 class ActionModule(ActionBase):
@@ -38,8 +40,7 @@ class ActionModule(ActionBase):
             why = confirmed.get("msg", "no reason was given")
             raise AnsibleActionFail(
                 f"The firewall is as it was before: no new connection of Ansible was let in within {seconds} s "
-                f"({why}). Most likely SSH shares one connection (ControlMaster in ~/.ssh/config), or comes in where "
-                "the host does not know of. On a slow network: firewall_confirm_seconds: 120",
+                f"({why}). On a slow network: firewall_confirm_seconds: 120",
                 result=result,
             )
         return result
@@ -51,8 +52,7 @@ class ActionModule(ActionBase):
         until = time.monotonic() + seconds + MARGIN_SECONDS
         while True:
             try:
-                if self._connection.transport != "local":
-                    self._connection.reset()
+                self._leave_connection()
                 confirmed = self._module(arguments, task_vars)
                 break
             except AnsibleConnectionFailure as error:
@@ -66,6 +66,18 @@ class ActionModule(ActionBase):
         claim = {"run": this_run(self._connection)}
         self._execute_module(module_name="celeriac.site.site_run", module_args=claim, task_vars=task_vars)
         return confirmed
+
+    def _leave_connection(self) -> None:
+        """Let what follows open another connection, also where SSH would go through one that is there already."""
+        connection = self._connection
+        if connection.transport == "local":
+            return
+        connection.reset()
+        # Ansible's own plugin ends one that is shared (ControlMaster). Mitogen would go through it once more.
+        if connection.transport == "ssh" and type(connection).__module__ != "ansible.plugins.connection.ssh":
+            options = connection.get_option("ssh_args") or ""
+            if _ALONE not in options:
+                connection.set_option("ssh_args", f"{_ALONE} {options}")
 
     def _module(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         result: dict[str, Any] = self._execute_module(module_args=dict(arguments), task_vars=task_vars)
