@@ -36,14 +36,13 @@ class ActionModule(ActionBase):
         seconds = int(self._task.args.get("confirm_seconds", 30))
         # An established connection goes through any ruleset, and so it proves nothing.
         confirmed = self._over_a_new_connection({**self._task.args, "state": "confirmed"}, seconds, task_vars)
-        if confirmed.get("failed"):
-            why = confirmed.get("msg", "no reason was given")
+        if confirmed.get("taken_back"):
             raise AnsibleActionFail(
                 f"The firewall is as it was before: no new connection of Ansible was let in within {seconds} s "
-                f"({why}). On a slow network: firewall_confirm_seconds: 120",
+                f"({confirmed['msg']}). On a slow network: firewall_confirm_seconds: 120",
                 result=result,
             )
-        return result
+        return confirmed if confirmed.get("failed") else result
 
     def _over_a_new_connection(
         self, arguments: dict[str, Any], seconds: int, task_vars: dict[str, Any] | None

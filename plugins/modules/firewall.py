@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
+from ansible_collections.celeriac.site.plugins.module_utils.site_errors import FirewallError, SiteError
 from ansible_collections.celeriac.site.plugins.module_utils.site_firewall import RULES, Firewall
 
 DOCUMENTATION = r"""
@@ -49,6 +49,10 @@ armed:
   description: Whether a changed ruleset waits to be confirmed.
   returned: always
   type: bool
+taken_back:
+  description: Whether what was to be confirmed is not loaded any more.
+  returned: failure
+  type: bool
 """
 
 
@@ -72,6 +76,8 @@ def main() -> None:
             firewall.confirm(wanted["unit"])
             module.exit_json(changed=True, armed=False)
         change = firewall.change(wanted["ruleset"], wanted["unit"], wanted["confirm_seconds"], check=module.check_mode)
+    except FirewallError as error:
+        module.fail_json(msg=str(error), taken_back=wanted["state"] == "confirmed")
     except SiteError as error:
         module.fail_json(msg=str(error))
     names = {"before_header": str(RULES), "after_header": str(RULES)}
