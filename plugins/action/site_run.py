@@ -33,16 +33,14 @@ class ActionModule(ActionBase):
             AnsibleActionFail: another run is at work there.
         """
         super().run(tmp, task_vars)
-        # Mitogen's connection ends with the run.
-        lingers = type(self._connection).__module__ == "ansible.plugins.connection.ssh"
-        arguments = {**self._task.args, "run": {**this_run(), "lingers": lingers}}
+        arguments = {**self._task.args, "run": this_run(self._connection)}
         until = time.monotonic() + LINGER_SECONDS
         while held_by := (found := self._held_by(arguments, task_vars)).get("held_by"):
             if held_by["computer"] == computer() or not held_by["lingers"] or time.monotonic() > until:
                 words = f"{held_by['what']}, since {held_by['since']}"
                 raise AnsibleActionFail(f"another run is at work on this host: {words}")
             time.sleep(2)
-        return {"changed": False, "ansible_facts": {"site_cards": found["cards"]}}
+        return {"changed": False, "ansible_facts": {"site_cards": found["cards"], "site_firewall": found["firewall"]}}
 
     def _held_by(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Claim the host, also over a run of this computer that has ended; return who has it instead, and the cards."""
@@ -61,9 +59,15 @@ class ActionModule(ActionBase):
         return result
 
 
-def this_run() -> dict[str, Any]:
-    """Return what is said about this run on its hosts."""
+def this_run(connection: Any) -> dict[str, Any]:
+    """Return what is said about this run on a host.
+
+    Args:
+        connection: Ansible's own to the host.
+    """
     pid = os.getppid()  # this is one of its workers
     playbook = Path(context.CLIARGS["args"][0]).name
     what = f"{playbook} by {getpass.getuser()} on {socket.gethostname()}, pid {pid}"
-    return {"what": what, "computer": computer(), "process": process(pid)}
+    # Mitogen's connection ends with the run.
+    lingers = type(connection).__module__ == "ansible.plugins.connection.ssh"
+    return {"what": what, "computer": computer(), "process": process(pid), "lingers": lingers}

@@ -24,6 +24,8 @@ SHARED: dict[str, Any] = {
     "rabbitmq_memory_mb": 384,
     "rabbitmq_free_disk_mb": 200,
     "rabbitmq_consumer_timeout_seconds": 604800,
+    "firewall_enabled": False,
+    "firewall_open_ports": [],
 }
 
 # As JSON has it.

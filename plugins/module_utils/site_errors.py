@@ -5,6 +5,7 @@ A name ends in `Error`, and begins with what is wrong.
 SiteError
 ├── BackupError       there is no backup, or it cannot be restored
 ├── CertificateError  a certificate cannot be used, or none can be made
+├── FirewallError     a ruleset was not loaded, or was taken back
 ├── HeldError         somebody else has a lock
 ├── MaintenanceError  the site is in maintenance, or cannot be brought into it
 ├── ProcessError      a process is not described as it must be
@@ -36,6 +37,10 @@ class BackupError(SiteError):
 
 class CertificateError(SiteError):
     """A certificate cannot be used, or none can be made."""
+
+
+class FirewallError(SiteError):
+    """A ruleset was not loaded, or was taken back; the message says why."""
 
 
 class HeldError(SiteError):

@@ -18,6 +18,7 @@ from pathlib import Path
 from ansible_collections.celeriac.site.plugins.module_utils import site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import RemovalError
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import remove, write_atomically
+from ansible_collections.celeriac.site.plugins.module_utils.site_firewall import Firewall
 from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance import folder_of
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import (
@@ -116,6 +117,8 @@ class Removal:
             self._rabbitmq()
         if "database" in self._has.groups:
             self._postgresql()
+        if self._is_alone:
+            self.changed |= Firewall(self._run).remove()
         self._accounts()
         self._folders()
         self._remove(site_cards.FOLDER / f"{self._names.site}.json")

@@ -8,6 +8,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils import site_cards
 from ansible_collections.celeriac.site.plugins.module_utils.site_claim import NOTE, claim
+from ansible_collections.celeriac.site.plugins.module_utils.site_firewall import Firewall
 
 DOCUMENTATION = r"""
 module: site_run
@@ -47,6 +48,10 @@ cards:
   description: What all sites of the host say of themselves.
   returned: always
   type: list
+firewall:
+  description: Whether the host has a firewall of ours.
+  returned: always
+  type: bool
 """
 
 
@@ -66,7 +71,7 @@ def main() -> None:
         held_by = claim(Path(module.params["path"]), module.params["run"], module.params["over"])
         if held_by is None and module.params["card"]:
             site_cards.write(module.params["card"])
-    module.exit_json(changed=False, held_by=held_by, cards=site_cards.cards())
+    module.exit_json(changed=False, held_by=held_by, cards=site_cards.cards(), firewall=Firewall.is_there())
 
 
 if __name__ == "__main__":

@@ -425,6 +425,54 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`backup_kept_days` is 0",
         "backup_kept_days: 2",
     ),
+    "a port that is too great": (
+        choose("firewall_open_ports: [{ port: 8443 }, { port: 99999 }]\n"),
+        f"{CHOICES_FILE}:3",
+        "`firewall_open_ports` has the port `99999`, which is none",
+        "firewall_open_ports: [{ port: 8443 }",
+    ),
+    "a port that is a word": (
+        choose("firewall_open_ports: [{ port: ssh }]\n"),
+        f"{CHOICES_FILE}:3",
+        "`firewall_open_ports` has the port `ssh`, which is none",
+        "firewall_open_ports: [{ port: 8443 }",
+    ),
+    "a port that is its own entry": (
+        choose("firewall_open_ports: [8443]\n"),
+        f"{CHOICES_FILE}:3",
+        "`firewall_open_ports` is wrong: ",
+        "firewall_open_ports: ",
+    ),
+    "a range of ports that ends before it begins": (
+        choose("firewall_open_ports: [{ port: 61000-60000, protocol: udp }]\n"),
+        f"{CHOICES_FILE}:3",
+        "the range `61000-60000`, which ends before it begins",
+        "{ port: 60000-61000, protocol: udp }",
+    ),
+    "a port for a protocol that has none": (
+        choose("firewall_open_ports: [{ port: 1, protocol: icmp }]\n"),
+        f"{CHOICES_FILE}:3",
+        "`firewall_open_ports` is wrong: ",
+        "firewall_open_ports: ",
+    ),
+    "a port for a host by its name": (
+        choose("firewall_open_ports: [{ port: 9100, from: [metrics.mysite.test] }]\n"),
+        f"{CHOICES_FILE}:3",
+        "`9100` open for `metrics.mysite.test`, which is neither an address nor a network",
+        "from: [10.0.0.5",
+    ),
+    "a firewall that waits for no connection": (
+        choose("firewall_confirm_seconds: 0\n"),
+        f"{CHOICES_FILE}:3",
+        "`firewall_confirm_seconds` is 0",
+        "firewall_confirm_seconds: 5",
+    ),
+    "a firewall before a database for other hosts": (
+        choose("postgresql_settings: { listen_addresses: 'localhost, 10.0.0.1' }\nfirewall_enabled: true\n"),
+        f"{CHOICES_FILE}:4",
+        "lets PostgreSQL listen for other hosts, and the firewall lets none of them in",
+        "firewall_open_ports: [{ port: 5432, from: [10.0.0.5] }]",
+    ),
     "a pass phrase with a space": (
         choose("vault_backup_passphrase: a b\n"),
         f"{CHOICES_FILE}:3",
@@ -1404,6 +1452,14 @@ RIGHT = {
     "backups in a folder": (
         "backup_repository: local\nbackup_folder: /mnt/backups\nbackup_kept_days: 1\n"
         "backup_database_calendar: 'Mon..Fri *-*-* 02,14:30:00'\nvault_backup_passphrase: 'a#\"$b'\n"
+    ),
+    "a firewall": (
+        "firewall_enabled: true\nfirewall_confirm_seconds: 60\npostgresql_settings: { listen_addresses: '*' }\n"
+        "firewall_open_ports:\n  - { port: 5400-5500, from: [10.0.0.5, 10.1.0.0/16, 'fd00::/8'] }\n"
+        "  - { port: 51820, protocol: udp }\n  - port: '8443'\n"
+    ),
+    "a firewall before a database for this host": (
+        "firewall_enabled: true\npostgresql_settings: { listen_addresses: 'localhost,127.0.0.1, ::1' }\n"
     ),
     "secrets with signs": (
         "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"

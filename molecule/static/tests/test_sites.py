@@ -64,7 +64,7 @@ def trusted(facts: dict[str, Any]) -> dict[str, Any]:
 
 def test_what_sites_share_has_the_defaults_of_its_roles() -> None:
     defaults: dict[str, Any] = {}
-    for role in ("nginx", "postgresql", "rabbitmq"):
+    for role in ("nginx", "postgresql", "rabbitmq", "firewall"):
         defaults |= yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
     assert {name: defaults[name] for name in site_cards.SHARED} == site_cards.SHARED
     assert FACTS["site_card"]["shared"].keys() == site_cards.SHARED.keys()
@@ -128,6 +128,13 @@ def test_a_card_keeps_when_its_site_came(tmp_path: Path) -> None:
             [FIRST | {"shared": site_cards.SHARED | {"nginx_sandbox": False}}],
             "",
         ),
+        (
+            CARD | {"shared": site_cards.SHARED | {"firewall_enabled": True}},
+            [FIRST],
+            "`firewall_enabled` is about what all sites of the host share, and `default` was here first: there it is ",
+        ),
+        # One that came before there were firewalls has none.
+        (CARD, [FIRST | {"shared": {}}], ""),
         # Whoever says nothing has what the first one has.
         (CARD, [FIRST | {"shared": site_cards.SHARED | {"nginx_sandbox": False}}], ""),
     ],

@@ -22,6 +22,7 @@ from ..origin.origin import Origin, fault_of, is_read_as_inventory
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
+from .firewall import fault_of_port, is_for_others, opens
 from .memory import fault_of_limit
 from .names import nearest
 from .problem import Place, Problem
@@ -175,6 +176,7 @@ LEAST = {
     "backup_full_days": 1,
     "backup_archive_seconds": 1,
     "backup_timeout_seconds": 60,
+    "firewall_confirm_seconds": 5,
 }
 
 # The secrets that an inventory may bring, each with what it must be made of: Flower can compare ASCII only (it gives
@@ -1247,6 +1249,35 @@ def _backups_in_a_folder(site: Site, host: str) -> Iterator[Problem]:
     )
 
 
+def firewall_opens_ports(site: Site) -> Iterator[Problem]:
+    """What a firewall is to open are ports, each for addresses."""
+    for host in site.hosts:
+        for entry in _open_ports(site, host):
+            if found := fault_of_port(entry):
+                what, example = found
+                yield Problem(f"`firewall_open_ports` has {what}.", site.place(host, "firewall_open_ports"), example)
+
+
+def firewall_does_not_contradict(site: Site) -> Iterator[Problem]:
+    """A database that listens for other hosts is not closed to all of them."""
+    for host in site.members.get("database", ()):
+        settings, ports = site.value(host, "postgresql_settings"), _open_ports(site, host)
+        listens = isinstance(settings, dict) and is_for_others(settings.get("listen_addresses"))
+        if not listens or site.value(host, "firewall_enabled") is not True or any(map(fault_of_port, ports)):
+            continue
+        if not any(opens(entry, 5432) for entry in ports):
+            yield Problem(
+                "`postgresql_settings` lets PostgreSQL listen for other hosts, and the firewall lets none of them in.",
+                site.place(host, "firewall_enabled"),
+                "firewall_open_ports: [{ port: 5432, from: [10.0.0.5] }]        (or without listen_addresses)",
+            )
+
+
+def _open_ports(site: Site, host: str) -> list[Mapping[str, Any]]:
+    chosen = site.value(host, "firewall_open_ports")
+    return [entry for entry in chosen if isinstance(entry, dict)] if isinstance(chosen, list) else []
+
+
 def certificate_files_exist(site: Site) -> Iterator[Problem]:
     """The extra CA certificates exist on this computer."""
     for host in site.hosts:
@@ -1366,6 +1397,8 @@ RULES: tuple[Rule, ...] = (
     way_back_is_said,
     maintenance_is_said,
     maintenance_page_exists,
+    firewall_opens_ports,
+    firewall_does_not_contradict,
 )
 
 
