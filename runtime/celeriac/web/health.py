@@ -19,6 +19,8 @@ request                                       answer, JSON
                                               404 where the project has not installed it
 ``GET /-/celeriac/metrics``            200    no JSON, but what Prometheus reads:
                                               `celeriac.web.metrics`
+``GET /-/celeriac/session/…``          204    whether a session of the site opens Flower:
+                                              `celeriac.web.session`
 the broker or the database is away     503    ``{"error": "…"}``
 =====================================  =====  ====================================================
 
@@ -49,7 +51,7 @@ from celeriac.project import release
 from celeriac.tasks import PING, pong
 from celeriac.transport import transport_of
 from celeriac.versions import off
-from celeriac.web import exposition, metrics
+from celeriac.web import exposition, metrics, session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -69,7 +71,10 @@ def answer(app: Celery, environ: "WSGIEnvironment", start_response: "StartRespon
     """Answer a request whose path begins with `PREFIX` (PEP 3333)."""
     headers: list[tuple[str, str]] = []
     path, query = environ["PATH_INFO"].removeprefix(PREFIX), environ.get("QUERY_STRING", "")
-    route = _route(path, query) if _authorized(environ, path) else None
+    authorized = _authorized(environ, path)
+    if authorized and path in session.PATHS and environ["REQUEST_METHOD"] == "GET":
+        return session.answer(environ, start_response, path)
+    route = _route(path, query) if authorized else None
     content: dict[str, Any] | str
     if route is None:
         status, content = HTTPStatus.NOT_FOUND, {"error": "not found"}
