@@ -151,7 +151,7 @@ def _may(request: HttpRequest) -> bool:
         may = admin.site.has_permission(request)
     else:
         may = user.is_active and getattr(user, "is_staff", False)
-    return bool(may) and bool(request.META[_WHOSE] == STAFF or getattr(user, "is_superuser", False))
+    return bool(may and (request.META[_WHOSE] == STAFF or getattr(user, "is_superuser", False)))
 
 
 def _is_forged(request: HttpRequest) -> bool:
@@ -159,9 +159,9 @@ def _is_forged(request: HttpRequest) -> bool:
     if request.headers.get("X-Original-Method") in _SAFE_METHODS:
         return False
     if site := request.headers.get("Sec-Fetch-Site"):
-        return site != "same-origin"
+        return bool(site != "same-origin")
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.get_host()
+    return origin is not None and bool(urlsplit(origin).netloc != request.get_host())
 
 
 def _form_for(request: HttpRequest) -> str:
