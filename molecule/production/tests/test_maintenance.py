@@ -149,6 +149,8 @@ def test_who_knows_the_token_gets_in_and_nobody_else(site: Site, token: str, fri
     assert friend.get("/").status == 200
     assert friend.get("/health/").json()["database"] == "ok"
     assert friend.get("/flower/").status == 401
+    # Nginx has asked the site for a session.
+    assert friend.get("/flower/", {"Accept": "text/html"}).status == 302
 
 
 def test_no_release_is_begun_while_workers_are_paused(site: Site) -> None:

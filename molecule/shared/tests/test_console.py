@@ -173,6 +173,26 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_flower_opens_with_the_log_in_of_the_site_and_closes_with_it(
+    browser: Browser, stranger: Website, secrets: dict[str, str]
+) -> None:
+    with window(browser, stranger) as page:
+        page.goto("/flower/broker")
+        expect(page).to_have_url(re.compile(r"/admin/login/\?next=/flower/broker$"))
+        page.locator("#id_username").fill("admin")
+        page.locator("#id_password").fill(secrets["admin_password"])
+        page.locator("[type=submit]").click()
+        expect(page).to_have_url(re.compile(r"/flower/broker$"))
+        expect(page.locator("body")).to_contain_text("celery")
+        keep(page, "flower-by-session")
+
+        page.goto("/admin/")
+        page.locator("#logout-form button").click()
+        expect(page.locator("#logout-form")).to_have_count(0)
+        page.goto("/flower/broker")
+        expect(page).to_have_url(re.compile(r"/admin/login/\?next=/flower/broker$"))
+
+
 @seen_in_site_too
 @pytest.mark.parametrize("look", LOOKS)
 def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: Any, look: str) -> None:
@@ -188,9 +208,8 @@ def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: A
 
 
 @seen_in_site_too
-def test_pictures_for_the_readme(browser: Browser, stranger: Website, session: Any, secrets: dict[str, str]) -> None:
-    flower = {"username": "admin", "password": secrets["flower_password"]}
-    with window(browser, stranger, storage_state=session, http_credentials=flower) as page:
+def test_pictures_for_the_readme(browser: Browser, stranger: Website, session: Any) -> None:
+    with window(browser, stranger, storage_state=session) as page:
         for task in ("add", "succeeds_later"):
             start(page, task, **({"x": "2", "y": "3"} if task == "add" else {}))
         page.goto("/tasks/")

@@ -1089,6 +1089,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`vault_flower_password` has a character that is not on every keyboard",
         'vault_flower_password: "',
     ),
+    "session of whom there is none": (
+        choose("site_flower_sessions: everybody\n"),
+        f"{CHOICES_FILE}:3",
+        "must be one of superusers, staff, nobody",
+        "site_flower_sessions: superusers",
+    ),
     "name that would end before the password": (
         choose("site_flower_username: a:b\n"),
         f"{CHOICES_FILE}:3",

@@ -1056,6 +1056,18 @@ def test_nginx_knows_no_flower_where_there_is_none(loader: DataLoader, tmp_path:
     assert "location /flower/" in site_conf(loader, tmp_path, site_login_attempts=attempts)
 
 
+def test_flower_opens_with_the_sessions_that_were_chosen(loader: DataLoader, tmp_path: Path) -> None:
+    """By default with those that may do everything anyway; and nothing of it is there where none is chosen."""
+    of_all = ("superusers", "staff", "nobody")
+    texts = {whose: site_conf(loader, tmp_path, site_flower_sessions=whose) for whose in of_all}
+
+    asked = {whose: re.findall("/-/celeriac/session/(.+);", text) for whose, text in texts.items()}
+    assert asked == {"superusers": ["superusers"], "staff": ["staff"], "nobody": []}
+    assert texts["superusers"] == site_conf(loader, tmp_path)
+    assert [word for word in ("Bearer", "session;", "log_in", "error_page") if word in texts["nobody"]] == []
+    assert "auth_request /flower/api/signed-in;" in texts["nobody"]
+
+
 def test_nginx_is_never_started_with_the_welcome_page() -> None:
     """It listens on IPv6 too, and Debian's package fails where it cannot be started."""
     tasks = [str(task) for task in tasks_of(ROOT / "roles/nginx/tasks/main.yml")]
