@@ -19,6 +19,11 @@ WITH_SESSIONS = {"INSTALLED_APPS": APPS, "MIDDLEWARE": MIDDLEWARE, "LOGIN_URL": 
 WITH_ADMIN = {
     **WITH_SESSIONS,
     "INSTALLED_APPS": [*APPS, "django.contrib.admin", "django.contrib.messages"],
+    "LOGGING": {
+        "version": 1,
+        "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+        "loggers": {"django.request": {"handlers": ["stderr"]}},
+    },
     "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
 }
 # A view under another name than the one of the default, and the admin where it is installed.
@@ -53,6 +58,11 @@ def makes_all_good(get_response):
     def middleware(request):
         get_response(request)
         return HttpResponse(status=204)
+    return middleware
+def sends_away(get_response):
+    def middleware(request):
+        get_response(request)
+        return HttpResponseRedirect("/enter/")
     return middleware
 def shows_what_it_sees(get_response):
     def middleware(request):
@@ -158,6 +168,9 @@ class Asking:
     Args:
         environment: of its processes.
         folder: where it is.
+
+    Attributes:
+        log: what it has written when it was last asked.
     """
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
@@ -195,7 +208,8 @@ class Asking:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        self.log = done.stderr
+        assert done.returncode == 0, self.log[-3000:]
         return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
@@ -207,13 +221,14 @@ def ask(bare_environment: dict[str, str], project: Path) -> Asking:
 
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
 def test_a_session_is_good_for_whom_it_was_chosen(ask: Asking, kind: str) -> None:
-    """At the price of two queries: the session and its user."""
+    """At the price of two queries: the session and its user. Of who is refused nothing is logged."""
     questions = [(who, whose, PAGE) for whose in ("superusers", "staff") for who in EVERYBODY]
     answers = ask(WITH_ADMIN, *questions, kind=kind)
 
     assert [each.status for each in answers] == [204, 401, 401, 401, 401, 204, 204, 401, 401, 401]
     assert {(each.headers["cache-control"], each.body) for each in answers} == {("no-store", "")}
     assert max(each.queries for each in answers) <= 2
+    assert "/-/celeriac/" not in ask.log
     back = "/back/login/?next=/flower/tasks%3Fx%3D1%26y%3D2"
     assert [each.headers.get("location") for each in answers] == [
         None if each.status == 204 else back for each in answers
@@ -302,5 +317,6 @@ def test_what_the_project_asks_of_a_session_holds(ask: Asking) -> None:
     early, late = ask(own, ("staff", "staff", PAGE), ("staff", "staff", {**PAGE, "X-Late": "1"}))
     assert (early.status, late.status) == (204, 401)
     assert "location" not in late.headers
-    (careless,) = ask({**own, "MIDDLEWARE": ["demo.middle.makes_all_good", *MIDDLEWARE]}, ("plain", "staff", PAGE))
-    assert careless.status == 401
+    for who, middleware in (("plain", "makes_all_good"), ("staff", "sends_away")):
+        (answer,) = ask({**own, "MIDDLEWARE": [f"demo.middle.{middleware}", *MIDDLEWARE]}, (who, "staff", PAGE))
+        assert answer.status == 401

@@ -11,7 +11,7 @@ either                                      403    it is, but a page of another 
 
 Like all of `celeriac.web.health` these need the token, and no line of the project. The request goes through the
 project's own middleware, so what that asks of a session beyond Django (a second factor, an address, an age) holds here
-too; it ends at a view of ours in place of one of the project. What neither is nor comes to our answer is 401.
+too; it ends at a view of ours in place of one of the project. Where the middleware answers by itself, that is 401.
 
 What was asked is told by ``X-Original-Method`` and ``X-Original-URI``. Asking is no use of the session: it is not
 saved, so it ends when it would have ended, and Flower's pages, which ask by themselves, keep nobody logged in.
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 SUPERUSERS, STAFF = "session/superusers", "session/staff"
 PATHS = frozenset({SUPERUSERS, STAFF})
 
-# Where the view notes what it has answered, which a middleware of the project may have changed on the way.
-_ANSWERED = "celeriac.session"
+# Where the view finds what it is asked, and notes what it has found.
 _WHOSE = "celeriac.session.whose"
+_FOUND = "celeriac.session.found"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -53,27 +53,26 @@ def answer(environ: "WSGIEnvironment", start_response: "StartResponse", path: st
         start_response: takes status and headers.
         path: which of `PATHS`.
     """
-    answered: list[int] = []
+    found: list[tuple[HTTPStatus, str]] = []
     # The token is ours, and no business of the project.
     asked = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
-    status, location = _through_the_project({**asked, _ANSWERED: answered, _WHOSE: path})
-    is_ours = answered == [status]
-    found = HTTPStatus(status) if is_ours else HTTPStatus.UNAUTHORIZED
+    passed = _passes({**asked, _FOUND: found, _WHOSE: path})
+    status, form = found[0] if passed and found else (HTTPStatus.UNAUTHORIZED, "")
     headers = [("Cache-Control", "no-store")]
-    if found != HTTPStatus.NO_CONTENT:  # which has no body, and so no length of one (RFC 9110, 8.6)
+    if status != HTTPStatus.NO_CONTENT:  # which has no body, and so no length of one (RFC 9110, 8.6)
         headers.append(("Content-Length", "0"))
-    if is_ours and location:
-        headers.append(("Location", location))
-    start_response(f"{found.value} {found.phrase}", headers)
+    if form:
+        headers.append(("Location", form))
+    start_response(f"{status.value} {status.phrase}", headers)
     return []
 
 
-def _through_the_project(environ: "WSGIEnvironment") -> tuple[int, str]:
-    """Return the status of what comes back, and its ``Location``."""
-    heads: list[tuple[str, list[tuple[str, str]]]] = []
+def _passes(environ: "WSGIEnvironment") -> bool:
+    """Return whether the project's middleware lets a request come to the view, and its answer come back."""
+    statuses: list[str] = []
 
-    def start(status: str, headers: list[tuple[str, str]], _: Any = None, /) -> Any:
-        heads.append((status, headers))
+    def start(status: str, _: list[tuple[str, str]], __: Any = None, /) -> Any:
+        statuses.append(status)
 
     response = _handler()(environ, start)
     try:
@@ -81,8 +80,7 @@ def _through_the_project(environ: "WSGIEnvironment") -> tuple[int, str]:
             pass
     finally:
         response.close()
-    status, headers = heads[-1]
-    return int(status.partition(" ")[0]), dict(headers).get("Location", "")
+    return statuses[-1].startswith(f"{HTTPStatus.NO_CONTENT.value} ")
 
 
 @cache
@@ -123,16 +121,14 @@ class _Handler(WSGIHandler):
 @non_atomic_requests
 @never_cache
 def _view(request: HttpRequest) -> HttpResponse:
-    """Answer, and note what."""
-    response = HttpResponse(status=HTTPStatus.NO_CONTENT)
+    """Note what the session is good for. The answer is the same for all, so nothing is logged of who is refused."""
+    form = ""
     if not _may(request):
-        response = HttpResponse(status=HTTPStatus.UNAUTHORIZED)
-        if form := _form_for(request):
-            response["Location"] = form
-    elif _is_forged(request):
-        response = HttpResponse(status=HTTPStatus.FORBIDDEN)
-    request.META[_ANSWERED].append(response.status_code)
-    return response
+        status, form = HTTPStatus.UNAUTHORIZED, _form_for(request)
+    else:
+        status = HTTPStatus.FORBIDDEN if _is_forged(request) else HTTPStatus.NO_CONTENT
+    request.META[_FOUND].append((status, form))
+    return HttpResponse(status=HTTPStatus.NO_CONTENT)
 
 
 # Django's LoginRequiredMiddleware (5.1) leaves it alone.
