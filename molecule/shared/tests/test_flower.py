@@ -158,23 +158,6 @@ def test_log_out_of_the_site_closes_flower(stranger: Website, secrets: dict[str,
 
 
 @pytest.mark.once
-def test_staff_moves_the_pool_and_a_page_of_another_site_does_not(
-    host: Host, people: dict[str, Website], login: dict[str, str], stranger: Website, worker: str
-) -> None:
-    eventually(lambda: is_listed(stranger, login, worker), 20)
-    before = pool(host, worker)
-
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.test"}):
-        assert move_pool(people["staff"], headers, "grow", worker, origin=headers.get("Origin", "")).status == 403
-    assert move_pool(people["plain"], {}, "grow", worker).status == 401
-    assert pool(host, worker) == before
-    assert move_pool(people["staff"], {"Sec-Fetch-Site": "same-origin"}, "grow", worker).status == 200
-    eventually(lambda: pool(host, worker) == before + 1, 15)
-    assert move_pool(people["staff"], {}, "shrink", worker).status == 200
-    eventually(lambda: pool(host, worker) == before, 15)
-
-
-@pytest.mark.once
 @pytest.mark.parametrize("headers", LOGINS.values(), ids=LOGINS)
 @pytest.mark.parametrize("page", PAGES)
 def test_stranger_gets_nothing(stranger: Website, page: str, headers: dict[str, str]) -> None:
@@ -250,20 +233,27 @@ def test_flower_lists_the_worker(stranger: Website, login: dict[str, str], worke
 
 @pytest.mark.once
 def test_pool_grows_and_shrinks_through_nginx(
-    host: Host, stranger: Website, login: dict[str, str], worker: str
+    host: Host, stranger: Website, login: dict[str, str], people: dict[str, Website], worker: str
 ) -> None:
+    """For who has the log-in of Flower, and for who has a session."""
     eventually(lambda: is_listed(stranger, login, worker), 20)
     before = pool(host, worker)
 
     assert move_pool(stranger, login, "grow", worker).status == 200
     eventually(lambda: pool(host, worker) == before + 1, 15)
-    assert move_pool(stranger, login, "shrink", worker).status == 200
+    assert move_pool(people["staff"], {"Sec-Fetch-Site": "same-origin"}, "shrink", worker).status == 200
     eventually(lambda: pool(host, worker) == before, 15)
 
 
 @pytest.mark.once
-def test_page_of_another_site_cannot_move_the_pool(stranger: Website, login: dict[str, str], worker: str) -> None:
-    assert move_pool(stranger, login, "grow", worker, origin="https://evil.test").status == 403
+def test_page_of_another_site_cannot_move_the_pool(
+    stranger: Website, login: dict[str, str], people: dict[str, Website], worker: str
+) -> None:
+    for browser, headers in ((stranger, login), (people["staff"], {})):
+        assert move_pool(browser, headers, "grow", worker, origin="https://evil.test").status == 403
+        for site in ("cross-site", "same-site"):
+            assert move_pool(browser, {**headers, "Sec-Fetch-Site": site}, "grow", worker).status == 403
+    assert move_pool(people["plain"], {}, "grow", worker).status == 401
 
 
 def move_pool(site: Website, login: dict[str, str], verb: str, worker: str, origin: str = "") -> Answer:
