@@ -1066,6 +1066,10 @@ def test_flower_opens_with_the_sessions_that_were_chosen(loader: DataLoader, tmp
     assert texts["superusers"] == site_conf(loader, tmp_path)
     assert [word for word in ("Bearer", "session;", "log_in", "error_page") if word in texts["nobody"]] == []
     assert "auth_request /flower/api/signed-in;" in texts["nobody"]
+    # All sites of a host see the maps of all, and one of these knows a log-in.
+    maps = re.findall(r"(?m)^map \S+ \$(\w*flower\w*) ", site_conf(loader, tmp_path, site_name="shop"))
+    assert len(maps) == 4
+    assert [name for name in maps if not name.startswith("shop_")] == []
 
 
 def test_nginx_is_never_started_with_the_welcome_page() -> None:
