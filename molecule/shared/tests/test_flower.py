@@ -268,6 +268,20 @@ def pool(host: Host, worker: str) -> int:
     return len(stats[worker]["pool"]["processes"])
 
 
+@pytest.mark.once
+def test_site_that_does_not_answer_leaves_the_log_in_of_flower(
+    machine: Machine, stranger: Website, site: Website, login: dict[str, str]
+) -> None:
+    machine.systemctl("stop", "gunicorn.socket", "gunicorn")
+    try:
+        assert [site.get(page).status for page in ("/flower/", "/flower/metrics")] == [401, 401]
+        assert stranger.get("/flower/", FOR_A_PAGE).headers["WWW-Authenticate"] == 'Basic realm="flower"'
+        assert stranger.get("/flower/", login).status == 200
+    finally:
+        machine.systemctl("start", "gunicorn.socket", "gunicorn")
+    assert site.get("/flower/").status == 200
+
+
 @pytest.mark.last
 def test_who_guesses_is_slowed_and_nobody_else(
     stranger: Website, site: Website, login: dict[str, str], choices: dict[str, object]
