@@ -58,7 +58,8 @@ def plain_request(site: Website, path: str) -> str:
 
 
 def test_cookies_travel_over_https_only(site: Website) -> None:
-    assert set(site.cookies) == {"csrftoken", "sessionid"}
+    assert site.get("/flower/").status == 200
+    assert set(site.cookies) == {"csrftoken", "sessionid", "_xsrf"}
     assert all(cookie["secure"] for cookie in site.cookies.values())
 
 
