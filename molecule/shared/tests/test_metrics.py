@@ -32,14 +32,18 @@ def test_who_has_another_token_reads_nothing(stranger: Website, secrets: dict[st
 
 def test_all_of_the_site_answers(stranger: Website, secrets: dict[str, str], choices: dict[str, object]) -> None:
     token = secrets["metrics_token"]
-    up = {labels["service"]: value for labels, value in values(stranger, token, "celeriac_up")}
-    assert up == {"broker": 1, "workers": 1, "database": 1}
-    queues = {labels["queue"] for labels, _ in values(stranger, token, "celeriac_queue_messages")}
+
+    def seen(name: str, label: str) -> dict[str, float]:
+        return {labels[label]: value for labels, value in values(stranger, token, name)}
+
+    # On a busy computer one may be late for a page.
+    eventually(lambda: seen("celeriac_up", "service") == {"broker": 1, "workers": 1, "database": 1})
+    eventually(lambda: values(stranger, token, "celeriac_worker_slots"))
     named = choices["celery_worker_queues"]
     assert isinstance(named, list)
     # (Molecule has $$ for $.)
-    assert queues >= {name.replace("$$", "$") for name in named}
-    assert values(stranger, token, "celeriac_worker_slots")
+    wanted = {name.replace("$$", "$") for name in named}
+    eventually(lambda: wanted <= {*seen("celeriac_queue_messages", "queue")})
 
 
 def test_a_task_is_counted(stranger: Website, secrets: dict[str, str]) -> None:
@@ -52,5 +56,4 @@ def test_a_task_is_counted(stranger: Website, secrets: dict[str, str]) -> None:
     before = pings()
     assert stranger.request("POST", "/-/celeriac/ping", headers=bearer(secrets["health_token"])).status == 202
     eventually(lambda: pings() > before)
-    waited = {labels["le"] for labels, _ in values(stranger, token, "celeriac_task_wait_seconds_bucket")}
-    assert "+Inf" in waited
+    eventually(lambda: values(stranger, token, "celeriac_task_wait_seconds_count"))
