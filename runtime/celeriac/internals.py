@@ -45,7 +45,7 @@ PARTS = {
         "perform_pending_operations",
     ),
     "celery.worker.consumer.mingle:Mingle": ("send_hello",),
-    "celery.worker.request:Request": ("_apply_result", "_context"),
+    "celery.worker.request:Request": ("_already_revoked", "_apply_result", "_context"),
     "django_celery_beat.schedulers:DatabaseScheduler": ("_dirty", "_initial_read", "_last_timestamp", "_schedule"),
     "django_celery_beat.schedulers:ModelEntry": ("_unpack_fields",),
     "django_celery_results.backends.database:DatabaseBackend": ("_store_result",),
