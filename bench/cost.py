@@ -24,13 +24,16 @@ def cost(rounds: int, sizes: Sizes, what: str, more: dict[str, str]) -> Row:
     """
     row = Row(unit="ms")
     enqueued: dict[str, list[float]] = {"ours": [], "reference": []}
+    busy: dict[str, list[float]] = {"ours": [], "reference": []}
     with site() as environment, at_work({**environment, **more}) as noted, at_work(environment) as plain:
         sides = [("ours", noted, row.ours), ("reference", plain, row.reference)]
         for number in range(1, rounds + 1):
             for side, team, runs in sides:
                 load = os.getloadavg()[0]
                 enqueued[side].append(team.enqueue(sizes.journal))
-                runs.append(Run(team.work_off().seconds / sizes.journal, load, ""))
+                spent = team.work_off()
+                busy[side].append(spent.main / sizes.journal)
+                runs.append(Run(spent.seconds / sizes.journal, load, ""))
                 tell(
                     f"  {number}/{rounds} {side:<9} {1 / runs[-1].seconds:6.0f} tasks/s,"
                     f" {enqueued[side][-1] * 1000:.2f} ms an enqueue  (load {load:.1f})"
@@ -39,8 +42,10 @@ def cost(rounds: int, sizes: Sizes, what: str, more: dict[str, str]) -> Row:
     rates = [1 / statistics.median(run.seconds for run in side) for side in (row.ours, row.reference)]
     times = [statistics.median(enqueued[side]) * 1000 for side in ("ours", "reference")]
     less, longer = 100 * (1 - rates[0] / rates[1]), times[0] - times[1]
+    cpu = [statistics.median(busy[side]) * 1000 for side in ("ours", "reference")]
     row.notes += [
         f"tasks a second  {rates[0]:.0f} with, {rates[1]:.0f} without {what}: {less:.0f} % less",
         f"an enqueue      {times[0]:.2f} ms with, {times[1]:.2f} ms without (medians): {longer:.2f} ms more",
+        f"the worker      {cpu[0]:.3f} ms of its main process a task with, {cpu[1]:.3f} ms without (medians)",
     ]
     return row
