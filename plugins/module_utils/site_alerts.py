@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
-from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd, parse_timestamp
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd, iso_timestamp
 
 # One look may see a process that is just being started.
 LOOKS = 2
@@ -155,8 +155,8 @@ def report(systemd: Systemd, names: Names) -> dict[str, Any] | None:
         "timer": timer["ActiveState"],
         "told": sum(bool(entry["told"]) for entry in _known_on(name).values()),
         "why_not": why,
-        "ended": _iso(unit.get("ExecMainExitTimestamp", "")),
-        "next": _iso(timer.get("NextElapseUSecRealtime", "")),
+        "ended": iso_timestamp(unit.get("ExecMainExitTimestamp", "")),
+        "next": iso_timestamp(timer.get("NextElapseUSecRealtime", "")),
     }
 
 
@@ -169,11 +169,6 @@ def _known_on(name: str) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(file.read_text())
             known |= {key: entry for key, entry in found.items() if entry["told"] or key not in known}
     return known
-
-
-def _iso(text: str) -> str | None:
-    moment = parse_timestamp(text)
-    return f"{moment.astimezone(UTC):%FT%TZ}" if moment else None
 
 
 def as_text(alerts: Mapping[str, Any] | None) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import BackupError, SystemdError
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
-from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, iso_timestamp
 
 PROGRAM = Path("/usr/local/sbin/site-backup")
 DATABASE, FILES, VERIFY, VERIFY_FILES = "backup-database", "backup-files", "backup-verify", "backup-verify-files"
@@ -120,7 +119,12 @@ def report(run: Run, systemd: Systemd, names: Names) -> dict[str, Any] | None:
 def _of_unit(systemd: Systemd, unit: str) -> dict[str, Any]:
     ended = systemd.properties(f"{unit}.service", "ExecMainExitTimestamp").get("ExecMainExitTimestamp", "")
     following = systemd.properties(f"{unit}.timer", "NextElapseUSecRealtime").get("NextElapseUSecRealtime", "")
-    return {"last": last_of(unit), "why_not": why_not(systemd, unit), "ended": _iso(ended), "next": _iso(following)}
+    return {
+        "last": last_of(unit),
+        "why_not": why_not(systemd, unit),
+        "ended": iso_timestamp(ended),
+        "next": iso_timestamp(following),
+    }
 
 
 def _archiver(run: Run) -> dict[str, Any] | None:
@@ -128,11 +132,6 @@ def _archiver(run: Run) -> dict[str, Any] | None:
     code, output, _ = run([*words, f"--command={ARCHIVER}"])
     found: dict[str, Any] | None = json.loads(output) if code == 0 and output.strip() else None
     return found
-
-
-def _iso(text: str) -> str | None:
-    found = parse_timestamp(text)
-    return f"{found.astimezone(UTC):%FT%TZ}" if found else None
 
 
 def as_text(backup: dict[str, Any] | None) -> list[str]:

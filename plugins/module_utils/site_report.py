@@ -22,7 +22,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.site_maintenance imp
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
 from ansible_collections.celeriac.site.plugins.module_utils.site_processes import RUNNING, Process, described, left_over
-from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, parse_timestamp
+from ansible_collections.celeriac.site.plugins.module_utils.systemd import Run, Systemd, iso_timestamp
 
 PROPERTIES = (
     "ActiveState",
@@ -104,11 +104,11 @@ class Report:
         return {
             "unit": unit,
             "state": shown["ActiveState"],
-            "since": _iso(shown["ActiveEnterTimestamp"]),
+            "since": iso_timestamp(shown["ActiveEnterTimestamp"]),
             "restarts": int(shown.get("NRestarts") or 0),
             "says": shown.get("StatusText", ""),
             # Its last sign of progress; None for a process that gives none.
-            "heartbeat": _iso(shown.get("WatchdogTimestamp", "")),
+            "heartbeat": iso_timestamp(shown.get("WatchdogTimestamp", "")),
             "memory_bytes": int(memory) if memory.isdigit() else None,
         }
 
@@ -122,10 +122,10 @@ class Report:
             "timer": timer.get("ActiveState", ""),
             "runs": shown.get("ActiveState") in RUNNING,
             # Of the release that serves; None before its first run.
-            "ended": _iso(shown.get("ExecMainExitTimestamp", "")),
+            "ended": iso_timestamp(shown.get("ExecMainExitTimestamp", "")),
             "failed": shown.get("Result") if shown.get("ActiveState") == "failed" else None,
-            "last": _iso(timer.get("LastTriggerUSec", "")),
-            "next": _iso(timer.get("NextElapseUSecRealtime", "")),
+            "last": iso_timestamp(timer.get("LastTriggerUSec", "")),
+            "next": iso_timestamp(timer.get("NextElapseUSecRealtime", "")),
         }
 
     def _drains(self, process: Process) -> list[dict[str, Any]]:
@@ -165,8 +165,8 @@ class Report:
         )
         return {
             "why_not": why_not_renewed(self._systemd, self._site.names),
-            "last": _iso(ended),
-            "next": _iso(timer.get("NextElapseUSecRealtime", "")),
+            "last": iso_timestamp(ended),
+            "next": iso_timestamp(timer.get("NextElapseUSecRealtime", "")),
         }
 
     def _disk(self) -> dict[str, int]:
@@ -225,11 +225,6 @@ def certificate_end(run: Run, file: Path) -> str | None:
     _, said, _ = run(["openssl", "x509", "-in", str(file), "-noout", "-enddate", "-dateopt", "iso_8601"])
     found = re.match(r"notAfter=(\S+) (\S+Z)", said)
     return f"{found[1]}T{found[2]}" if found else None
-
-
-def _iso(text: str) -> str | None:
-    moment = parse_timestamp(text)
-    return f"{moment.astimezone(UTC):%FT%TZ}" if moment else None
 
 
 def as_text(report: dict[str, Any]) -> list[str]:

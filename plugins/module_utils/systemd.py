@@ -124,6 +124,12 @@ def parse_timestamp(text: str) -> datetime | None:
     return None
 
 
+def iso_timestamp(text: str) -> str | None:
+    """Return the moment that systemd prints as `text` in UTC, ISO 8601; None for what is none."""
+    moment = parse_timestamp(text)
+    return f"{moment:%FT%TZ}" if moment else None
+
+
 def newest_change(paths: Iterable[str | Path]) -> datetime:
     """Return when the last of these files changed. Files that do not exist do not count."""
     times = [Path(path).stat().st_mtime for path in paths if Path(path).exists()]

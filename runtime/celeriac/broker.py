@@ -111,14 +111,15 @@ def waiting(connection: Connection, queue: str) -> int:
             return 0
 
 
-def queues(app: Celery) -> list[str]:
-    """Return the names of all queues: those that the project declares, those of the inventory, and ours.
+def sizes(app: Celery, connection: Connection) -> dict[str, int]:
+    """Return how many messages wait in each queue: those that the project declares, those of the inventory, and ours.
 
     Args:
         app: of the project. ``CELERIAC_QUEUES`` is a JSON list of what the workers of the inventory read.
+        connection: to the broker.
     """
     chosen = json.loads(os.environ.get("CELERIAC_QUEUES") or "[]")
-    return [*dict.fromkeys([*app.amqp.queues, *chosen, UNREGISTERED])]
+    return {name: waiting(connection, name) for name in dict.fromkeys([*app.amqp.queues, *chosen, UNREGISTERED])}
 
 
 def listening(app: Celery, connection: Connection) -> set[str] | None:

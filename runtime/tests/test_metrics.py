@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import redis as redis_client
 from environment import TOKEN
 from ledgers import Project, running, with_ledger
 from listening import NO_CONTROL_SOCKET
@@ -18,7 +20,7 @@ from testkit.redis import Redis
 from testkit.waiting import comes_true
 from workers import let_end, record, worker
 
-from celeriac.figures import BUCKETS, Histogram
+from celeriac.figures import BUCKETS, SENT_AT, Histogram
 from celeriac.web.exposition import Page
 
 METRICS_TOKEN = "the-token-of-prometheus"
@@ -145,6 +147,9 @@ def test_tasks_are_counted_by_how_they_end(watched: dict[str, str]) -> None:
             ("wait_for_file", "FAILURE"): 1,
         }
 
+        # One that was sent long ago, and is due now.
+        plain = stack.enter_context(running(watched))
+        plain.send("due", 0, task="early", countdown=0.5, headers={SENT_AT: time.time() - 3600})
         for (task, state), count in ends.items():
             assert scraper.shows("celeriac_tasks_total", count, task=f"work.tasks.{task}", state=state), (task, state)
         assert scraper.shows("celeriac_parked_tasks", 1)
@@ -156,6 +161,7 @@ def test_tasks_are_counted_by_how_they_end(watched: dict[str, str]) -> None:
         assert scraper.shows("celeriac_task_run_seconds_bucket", 3, **sleeps, le="+Inf")
         assert scraper.shows_more("celeriac_task_run_seconds_sum", 0.59, **sleeps)
         assert scraper.shows("celeriac_task_wait_seconds_count", 3, **sleeps)
+        assert scraper.shows("celeriac_task_wait_seconds_bucket", 1, task="work.tasks.early", le="1800")
         assert scraper.shows("celeriac_worker_slots", 2)
 
 
@@ -165,7 +171,7 @@ def queues_that_wait(scraper: Scraper) -> set[str]:
     return {dict(labels)["queue"] for name, labels in values if name == "celeriac_queue_oldest_seconds"}
 
 
-def test_who_waits_is_counted_and_for_how_long(watched: dict[str, str]) -> None:
+def test_who_waits_is_counted_and_for_how_long(watched: dict[str, str], redis: Redis) -> None:
     """In the queue, and for the worker's histogram until it starts; one with a time to come waits from then on."""
     with ExitStack() as stack:
         scraper = stack.enter_context(web(watched))
@@ -182,6 +188,9 @@ def test_who_waits_is_counted_and_for_how_long(watched: dict[str, str]) -> None:
         assert scraper.shows("celeriac_worker_tasks", 1)
         # Of those that are due only the letter waits, when the journal has the start.
         only.waits(lambda: queues_that_wait(scraper) == {"mail"}, "start in the journal")
+        with redis_client.Redis.from_url(redis.url) as client:
+            client.delete("mail")
+        assert scraper.shows("celeriac_queue_oldest_seconds", 0, queue="mail"), "emptied by hand"
         let_end(watched, "gate")
         waited = {"task": "work.tasks.wait_for_file"}
         assert scraper.shows("celeriac_task_wait_seconds_count", 1, **waited)

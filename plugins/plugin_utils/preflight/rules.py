@@ -1108,14 +1108,28 @@ def _asks_an_authority(site: Site, host: str) -> Iterator[Problem]:
             site.place(host, "nginx_acme_eab_key_id"),
             "nginx_acme_eab_key_id: kid-1",
         )
-    pair = {"nginx_acme_eab_key_id": key_id, "vault_nginx_acme_eab_key": key}
+    yield from _half_a_log_in(
+        site,
+        host,
+        {"nginx_acme_eab_key_id": key_id, "vault_nginx_acme_eab_key": key},
+        "an authority knows its customers by both",
+        'nginx_acme_eab_key_id: kid-1\nvault_nginx_acme_eab_key: "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"',
+    )
+
+
+def _half_a_log_in(site: Site, host: str, pair: Mapping[str, Any], why: str, example: str) -> Iterator[Problem]:
+    """Refuse one of two choices that is there without the other.
+
+    Args:
+        site: all that is chosen.
+        host: where.
+        pair: the values of the two by their names.
+        why: they belong together.
+        example: both.
+    """
     for name, other in (tuple(pair), tuple(pair)[::-1]):
         if pair[other] and not pair[name] and not site.is_empty(host, name):
-            yield Problem(
-                f"`{other}` is set, and `{name}` is not: an authority knows its customers by both.",
-                site.place(host, other),
-                'nginx_acme_eab_key_id: kid-1\nvault_nginx_acme_eab_key: "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"',
-            )
+            yield Problem(f"`{other}` is set, and `{name}` is not: {why}.", site.place(host, other), example)
 
 
 def alerts_can_arrive(site: Site) -> Iterator[Problem]:
@@ -1156,14 +1170,13 @@ def _alerts_by_e_mail(site: Site, host: str) -> Iterator[Problem]:
             site.place(host, "site_alerts_smtp_server"),
             "site_alerts_smtp_server: mail.mysite.org\nsite_alerts_smtp_port: 587",
         )
-    pair = {"site_alerts_smtp_user": user, "vault_site_alerts_smtp_password": password}
-    for name, other in (tuple(pair), tuple(pair)[::-1]):
-        if pair[other] and not pair[name] and not site.is_empty(host, name):
-            yield Problem(
-                f"`{other}` is set, and `{name}` is not: a server knows its users by both.",
-                site.place(host, other),
-                'site_alerts_smtp_user: mysite\nvault_site_alerts_smtp_password: "zWNDZM6eQGHWpSRT"',
-            )
+    yield from _half_a_log_in(
+        site,
+        host,
+        {"site_alerts_smtp_user": user, "vault_site_alerts_smtp_password": password},
+        "a server knows its users by both",
+        'site_alerts_smtp_user: mysite\nvault_site_alerts_smtp_password: "zWNDZM6eQGHWpSRT"',
+    )
     if user and site.value(host, "site_alerts_smtp_tls") == "none":
         yield Problem(
             "`site_alerts_smtp_user` is set, and `site_alerts_smtp_tls` is none: everybody on the way would read the "

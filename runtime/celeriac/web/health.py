@@ -46,7 +46,7 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from celeriac import moving, parked
-from celeriac.broker import connect, inspector, memory, queues, waiting
+from celeriac.broker import connect, inspector, memory, sizes
 from celeriac.project import release
 from celeriac.tasks import PING, pong
 from celeriac.transport import transport_of
@@ -193,7 +193,7 @@ def _workers(app: Celery) -> Answer:
             }
             for name, found in stats.items()
         }
-        sizes = {name: waiting(broker, name) for name in queues(app)}
+        queues = sizes(app, broker)
         about: dict[str, Any] = {
             "transport": transport_of(broker),
             "memory": memory(broker),
@@ -201,7 +201,7 @@ def _workers(app: Celery) -> Answer:
         }
     if moving.is_wanted():
         about["before"] = moving.left(app)
-    return HTTPStatus.OK, {"workers": workers, "queues": sizes, "broker": about, "off": off()}
+    return HTTPStatus.OK, {"workers": workers, "queues": queues, "broker": about, "off": off()}
 
 
 def _ledger(_: Celery) -> Answer:

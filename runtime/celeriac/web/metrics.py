@@ -15,7 +15,7 @@ from django.apps import apps
 from django.db import connection
 
 from celeriac import parked
-from celeriac.broker import connect, inspector, memory, queues, waiting
+from celeriac.broker import connect, inspector, memory, sizes
 from celeriac.probe import ANSWER_SECONDS, Probe
 from celeriac.project import release
 from celeriac.web.exposition import COUNTER, GAUGE, Page
@@ -60,7 +60,7 @@ def _probes(app: Celery) -> dict[str, Probe[dict[str, Any]]]:
 def _ask_broker(app: Celery) -> dict[str, Any]:
     with connect(app) as broker:
         return {
-            "queues": {name: waiting(broker, name) for name in queues(app)},
+            "queues": sizes(app, broker),
             "memory": memory(broker),
             "parked": parked.count(broker),
         }
@@ -89,8 +89,8 @@ def _ask_database() -> dict[str, Any]:
 def _add_broker(page: Page, found: dict[str, Any]) -> None:
     if not found:
         return
-    sizes = [({"queue": name}, size) for name, size in found["queues"].items()]
-    page.add("celeriac_queue_messages", GAUGE, "Messages that wait, and no worker has.", sizes)
+    queues = [({"queue": name}, size) for name, size in found["queues"].items()]
+    page.add("celeriac_queue_messages", GAUGE, "Messages that wait, and no worker has.", queues)
     page.add(
         "celeriac_parked_tasks", GAUGE, "Tasks that did not end so often that they are parked.", [({}, found["parked"])]
     )
@@ -140,6 +140,6 @@ def _add_database(page: Page, found: dict[str, Any], broker: dict[str, Any]) -> 
     late = "Entries of the schedule that are due, and were not sent."
     page.add("celeriac_beat_late_entries", GAUGE, late, [({}, len(found["beat_is_late"]))])
     # A queue that was emptied by hand leaves rows that nobody starts.
-    sizes = broker.get("queues", {})
-    ages = [({"queue": name}, age if sizes.get(name, 1) else 0) for name, age in found["oldest"].items()]
+    queues = broker.get("queues", {})
+    ages = [({"queue": name}, age if queues.get(name, 1) else 0) for name, age in found["oldest"].items()]
     page.add("celeriac_queue_oldest_seconds", GAUGE, "For how long the oldest task that is due has waited.", ages)
