@@ -26,6 +26,7 @@ SHARED: dict[str, Any] = {
     "rabbitmq_consumer_timeout_seconds": 604800,
     "firewall_enabled": False,
     "firewall_open_ports": [],
+    "haproxy_sandbox": True,
 }
 
 # As JSON has it.

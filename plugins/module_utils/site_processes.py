@@ -19,11 +19,13 @@ power in the middle forgets it, and boots into what it had before.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError
 from ansible_collections.celeriac.site.plugins.module_utils.site_files import (
@@ -62,6 +64,9 @@ ENDED = frozenset({"inactive", "failed"})
 
 
 BROKER_URL = re.compile(rb'(?m)^CELERIAC_BROKER_URL="([a-z]+)://')
+# As the filter `systemd_environment` writes it.
+_REDIS_PASSWORD = re.compile(rb'(?m)^REDIS_PASSWORD="(.*)"$')
+_ESCAPED = re.compile(rb"\\(.)")
 BROKERS = {b"amqp": "rabbitmq"}
 
 
@@ -427,19 +432,37 @@ def environments(systemd: Systemd, names: Names) -> list[bytes]:
     return [content for process in left_over(systemd, [], names) for content in process.environments()]
 
 
-def logged_in_as(users: Collection[str], systemd: Systemd, names: Names) -> set[str]:
-    """Return the users that something of a site has in its environment, or may have soon.
+def logins(systemd: Systemd, names: Names) -> list[bytes]:
+    """Return what something of a site on this host has as its environment, or may have soon.
+
+    Raises:
+        SystemdError: it is not known which units run.
+    """
+    # What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
+    return [*environments(systemd, names), *(file.read_bytes() for file in names.etc.glob("*environment"))]
+
+
+def hashes_in(environment: bytes) -> set[str]:
+    """Return the SHA-256 of the passwords of Redis in an environment file."""
+    return {hashlib.sha256(_ESCAPED.sub(rb"\1", value)).hexdigest() for value in _REDIS_PASSWORD.findall(environment)}
+
+
+def logged_in_as(users: Collection[str], systemd: Systemd, names: Names, elsewhere: Mapping[str, Any]) -> set[str]:
+    """Return the users that something of a site has in its environment, or may have soon, on this host or on another.
 
     Args:
         users: their names, none of which is a part of another word.
         systemd: of the host.
         names: those of the site.
+        elsewhere: the `users` of other hosts, and whether these are `complete`; empty where there are no others.
 
     Raises:
         SystemdError: it is not known which units run.
     """
     if not users:
         return set()
-    # What the inventory says is in force as soon as it is written: for the steps of a release, and for the next unit.
-    contents = [*environments(systemd, names), *(file.read_bytes() for file in names.etc.glob("*environment"))]
-    return {user for user in users if any(user.encode() in content for content in contents)}
+    if not elsewhere.get("complete", True):
+        return set(users)
+    contents = logins(systemd, names)
+    here = {user for user in users if any(user.encode() in content for content in contents)}
+    return here | set(users).intersection(elsewhere.get("users", ()))

@@ -37,6 +37,12 @@ options:
     description: The users that there should be, with their passwords.
     type: dict
     required: true
+  elsewhere:
+    description:
+      - What processes of other hosts log in with, as the C(users) that M(celeriac.site.site_logins) has found there,
+        and whether those are C(complete). Where they are not, no user is taken away.
+    type: dict
+    default: {}
 author: [Celeriac]
 """
 
@@ -115,6 +121,7 @@ def main() -> None:
             "site_name": {"type": "str", "default": DEFAULT},
             "accounts": {"type": "list", "elements": "str", "required": True},
             "users": {"type": "dict", "required": True, "no_log": True},
+            "elsewhere": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -123,7 +130,8 @@ def main() -> None:
     there = ask(module, f"SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';").split()
     try:
         others = [user for user in there if user not in wanted]
-        kept = logged_in_as(others, Systemd(module.run_command), Names(module.params["site_name"]))
+        names = Names(module.params["site_name"])
+        kept = logged_in_as(others, Systemd(module.run_command), names, module.params["elsewhere"])
     except SystemdError as error:
         module.fail_json(msg=str(error))
     old = [user for user in others if user not in kept]

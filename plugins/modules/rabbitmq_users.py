@@ -47,6 +47,12 @@ options:
     description: The file. Its folder is there, and RabbitMQ reads it.
     type: path
     required: true
+  elsewhere:
+    description:
+      - What processes of other hosts log in with, as the C(users) that M(celeriac.site.site_logins) has found there,
+        and whether those are C(complete). Where they are not, no user is taken away.
+    type: dict
+    default: {}
 author: [Celeriac]
 """
 
@@ -156,6 +162,7 @@ def main() -> None:
             "site_name": {"type": "str", "default": DEFAULT},
             "virtual_host": {"type": "str", "required": True},
             "users": {"type": "dict", "required": True, "no_log": True},
+            "elsewhere": {"type": "dict", "default": {}},
             "definitions": {"type": "path", "required": True},
         },
         supports_check_mode=True,
@@ -165,12 +172,11 @@ def main() -> None:
     passwords: Mapping[str, str] = module.params["users"]
     new = [name for name in passwords if name not in hashes or not fits(passwords[name], hashes[name])]
     try:
-        kept = logged_in_as(
-            hashes.keys() - passwords.keys(), Systemd(module.run_command), Names(module.params["site_name"])
-        )
+        names, others = Names(module.params["site_name"]), hashes.keys() - passwords.keys()
+        kept = logged_in_as(others, Systemd(module.run_command), names, module.params["elsewhere"])
     except SystemdError as error:
         module.fail_json(msg=str(error))
-    old = sorted(hashes.keys() - passwords.keys() - kept)
+    old = sorted(others - kept)
     hashes = {name: kept for name, kept in hashes.items() if name not in old}
     hashes |= {name: hashed(passwords[name], os.urandom(SALT_BYTES)) for name in new}
     wanted = definitions(module.params["virtual_host"], hashes)

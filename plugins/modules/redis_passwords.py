@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SystemdError
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import DEFAULT, Names
-from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments
+from ansible_collections.celeriac.site.plugins.module_utils.site_processes import environments, hashes_in
 from ansible_collections.celeriac.site.plugins.module_utils.systemd import Systemd
 
 DOCUMENTATION = r"""
@@ -24,6 +24,16 @@ options:
     description: What the inventory calls the site.
     type: str
     default: default
+  elsewhere:
+    description:
+      - What processes of other hosts log in with, as the C(hashes) that M(celeriac.site.site_logins) has found there,
+        and whether those are C(complete). Where they are not, all hashes in O(acl) hold on.
+    type: dict
+    default: {}
+  acl:
+    description: The ACL file that there is, or will be.
+    type: path
+    default: /etc/redis/users.acl
 author: [Celeriac]
 """
 
@@ -40,24 +50,29 @@ hashes:
   type: list
 """
 
-# As the filter `systemd_environment` writes it.
-PASSWORD = re.compile(rb'(?m)^REDIS_PASSWORD="(.*)"$')
-ESCAPED = re.compile(rb"\\(.)")
-
-
-def hashes_in(environment: bytes) -> set[str]:
-    """Return the SHA-256 of the passwords in an environment file."""
-    return {hashlib.sha256(ESCAPED.sub(rb"\1", value)).hexdigest() for value in PASSWORD.findall(environment)}
+# As an ACL file of Redis has them (https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/).
+HASH = re.compile(r"#([0-9a-f]{64})\b")
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"site_name": {"type": "str", "default": DEFAULT}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "site_name": {"type": "str", "default": DEFAULT},
+            "elsewhere": {"type": "dict", "default": {}},
+            "acl": {"type": "path", "default": "/etc/redis/users.acl"},
+        },
+        supports_check_mode=True,
+    )
+    elsewhere, acl = module.params["elsewhere"], Path(module.params["acl"])
     try:
         files = environments(Systemd(module.run_command), Names(module.params["site_name"]))
     except SystemdError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, hashes=sorted({found for file in files for found in hashes_in(file)}))
+    hashes = {found for file in files for found in hashes_in(file)} | set(elsewhere.get("hashes", []))
+    if not elsewhere.get("complete", True) and acl.exists():
+        hashes |= set(HASH.findall(acl.read_text()))
+    module.exit_json(changed=False, hashes=sorted(hashes))
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ ansible_facts:
       libc: "2.41"
       systemd: 257
       others_mb: { the site shop: 580 }
+      haproxy: false
       alerts: false
 """
 
@@ -641,6 +642,7 @@ def host_facts(others: list[dict[str, Any]], names: Names) -> dict[str, Any]:
         "libc": platform.libc_ver()[1],
         "systemd": systemd_version(),
         "others_mb": {f"the site {card['name']}": card["memory_mb"] for card in others},
+        "haproxy": Path(f"/etc/haproxy/celeriac/{names.word}.cfg").exists(),
         "alerts": (UNIT_FOLDERS[0] / f"{name_of(names)}.timer").exists(),
     }
 

@@ -37,4 +37,4 @@ def test_who_is_in_the_environment_of_a_unit_is_used(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(site_processes, "environments", lambda systemd, names: units)
     nobody: Any = SimpleNamespace()
 
-    assert site_processes.logged_in_as({"site_00000001", "site_00000002"}, nobody, Names()) == {"site_00000001"}
+    assert site_processes.logged_in_as({"site_00000001", "site_00000002"}, nobody, Names(), {}) == {"site_00000001"}

@@ -34,6 +34,7 @@ Rule = Callable[["Site"], Iterator[Problem]]
 # Groups that hold exactly one host, and why.
 SINGLE = {
     "beat": "two beats would send every periodic task twice",
+    "monitor": "what one Flower has seen another one does not know",
     "broker": "all processes share one queue",
     "database": "all processes share one database",
 }
@@ -193,6 +194,7 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_flower_cookie_secret": None,
     "vault_site_admin_password": None,
     "vault_site_health_token": re.compile(r"[!-~]+"),
+    "vault_site_member_authority": re.compile(r"[A-Za-z0-9+/=\s-]+"),
     "vault_site_metrics_token": re.compile(r"[!-~]+"),
     # Part of an address, of a cookie and of what nginx reads.
     "vault_site_maintenance_token": re.compile(r"[A-Za-z0-9_-]{20,}"),
@@ -298,7 +300,7 @@ def groups_have_hosts(site: Site) -> Iterator[Problem]:
 
 
 def single_hosts(site: Site) -> Iterator[Problem]:
-    """There is one beat, one broker and one database."""
+    """There is one beat, one Flower, one broker and one database."""
     for group, reason in SINGLE.items():
         hosts = site.members.get(group, ())
         if len(hosts) > 1:
@@ -643,19 +645,48 @@ def time_zone_exists(site: Site) -> Iterator[Problem]:
             )
 
 
-def datastores_are_reachable(site: Site) -> Iterator[Problem]:
-    """A process is where its broker and its database are, while those listen on one host only."""
-    local = {"broker": _is_loopback, "database": _is_local_database}
-    for store, is_local in local.items():
-        there = site.members.get(store, ())
-        for group in site.process_groups:
-            for host in site.members.get(group, ()) if len(there) == 1 else ():
-                if host not in there and is_local(site, host):
-                    yield Problem(
-                        f"`{host}` is in `{group}`, and the {store} is on `{there[0]}` and listens there only.",
-                        site.place_of_host(host),
-                        HOSTS_EXAMPLE.replace("{group}", group).replace("www.mysite.org", there[0]),
-                    )
+def hosts_reach_each_other(site: Site) -> Iterator[Problem]:
+    """Each of several hosts has an address by which the others reach it, and no other one has it."""
+    taken: dict[str, str] = {}
+    for host in site.hosts if len(site.hosts) > 1 else ():
+        members = site.value(host, "site_members")
+        if not isinstance(members, Mapping):
+            continue
+        chosen = _text(site, host, "site_cluster_address")
+        place = site.place(host, "site_cluster_address") if chosen else site.place_of_host(host)
+        if fault := _fault_of_member(str(members.get(host, "")), taken):
+            yield Problem(
+                f"The other hosts of the site reach `{host}` by {members.get(host)}, {fault}.",
+                place,
+                f"{host}: {{ site_cluster_address: 10.0.0.5 }}        (in hosts.yml; best in a private network)",
+            )
+        taken[str(members.get(host, ""))] = host
+
+
+def _fault_of_member(address: str, taken: Mapping[str, str]) -> str:
+    """Why hosts of a site do not reach another one by an address; empty where they do."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return "which is no address: names may change, and a firewall knows none"
+    if found.is_loopback or found.is_unspecified or found.is_multicast:
+        return "which is not the address of a host for another one"
+    return f"and `{taken[address]}` by the same" if address in taken else ""
+
+
+def data_is_where_it_is_used(site: Site) -> Iterator[Problem]:
+    """What a page writes and a task reads is in a folder that both hosts have."""
+    hosts = list(dict.fromkeys(host for group in site.process_groups for host in site.members.get(group, ())))
+    for host in hosts if len(hosts) > 1 else ():
+        folders = site.value(host, "site_data_folders")
+        if folders and isinstance(folders, list) and site.value(host, "site_data_shared") is False:
+            yield Problem(
+                f"`site_data_folders` has {', '.join(map(str, folders))}, and the site's processes are on "
+                f"{len(hosts)} hosts: what one of them writes there the others do not see.",
+                site.place(host, "site_data_folders"),
+                "site_data_shared: true        (where you have mounted the same storage on each of them)",
+            )
+            return
 
 
 def broker_is_one(site: Site) -> Iterator[Problem]:
@@ -1379,7 +1410,8 @@ RULES: tuple[Rule, ...] = (
     python_is_one,
     pairs_are_in_order,
     time_zone_exists,
-    datastores_are_reachable,
+    hosts_reach_each_other,
+    data_is_where_it_is_used,
     broker_is_one,
     numbers_are_in_range,
     environment_can_be_passed_on,
@@ -1504,14 +1536,6 @@ def _fault_of_setting(name: str, value: Any) -> str:
 def _prefix(site: Site, host: str) -> str:
     """What the names of all units of the site begin with."""
     return _text(site, host, "site_prefix") or ""
-
-
-def _is_loopback(site: Site, host: str) -> bool:
-    return _text(site, host, "site_broker") in OWN_BROKERS
-
-
-def _is_local_database(site: Site, host: str) -> bool:
-    return (_text(site, host, "site_database_url") or "").startswith("postgresql:///")
 
 
 def _has_project(site: Site, host: str, source: Path, folder: str) -> bool:
