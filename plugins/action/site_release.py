@@ -32,6 +32,7 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.errors impor
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects import Wanted, read_metadata
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.wheels import Kind, wheels
+from ansible_collections.celeriac.site.plugins.plugin_utils.turns import Turns
 from packaging.utils import canonicalize_name
 
 # As the name of a package is written in that of a file.
@@ -44,10 +45,20 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result; it is asked first whether it needs the archive at all."""
         super().run(tmp, task_vars)
-        with tempfile.TemporaryDirectory() as scratch:
-            return self._release(dict(self._task.args), Path(scratch), task_vars)
+        arguments, variables = dict(self._task.args), task_vars or {}
+        only_built = arguments.pop("only_built", False)
 
-    def _release(self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        def release() -> dict[str, Any]:
+            with tempfile.TemporaryDirectory() as scratch:
+                return self._release(arguments, Path(scratch), task_vars, only_built=only_built)
+
+        if only_built or self._task.check_mode:
+            return release()
+        return Turns("release").take(variables["inventory_hostname"], variables["ansible_play_hosts"], release)
+
+    def _release(
+        self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None, *, only_built: bool
+    ) -> dict[str, Any]:
         project, kept, runtime, wheelhouse = (
             arguments.pop(name) for name in ("project", "kept", "runtime", "wheelhouse")
         )
@@ -72,9 +83,12 @@ class ActionModule(ActionBase):
         name = release_name(files, arguments.get("build_commands") or [], arguments.pop("python"))
         arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser(), "wheels": []}
 
-        result = self._module(arguments, task_vars)
+        result = self._module(arguments | {"until": "look"}, task_vars)
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
             return result
+        arguments["until"] = "build" if only_built else ""
+        if result["built"]:
+            return {**result, "changed": False} if only_built else self._module(arguments, task_vars)
         if wheelhouse:
             texts = [lock.file.read_text(), arguments["uv_requirements"]]
             try:

@@ -461,7 +461,7 @@ class Build:
 
     def fetch(self) -> None:
         """Unpack the archive."""
-        if self._is_built():
+        if self.is_built():
             if not self._made:
                 # Of a run that was killed: a file may be there in part.
                 shutil.rmtree(self._path / "static", ignore_errors=True)
@@ -478,14 +478,14 @@ class Build:
 
     def build(self) -> None:
         """Make the virtualenv, from the lock file alone, and what the operator's commands make."""
-        if self._is_built():
+        if self.is_built():
             return
         self._make_virtualenv()
         for words in self._shipment.build_commands:
             self._releases.run_build_command(self._name, words)
         self._note(BUILT, self._as_built())
 
-    def _is_built(self) -> bool:
+    def is_built(self) -> bool:
         """Say whether nothing is to be built: it is made, or a run that failed later has left the same."""
         found = self._releases.built(self._name)
         return self._made or (bool(found) and found == self._as_built())

@@ -85,6 +85,7 @@ SWITCH = (
     *("drain", "record", "open", "prune", "after_record"),
 )
 STEPS = {
+    "build": ("lock", "fetch", "build"),
     "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
     "rollback": ("lock", "choose", "close", "reverse", "restore", "publish", *SWITCH),
 }
@@ -160,6 +161,10 @@ class Transaction:
             and not _is_left_in_maintenance(self._site.names)
             and all(process.serves(self.release) for process in self._processes)
         )
+
+    def is_built(self) -> bool:
+        """Say whether `fetch` and `build` would find nothing to do."""
+        return self._build().is_built()
 
     def run(self) -> None:
         """Do all steps.

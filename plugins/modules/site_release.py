@@ -29,8 +29,15 @@ options:
   archive:
     description:
       - A tar file with the folders C(app) and C(runtime), C(requirements.txt), and in C(wheels) those of O(wheels) that
-        the host does not have. Without it the module does nothing but say what is to do.
+        the host does not have. A release that is built needs none.
     type: path
+  until:
+    description:
+      - How far it goes. C(look) says what is to do, and does nothing; C(build) ends where the release is built, so that
+        hosts which take it in turn need not build in turn; empty for all of it.
+    type: str
+    choices: [look, build, ""]
+    default: ""
   index_environment_file:
     description: The environment that tells uv of other indexes than PyPI; only root may read it.
     type: path
@@ -108,6 +115,10 @@ kind:
   description: What of the host decides which wheels it can install.
   returned: when something is to do
   type: dict
+built:
+  description: Whether nothing is to be built.
+  returned: when something is to do
+  type: bool
 wheels:
   description: The digests of the wheels that the host has, by their names.
   returned: when something is to do
@@ -128,6 +139,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "archive": {"type": "path"},
+            "until": {"type": "str", "choices": ["look", "build", ""], "default": ""},
             "index_environment_file": {"type": "path", "required": True},
             "uv_requirements": {"type": "str", "required": True},
             "build_commands": {"type": "list", "elements": "list", "required": True},
@@ -141,20 +153,23 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    site, order = Site.from_params(module.params), Order.from_params("deploy", module.params)
+    until = module.params["until"]
+    site = Site.from_params(module.params)
+    order = Order.from_params("build" if until == "build" else "deploy", module.params)
     transaction = Transaction(module.run_command, site, order, Shipment.from_params(module.params))
     release = order.release
     facts = {"site_release_id": release}
     if transaction.is_settled():
         module.exit_json(changed=False, release=release, ansible_facts=facts)
-    if module.check_mode or not module.params["archive"]:
+    if module.check_mode or until == "look":
         here = transaction.releases
         kind = {
             "python": here.python_version.rpartition(" ")[2],
             "libc": platform.libc_ver()[1],
             "architecture": platform.machine(),
         }
-        module.exit_json(changed=True, release=release, ansible_facts=facts, kind=kind, wheels=here.digests())
+        told = {"kind": kind, "wheels": here.digests(), "built": transaction.is_built()}
+        module.exit_json(changed=True, release=release, ansible_facts=facts, **told)
     try:
         transaction.run()
     except SiteError as error:
