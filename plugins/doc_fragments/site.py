@@ -83,6 +83,10 @@ options:
         description: How old the last tick of beat may be, in seconds.
         type: int
         required: true
+      beat_hosts:
+        description: How many hosts have a beat. With more than one it may stand by.
+        type: int
+        required: true
       timeout:
         description: How long to wait for an answer to be the right one, in seconds.
         type: int

@@ -37,6 +37,7 @@ class Site:
         monitor_username: the name of the log-in to the monitor.
         monitor_password: its password.
         beat_seconds: how old the last tick of beat may be.
+        beat_hosts: how many hosts have a beat, of which one sends.
         timeout: how long answers may take to become the right ones, in seconds.
         kept: how many releases are kept.
     """
@@ -58,6 +59,7 @@ class Site:
     monitor_username: str
     monitor_password: str = field(repr=False)
     beat_seconds: int
+    beat_hosts: int
     timeout: int
     kept: int
 
@@ -193,6 +195,7 @@ def site_spec() -> dict[str, dict[str, Any]]:
         "monitor_username": {"type": "str"},
         "monitor_password": {"type": "str", "no_log": True},
         "beat_seconds": {"type": "int"},
+        "beat_hosts": {"type": "int"},
         "timeout": {"type": "int"},
         "kept": {"type": "int"},
     }

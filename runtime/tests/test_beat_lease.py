@@ -111,6 +111,24 @@ def test_the_projects_own_scheduler_lies_under_ours(environment: dict[str, str],
             arrived(sends, new, "ours entry 0", 2)
 
 
+def refused(environment: dict[str, str]) -> str:
+    """Return what a beat says that one on another host would join, and that ends for it."""
+    with beat({**environment, "CELERIAC_BEAT_HOSTS": "2"}) as running:
+        running.process.wait(60)
+        assert running.process.returncode != 0
+        return running.log.read_text()
+
+
+def test_beats_on_several_hosts_need_what_lets_one_of_them_send(environment: dict[str, str]) -> None:
+    own_file = {"CELERY_BEAT_SCHEDULER": "celery.beat:PersistentScheduler"}
+
+    with beat({**with_schedule(environment, schedule(HOURLY)), "CELERIAC_BEAT_HOSTS": "2"}) as running:
+        running.told("last tick")
+    assert "what was sent is in a file of the host" in refused(with_schedule(environment, schedule(1), **own_file))
+    without = {name: value for name, value in environment.items() if not name.startswith("PG")}
+    assert "there is no lease on sqlite" in refused(with_schedule(without, schedule(1)))
+
+
 def plan(environment: dict[str, str], name: str) -> None:
     """Put a plan of every second into the project's own table, as the project would."""
     with postgresql_session(environment) as session:

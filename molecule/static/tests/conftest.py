@@ -72,6 +72,7 @@ def known(tmp_path: Path) -> Site:
         monitor_username="admin",
         monitor_password="password",
         beat_seconds=20,
+        beat_hosts=1,
         timeout=1,
         kept=5,
     )

@@ -40,6 +40,7 @@ GIVEN: dict[str, Any] = {
     "monitor_username": "admin",
     "monitor_password": "a-password",
     "beat_seconds": 20,
+    "beat_hosts": 1,
     "timeout": 30,
     "kept": 5,
 }

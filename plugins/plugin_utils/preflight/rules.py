@@ -33,7 +33,6 @@ Rule = Callable[["Site"], Iterator[Problem]]
 
 # Groups that hold exactly one host, and why.
 SINGLE = {
-    "beat": "two beats would send every periodic task twice",
     "monitor": "what one Flower has seen another one does not know",
     "broker": "all processes share one queue",
     "database": "all processes share one database",
@@ -300,7 +299,7 @@ def groups_have_hosts(site: Site) -> Iterator[Problem]:
 
 
 def single_hosts(site: Site) -> Iterator[Problem]:
-    """There is one beat, one Flower, one broker and one database."""
+    """There is one Flower, one broker and one database."""
     for group, reason in SINGLE.items():
         hosts = site.members.get(group, ())
         if len(hosts) > 1:

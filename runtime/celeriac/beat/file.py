@@ -63,6 +63,8 @@ class Runs(dict[str, Any]):
 class FileScheduler(Leading, PersistentScheduler):
     """The schedule of the settings, with its runs in a file."""
 
+    _is_shared = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._store = Runs(self.app, self.schedule_filename)  # until it leads, none

@@ -23,6 +23,7 @@ of which ends by its own timeouts. A database that is away makes a standby, whic
 the schedule is written, and the lease released.
 """
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ class Leading(Scheduler):
     """
 
     _alias = DEFAULT_DB_ALIAS  # of the database that has the lease
+    _is_shared = True  # whether a beat on another host knows what was sent
     _faults: Mapping[str, str] = {}  # why entries cannot be sent, by their names
     _not_due: tuple[Any, float] | None = None  # what the heap has on top, and in how many seconds it is due
     _leads = False
@@ -84,7 +86,16 @@ class Leading(Scheduler):
         self._lease = Lease(self._alias) if self._vendor() == "postgresql" else None
 
     def begin(self) -> None:
-        """Take over the signals of the process, and watch its sends."""
+        """Take over the signals of the process, and watch its sends.
+
+        Raises:
+            SystemExit: there are beats on other hosts, and nothing keeps them from sending the same.
+        """
+        if why := self._why_alone():
+            raise SystemExit(
+                f"beat: on {os.environ['CELERIAC_BEAT_HOSTS']} hosts each entry would be sent as often, for {why}: "
+                "the inventory's group `beat` can have one host"
+            )
         if self._lease is None:
             _log.warning("beat: no lease on %s; a second beat would send twice", self._vendor())
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,6 +174,14 @@ class Leading(Scheduler):
         super().sync()
 
     # The lease.
+
+    def _why_alone(self) -> str:
+        """Return why there can be no beat on another host; empty where there is none, or may be."""
+        if os.environ.get("CELERIAC_BEAT_HOSTS", "") in {"", "0", "1"}:
+            return ""
+        if self._lease is None:
+            return f"there is no lease on {self._vendor()}"
+        return "" if self._is_shared else "what was sent is in a file of the host"
 
     def _vendor(self) -> str:
         vendor: str = connections[self._alias].vendor
