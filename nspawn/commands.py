@@ -19,7 +19,15 @@ from nspawn.identity import configure
 from nspawn.images import USER, base_image, debian_release
 from nspawn.locks import locked
 from nspawn.machine import Machine, allocate, existing_machine, machines
-from nspawn.network import LOCK, remove_network, set_up_network, warn_of_firewall, withhold_addresses
+from nspawn.network import (
+    LOCK,
+    join_network,
+    leave_network,
+    remove_network,
+    set_up_network,
+    warn_of_firewall,
+    withhold_addresses,
+)
 from nspawn.power import START_SECONDS, boot, cut_power, processes_of, running_processes
 from nspawn.shell import try_to_run, wait_until
 from nspawn.snapshots import find_snapshot, save_snapshot
@@ -97,6 +105,20 @@ def kill(checkout: Checkout, args: argparse.Namespace) -> None:
     machine = existing_machine(checkout, args.name)
     with checkout.locked(args.name):
         cut_power(machine)
+
+
+def unplug(checkout: Checkout, args: argparse.Namespace) -> None:
+    """Take a machine off its network without a word, as a switch does that dies; `plug` brings it back."""
+    machine = existing_machine(checkout, args.name)
+    with checkout.locked(args.name):
+        leave_network(machine.interface)
+
+
+def plug(checkout: Checkout, args: argparse.Namespace) -> None:
+    """Bring a machine back to its network."""
+    machine = existing_machine(checkout, args.name)
+    with checkout.locked(args.name):
+        join_network(checkout, machine.interface)
 
 
 def reboot(checkout: Checkout, args: argparse.Namespace) -> None:

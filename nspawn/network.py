@@ -98,6 +98,16 @@ def withhold_addresses(interface: str) -> None:
     try_to_run("ip", "link", "set", "dev", interface, "addrgenmode", "none")
 
 
+def leave_network(interface: str) -> None:
+    """Take a machine's interface off the bridge. Its other end goes on to have a carrier: what it sends is lost."""
+    run("ip", "link", "set", "dev", interface, "nomaster")
+
+
+def join_network(checkout: Checkout, interface: str) -> None:
+    """Put a machine's interface on the bridge."""
+    run("ip", "link", "set", "dev", interface, "master", checkout.bridge)
+
+
 def replace_table(name: str, rules: str) -> None:
     """Replace an nftables table in one step; without rules, remove it."""
     empty = f"add table ip {name}\ndelete table ip {name}\n"

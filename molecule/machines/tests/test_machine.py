@@ -201,6 +201,15 @@ def test_machines_reach_each_other(pair: tuple[str, str]) -> None:
     done("ssh", pair[0], "python3", "-c", shlex.quote(connect), done("address", pair[1]))
 
 
+def test_unplugged_machine_is_away_and_comes_back(pair: tuple[str, str]) -> None:
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 22), timeout=1)"
+    words = ("ssh", pair[0], "python3", "-c", shlex.quote(connect), done("address", pair[1]))
+    done("unplug", pair[1])
+    assert machine(*words).returncode != 0
+    done("plug", pair[1])
+    assert machine(*words).returncode == 0
+
+
 def test_computer_gets_no_address_by_itself_for_a_machine(pair: tuple[str, str]) -> None:
     """A browser that is at work here would take it for another network."""
     done("address", pair[0])

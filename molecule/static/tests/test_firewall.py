@@ -32,6 +32,7 @@ def ruleset(**variables: Any) -> str:
     known: dict[str, Any] = loader.load_from_file(str(ROLE / "defaults/main.yml"))
     known |= loader.load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
     known |= {"ansible_managed": "Ansible managed", "site_groups": ["web"], "site_others": [], "site_shared": {}}
+    known |= {"firewall_enabled": True, "site_card": {}}
     known |= variables
     templar = Templar(loader=loader, variables=known)
     lookup = lookup_loader.get("ansible.builtin.template", loader=loader, templar=templar)
@@ -79,6 +80,25 @@ def test_what_is_named_is_let_in_for_those_that_are_named() -> None:
     assert rules(ruleset(firewall_open_ports=ports)) == [*EVERYBODY, WEB, *named]
     # It is as the site has it that came first.
     assert rules(ruleset(site_shared={"firewall_open_ports": ports})) == [*EVERYBODY, WEB, *named]
+
+
+MEMBERS = {"port": 8443, "addresses": ["10.0.0.1", "10.0.0.2", "fd00::1"]}
+OF_MEMBERS = [
+    "ip saddr { 10.0.0.1, 10.0.0.2 } tcp dport 8443 accept",
+    "ip6 saddr { fd00::1 } tcp dport 8443 accept",
+]
+
+
+def test_the_hosts_of_a_site_are_let_in_where_they_speak_to_each_other_and_nobody_else() -> None:
+    assert rules(ruleset(site_card={"members": MEMBERS})) == [EVERYBODY[0], *OF_MEMBERS, *EVERYBODY[1:], WEB]
+    # Without a firewall that is all there is: nothing else is kept out.
+    alone = ruleset(site_card={"members": MEMBERS}, firewall_enabled=False)
+    assert rules(alone) == [EVERYBODY[0], *OF_MEMBERS]
+    assert "policy accept;" in alone
+    assert "tcp dport 8443 drop" in alone
+    # Each site of a host that has others has its own.
+    others = [{"groups": ["web"], "members": {"port": 25001, "addresses": ["10.9.0.1"]}}, {"groups": []}]
+    assert "ip saddr { 10.9.0.1 } tcp dport 25001 accept" in rules(ruleset(site_others=others))
 
 
 def test_a_ruleset_takes_the_place_of_the_one_before_and_is_known_by_its_mark() -> None:

@@ -50,6 +50,19 @@ def in_hosts(old: str, new: str) -> Callable[[Any], None]:
     return edit
 
 
+def spread(old: str, new: str, address: str = "10.0.0.2", more: str = "") -> Callable[[Any], None]:
+    """An edit: a second host h2, with something replaced, an address for each, and more choices."""
+
+    def edit(inventory: Any) -> None:
+        in_hosts(old, new)(inventory)
+        text = (inventory.folder / HOSTS_FILE).read_text()
+        second = f"      site_cluster_address: 10.0.0.1\n    h2:\n      site_cluster_address: {address}\n"
+        inventory.hosts(text.replace("  children:\n", f"{second}  children:\n", 1))
+        inventory.choose(more)
+
+    return edit
+
+
 def extra(**variables: Any) -> Callable[[Any], None]:
     """An edit: `-e` on the command line."""
     return lambda inventory: inventory.extra.update(variables)
@@ -713,29 +726,47 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`site_check_ignore` holds `W004`",
         "site_check_ignore: [security.W004]",
     ),
-    "two beats": (
-        in_hosts("beat: { hosts: { h1: } }", "beat: { hosts: { h1: , h2: } }"),
-        f"{HOSTS_FILE}:10",
-        "`beat` has 2 hosts (h1, h2)",
-        "beat: { hosts:",
+    "two monitors": (
+        spread("monitor: { hosts: { h1: } }", "monitor: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:8",
+        "`monitor` has 2 hosts (h1, h2)",
+        "monitor: { hosts:",
     ),
     "two databases": (
-        in_hosts("database: { hosts: { h1: } }", "database: { hosts: { h1: , h2: } }"),
-        f"{HOSTS_FILE}:13",
+        spread("database: { hosts: { h1: } }", "database: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:8",
         "`database` has 2 hosts (h1, h2)",
         "database: { hosts:",
     ),
     "two brokers": (
-        in_hosts("broker: { hosts: { h1: } }", "broker: { hosts: { h1: , h2: } }"),
-        f"{HOSTS_FILE}:12",
+        spread("broker: { hosts: { h1: } }", "broker: { hosts: { h1: , h2: } }"),
+        f"{HOSTS_FILE}:8",
         "`broker` has 2 hosts (h1, h2)",
         "broker: { hosts:",
     ),
-    "worker far from its broker": (
-        in_hosts("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }"),
+    "host that the others know by its name": (
+        spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", "two.mysite.test"),
         f"{HOSTS_FILE}:9",
-        "`h2` is in `workers`, and the broker is on `h1` and listens there only",
-        "workers: { hosts: { h1: } }",
+        "reach `h2` by two.mysite.test, which is no address",
+        "h2: { site_cluster_address: 10.0.0.5 }",
+    ),
+    "host that only itself reaches": (
+        spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", "127.0.0.1"),
+        f"{HOSTS_FILE}:9",
+        "reach `h2` by 127.0.0.1, which is not the address of a host for another one",
+        "h2: { site_cluster_address: 10.0.0.5 }",
+    ),
+    "two hosts at one address": (
+        spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", "10.0.0.1"),
+        f"{HOSTS_FILE}:9",
+        "reach `h2` by 10.0.0.1, and `h1` by the same",
+        "h2: { site_cluster_address: 10.0.0.5 }",
+    ),
+    "folder that another host does not have": (
+        spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", more="site_data_folders: [media]\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_data_folders` has media, and the site's processes are on 2 hosts",
+        "site_data_shared: true",
     ),
     "host of the example": (
         in_hosts("ansible_host: 127.0.0.1", "ansible_host: host1.example.org"),
@@ -876,11 +907,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "NAME @ https://",
     ),
     "hosts with other packages": (
-        lambda inventory: inventory.hosts(
-            (inventory.folder / HOSTS_FILE)
-            .read_text()
-            .replace("web: { hosts: { h1: } }", "web: { hosts: { h1: , h2: { site_requirements: [x] } } }")
-        ),
+        spread("web: { hosts: { h1: } }", "web: { hosts: { h1: , h2: { site_requirements: [x] } } }"),
         f"{HOSTS_FILE}:8",
         "`h2` has another project than `h1`, or other packages",
         "in group_vars/all, for all hosts",
@@ -1373,7 +1400,7 @@ RUN_FOR_REAL = [
     "word for a number",
     "no domain",
     "group without a host",
-    "two beats",
+    "two monitors",
     "source that is not there",
     "certificate without a key",
 ]

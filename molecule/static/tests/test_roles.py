@@ -297,8 +297,8 @@ def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]
         "ansible_managed": "Ansible managed",
         "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
         "__site_timers_item": {"key": "periodic", "value": {"every": "hourly"}},
-        "groups": {},
-        "hostvars": {},
+        "groups": {"broker": ["h1"], "database": ["h1"]},
+        "hostvars": {"h1": {"ansible_host": "10.0.0.1"}},
         "inventory_dir": str(folder),
         "inventory_hostname": "h1",
         "playbook_dir": str(ROOT / "playbooks"),
@@ -892,16 +892,17 @@ def test_a_hook_is_that_of_the_account_that_runs_it(
         "site_build_commands": [["grant", user]],
         "site_files": {"user": "user"},
     }
-    [task] = loader.load_from_file(str(ROOT / "roles" / role / "tasks/main.yml"), trusted_as_template=True)
-    variables = variables_for(loader, role, tmp_path) | choices | task["vars"]
-    module = task[f"{COLLECTION}{role}"]
-    given = {name: Templar(loader=loader, variables=variables).template(module[name]) for name in options}
+    tasks = loader.load_from_file(str(ROOT / "roles" / role / "tasks/main.yml"), trusted_as_template=True)
+    for task in tasks:
+        variables = variables_for(loader, role, tmp_path) | choices | task["vars"]
+        module = task[f"{COLLECTION}{role}"]
+        given = {name: Templar(loader=loader, variables=variables).template(module[name]) for name in options}
 
-    expected = {"hooks": {"before_switch": ["shop_deploy"]}, "build_commands": [["grant", "shop_deploy"]]}
-    assert given == {name: expected[name] for name in options}
-    if role == "site_release":
-        files = [Templar(loader=loader, variables=variables).template(module[name]) for name in FILES]
-        assert files == [{"user": "shop"}, {"user": "shop_deploy"}]
+        expected = {"hooks": {"before_switch": ["shop_deploy"]}, "build_commands": [["grant", "shop_deploy"]]}
+        assert given == {name: expected[name] for name in options}
+        if role == "site_release":
+            files = [Templar(loader=loader, variables=variables).template(module[name]) for name in FILES]
+            assert files == [{"user": "shop"}, {"user": "shop_deploy"}]
 
 
 @pytest.mark.parametrize("of", ["migrate", "static"])

@@ -1,0 +1,201 @@
+"""Three hosts are one site: what is lost with one of them, who may speak to them, and a release that is bad on one.
+
+The tests are in the order in which this happens to the machines; each leaves a site that is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from stack.load import Load, failures
+from stack.machine import Machine
+from stack.playbook import Run
+from stack.several import DATA, ONE, TWO, Several
+
+from testkit.waiting import eventually
+
+UNITS = ("haproxy", "gunicorn", "celery-worker", "celery-beat")
+# What people, and Ansible, come in by.
+OPEN = {22, 80, 443}
+MEMBERS = 8443
+
+
+def executed_all(site: Several, tasks: set[str]) -> dict[str, int]:
+    """Wait until each of these tasks was executed, and return how often."""
+    eventually(lambda: not tasks - site.executed(tasks).keys(), 120, pause=1)
+    return dict(site.executed(tasks))
+
+
+def listening(machine: Machine) -> set[int]:
+    """Return the ports on which something of a host listens that others could reach."""
+    found = machine.root.check_output("ss --no-header --listening --tcp --numeric")
+    places = [line.split()[3].rpartition(":") for line in found.splitlines()]
+    return {int(port) for address, _, port in places if not address.strip("[]").startswith(("127.", "::1"))}
+
+
+def answers(address: str, port: int) -> bool:
+    """Say whether a port lets this computer in, which is no host of the site."""
+    with suppress(OSError), socket.create_connection((address, port), timeout=3):
+        return True
+    return False
+
+
+def test_a_stranger_reaches_what_people_do_and_nothing_else(site: Several) -> None:
+    for name, machine in site.machines.items():
+        ports = listening(machine)
+        assert {port for port in ports if answers(machine.address, port)} <= OPEN, name
+        assert {6379, 5432}.isdisjoint(ports), name
+        assert MEMBERS in ports or name == ONE
+
+
+def hears(address: str, context: ssl.SSLContext) -> bytes:
+    """Return what Redis says to one who knows its name, behind the firewall; nothing where there is no way to it."""
+    try:
+        with (
+            socket.create_connection((address, MEMBERS), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="redis") as secure,
+        ):
+            secure.sendall(b"PING\r\n")
+            return secure.recv(100)
+    except (ssl.SSLError, ConnectionError):
+        return b""
+
+
+@pytest.fixture
+def without_firewall(site: Several) -> Iterator[Machine]:
+    """The host with the engines, which lets everybody come near."""
+    machine = site.machines[DATA]
+    machine.systemctl("stop", "celeriac-firewall")
+    yield machine
+    machine.systemctl("start", "celeriac-firewall")
+
+
+def test_who_has_no_certificate_of_the_site_is_not_heard(
+    site: Several, without_firewall: Machine, tmp_path: Path
+) -> None:
+    of_member = tmp_path / "member.pem"
+    of_member.write_text(site.machines[ONE].feed("", "cat", "/etc/site/member/member.pem"))
+    of_stranger = tmp_path / "stranger.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=redis", "-days", "2"]
+    subprocess.run([*words, "-keyout", tmp_path / "key", "-out", tmp_path / "own"], check=True, capture_output=True)
+    of_stranger.write_text((tmp_path / "key").read_text() + (tmp_path / "own").read_text())
+
+    def heard(certificate: Path | None) -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if certificate:
+            context.load_cert_chain(certificate)
+        return hears(without_firewall.address, context)
+
+    # (A member without the password of Redis comes no further either.)
+    assert b"NOAUTH" in heard(of_member)
+    assert heard(of_stranger) == b""
+    assert heard(None) == b""
+
+
+@pytest.mark.parametrize("whose", ["the beat that sends", "the beat that stands by"])
+def test_a_lost_host_costs_no_task_and_no_page_of_another(
+    site: Several, folder: Path, figures: list[str], whose: str
+) -> None:
+    sends = site.sender()
+    lost = sends if whose == "the beat that sends" else {ONE: TWO, TWO: ONE}[sends]
+    left = {ONE: TWO, TWO: ONE}[lost]
+    here = site.at(left)
+    ticked = len(site.runs("tick"))
+
+    with Load(here.plan(requests=4, tasks=4, probe=True), folder / f"lost-{lost}.txt") as load:
+        eventually(lambda: len(load.accepted()) > 40, 60)
+        site.lose(lost)
+        at_loss = len(load.accepted())
+        eventually(lambda: len(load.accepted()) > at_loss + 80, 120, pause=0.5)
+        load.stop()
+        assert failures(load.answers()) == []
+        found = executed_all(site, load.accepted())
+    eventually(lambda: len(site.runs("tick")) > ticked + 10, 60, pause=1)
+    twice = sum(times > 1 for times in found.values())
+    figures.append(f"{whose} lost with its host: {len(found)} tasks accepted, 0 lost, {twice} run twice")
+
+    site.boot(lost)
+    run = site.converge_again()
+    assert run.status == 0, run.output
+    assert site.well() == {ONE, TWO}
+
+
+def test_the_host_of_the_engines_comes_back_to_all_that_it_had(site: Several, figures: list[str]) -> None:
+    tasks = set(site.send("probe.quick", "before", count=20)) | set(
+        site.send("probe.quick", "later", countdown=20, count=20)
+    )
+
+    site.lose(DATA)
+    site.boot(DATA)
+
+    found = executed_all(site, tasks)
+    eventually(lambda: site.well() == {ONE, TWO}, 60, pause=1)
+    figures.append(f"the host of the engines lost: {len(found)} tasks, 0 lost")
+
+
+def bad_on(host: str, step: str) -> str:
+    """Return a choice by which a release fails on one host alone."""
+    return json.dumps({"site_release_fault": f"{{{{ '{step}' if inventory_hostname == '{host}' else '' }}}}"})
+
+
+def test_a_release_that_is_bad_on_one_host_goes_no_further(site: Several, folder: Path) -> None:
+    before = site.current()
+    new = site.make()
+    with Load(site.plan(requests=4, tasks=4), folder / "bad.txt") as load:
+        run = site.deploy(new, "--extra-vars", bad_on(TWO, "health"))
+        load.stop()
+        assert failures(load.answers()) == []
+
+    assert run.status != 0
+    assert site.releases() == {ONE: new.name, TWO: before}
+    assert f"{ONE} has the release; not begun: none." in run.output
+    assert f"playbooks/rollback.yml --limit {ONE}" in run.output
+    run = site.start("playbooks/rollback.yml", "--limit", ONE).wait()
+    assert run.status == 0, run.output
+    assert site.releases() == {ONE: before, TWO: before}
+
+
+def test_a_release_that_is_bad_on_the_first_host_is_begun_on_no_other(site: Several) -> None:
+    before = site.current()
+    new = site.make()
+
+    run = site.deploy(new, "--extra-vars", bad_on(ONE, "readiness"))
+
+    assert run.status != 0
+    assert site.releases() == {ONE: before, TWO: before}
+    assert f"No host has it; not begun: {TWO}." in run.output
+    assert f"Not begun: {ONE} comes before {TWO}" in run.output
+
+
+def test_a_deploy_is_felt_by_nobody_on_either_host(site: Several, folder: Path) -> None:
+    new = site.make()
+    with (
+        Load(site.at(ONE).plan(requests=4, tasks=4, probe=True), folder / "one.txt") as one,
+        Load(site.at(TWO).plan(requests=4, tasks=4, probe=True), folder / "two.txt") as two,
+    ):
+        run = site.deploy(new)
+        one.stop()
+        two.stop()
+        assert run.status == 0, run.output
+        assert failures([*one.answers(), *two.answers()]) == []
+        executed_all(site, one.accepted() | two.accepted())
+    assert site.releases() == {ONE: new.name, TWO: new.name}
+
+
+def changed(run: Run) -> int:
+    """Return how many tasks of a run that went well changed something."""
+    assert run.status == 0, run.output
+    return run.changed
+
+
+def test_a_second_run_changes_nothing(site: Several) -> None:
+    assert changed(site.converge_again()) == 0
+    assert site.well() == {ONE, TWO}
