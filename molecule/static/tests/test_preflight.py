@@ -762,6 +762,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "reach `h2` by 10.0.0.1, and `h1` by the same",
         "h2: { site_cluster_address: 10.0.0.5 }",
     ),
+    "deploy that lets people wait on one host of two": (
+        spread("web: { hosts: { h1: } }", "web: { hosts: { h1: , h2: } }", more="site_migrate: maintenance\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_migrate` is maintenance, and the site has several hosts",
+        "site_migrate: guarded",
+    ),
     "folder that another host does not have": (
         spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", more="site_data_folders: [media]\n"),
         f"{CHOICES_FILE}:3",

@@ -688,6 +688,20 @@ def data_is_where_it_is_used(site: Site) -> Iterator[Problem]:
             return
 
 
+def maintenance_is_of_all_hosts(site: Site) -> Iterator[Problem]:
+    """A deploy that lets people wait does so on its host alone."""
+    for host in site.hosts if len(site.hosts) > 1 else ():
+        if _text(site, host, "site_migrate") == "maintenance":
+            yield Problem(
+                "`site_migrate` is maintenance, and the site has several hosts: on each but one people would go on "
+                "while the database changes.",
+                site.place(host, "site_migrate"),
+                "site_migrate: guarded        (or playbooks/maintenance.yml -e state=on, then a deploy with "
+                "-e site_migrate=unguarded, then -e state=off)",
+            )
+            return
+
+
 def broker_is_one(site: Site) -> Iterator[Problem]:
     """The broker is one of the bundle's, or has an address; its password stands where secrets do."""
     for host in site.hosts:
@@ -1411,6 +1425,7 @@ RULES: tuple[Rule, ...] = (
     time_zone_exists,
     hosts_reach_each_other,
     data_is_where_it_is_used,
+    maintenance_is_of_all_hosts,
     broker_is_one,
     numbers_are_in_range,
     environment_can_be_passed_on,
