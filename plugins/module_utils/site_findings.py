@@ -67,6 +67,7 @@ def findings(report: Mapping[str, Any], limits: Limits, now: datetime) -> list[F
         *_of_disks(report, limits),
         *_of_daemons(report),
         *_of_the_certificate(report, names, now),
+        *_of_the_member(report, now),
         *_of_backups(report, limits, now),
         *_of_units(report, names, limits, now),
         *_of_timers(report),
@@ -175,6 +176,15 @@ def _of_the_certificate(report: Mapping[str, Any], names: Names, now: datetime) 
     todo = f"systemctl start {unit}; journalctl -t {unit} -n 50" if renewal else "renew it, then playbooks/edge.yml"
     ends = "ends" if until > now else "has ended"
     yield Finding("certificate", HOST, f"the certificate {ends} at {until:%F %H:%M} UTC{why}", todo)
+
+
+def _of_the_member(report: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    if not (end := report["member"]):
+        return
+    until = datetime.fromisoformat(end)
+    if until - now < timedelta(days=ENDS_SOON_DAYS):
+        what = f"the other hosts of the site know this one until {until:%F %H:%M} UTC"
+        yield Finding("member", HOST, what, "site.yml makes another certificate for it")
 
 
 def _of_backups(report: Mapping[str, Any], limits: Limits, now: datetime) -> Iterator[Finding]:

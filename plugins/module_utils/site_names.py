@@ -60,6 +60,11 @@ class Names:
         return CONFIGURATION / "nginx" / f"{self.word}.crt"
 
     @property
+    def member(self) -> Path:
+        """The certificate by which the other hosts of the site know this one, with its key; none where there are no others."""
+        return self.etc / "member" / "member.pem"
+
+    @property
     def pair(self) -> Path:
         """Its certificate and the key to it, in one file."""
         return self.certificate.with_suffix(".pem")

@@ -91,6 +91,7 @@ class Report:
             ],
             "certificate": certificate_end(self._run, self._site.names.certificate),
             "renewal": self._renewal(),
+            "member": certificate_end(self._run, self._site.names.member),
             "backup": site_backup.report(self._run, self._systemd, self._site.names),
             "alerts": site_alerts.report(self._systemd, self._site.names),
             "disk": self._disk(),
@@ -267,6 +268,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
     if "error" in report:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines += _of_the_certificate(report["certificate"], report["renewal"])
+    lines += _of_the_member(report["member"])
     lines += site_backup.as_text(report["backup"])
     lines += site_alerts.as_text(report["alerts"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")
@@ -300,6 +302,15 @@ def _of_the_certificate(end: str | None, renewal: dict[str, Any] | None) -> list
     elif not renewal and until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS):
         lines.append("the certificate ends soon, or has ended: renew it, and run playbooks/edge.yml")
     return lines
+
+
+def _of_the_member(end: str | None) -> list[str]:
+    """Return until when the other hosts of the site know this one, and what is to be done where that is not long."""
+    if not end:
+        return []
+    until = datetime.fromisoformat(end)
+    soon = until - datetime.now(UTC) < timedelta(days=ENDS_SOON_DAYS)
+    return [f"known to the other hosts until {until:%F %T} UTC{': run site.yml before' if soon else ''}"]
 
 
 def of_the_tasks(workers: dict[str, Any]) -> list[str]:

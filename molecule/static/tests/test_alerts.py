@@ -172,6 +172,7 @@ WELL: dict[str, Any] = {
     "disks": [DISK],
     "certificate": "2026-06-01T00:00:00Z",
     "renewal": None,
+    "member": None,
     "backup": {"units": {"backup-database": BACKUP, "backup-files": BACKUP}, "archiver": ARCHIVER},
     "queues": {"celery": 0},
     "broker": {"transport": "celeriac", "memory": 0.1, "parked": 0},
@@ -224,6 +225,7 @@ def test_a_healthy_host_has_no_finding() -> None:
             "it was not renewed: Nobody answers.",
             "systemctl start nginx-acme",
         ),
+        ({"member": "2026-03-21T00:00:00Z"}, "know this one until 2026-03-21 00:00 UTC", "site.yml"),
         (backup(last={"at": "2026-02-27T09:00:00Z"}), "went well is of 2026-02-27T09:00:00Z", "playbooks/backup.yml"),
         (backup(last=None), "is of no time", "playbooks/backup.yml"),
         (backup(why_not="Full."), "backup-database has failed: Full.", "systemctl start backup-database"),
@@ -253,6 +255,7 @@ def test_what_is_wrong_is_one_finding_with_what_to_do(changed: dict[str, Any], w
     [
         unit(state="reloading"),
         {"certificate": None},
+        {"member": "2026-04-21T00:00:00Z"},
         # One that renews itself may have few days by nature.
         {"certificate": "2026-03-05T00:00:00Z", "renewal": {"why_not": ""}},
         # One that does not may be tried again for some days.

@@ -38,6 +38,7 @@ def lines(
         "broker": broker,
         "certificate": None,
         "renewal": None,
+        "member": None,
         "maintenance": maintenance,
         "backup": None,
         "alerts": alerts,
