@@ -61,7 +61,7 @@ class Names:
 
     @property
     def member(self) -> Path:
-        """The certificate by which the other hosts of the site know this one, with its key; none where there are no others."""
+        """The certificate by which the other hosts of the site know this one, with its key."""
         return self.etc / "member" / "member.pem"
 
     @property
