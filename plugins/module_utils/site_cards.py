@@ -19,6 +19,8 @@ FOLDER = Path("/etc/celeriac")
 # The choices about daemons that sites share, each with what it is where nobody chooses.
 SHARED: dict[str, Any] = {
     "nginx_sandbox": True,
+    "nginx_trusted_proxies": [],
+    "nginx_proxy_protocol": False,
     "postgresql_sandbox": True,
     "postgresql_settings": {},
     "rabbitmq_memory_mb": 384,

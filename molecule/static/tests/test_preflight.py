@@ -486,6 +486,30 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "lets PostgreSQL listen for other hosts, and the firewall lets none of them in",
         "firewall_open_ports: [{ port: 5432, from: [10.0.0.5] }]",
     ),
+    "a balancer by its name": (
+        choose("nginx_trusted_proxies: [10.0.0.4, balancer.mysite.test]\n"),
+        f"{CHOICES_FILE}:3",
+        "`nginx_trusted_proxies` has `balancer.mysite.test`, which is neither an address nor a network",
+        "nginx_trusted_proxies: [10.0.0.4, ",
+    ),
+    "a network of balancers that begins in its middle": (
+        choose("nginx_trusted_proxies: [10.0.0.4/24]\n"),
+        f"{CHOICES_FILE}:3",
+        "`nginx_trusted_proxies` has `10.0.0.4/24`, which is neither an address nor a network (one ends with its first",
+        "nginx_trusted_proxies: [10.0.0.4, ",
+    ),
+    "everybody who says who asks": (
+        choose('nginx_trusted_proxies: ["::/0"]\n'),
+        f"{CHOICES_FILE}:3",
+        "`nginx_trusted_proxies` has `::/0`, which is everybody",
+        "nginx_trusted_proxies: [10.0.0.4, ",
+    ),
+    "a balancer that hides all visitors": (
+        choose("nginx_proxy_protocol: true\n"),
+        f"{CHOICES_FILE}:3",
+        "`nginx_proxy_protocol` is set, and `nginx_trusted_proxies` names no balancer that is believed",
+        "nginx_trusted_proxies: [10.0.0.4, ",
+    ),
     "a pass phrase with a space": (
         choose("vault_backup_passphrase: a b\n"),
         f"{CHOICES_FILE}:3",
@@ -1500,6 +1524,7 @@ RIGHT = {
     "a firewall before a database for this host": (
         "firewall_enabled: true\npostgresql_settings: { listen_addresses: 'localhost,127.0.0.1, ::1' }\n"
     ),
+    "balancers": "nginx_trusted_proxies: [10.0.0.4, 10.1.0.0/16, 'fd00::/64']\nnginx_proxy_protocol: true\n",
     "secrets with signs": (
         "vault_redis_password: 'é, \"x\" \\$y `z` #'\n"
         "vault_flower_password: 'a, \"x\" \\$y `z` #:'\n"

@@ -1047,6 +1047,37 @@ def test_nginx_listens_on_ipv6_where_the_kernel_has_it(
     assert [how for how in listening if how.startswith("[")] == [f"[::]:{how}" for how in plain if has_ipv6]
 
 
+@pytest.mark.parametrize("name", ["default", "shop"])
+def test_who_asks_is_whom_a_balancer_names_in_the_way_that_was_chosen(
+    loader: DataLoader, tmp_path: Path, name: str
+) -> None:
+    """Each server asks for itself; where nobody is believed nothing says so, and nobody need speak another protocol."""
+    believed = {"site_name": name, "nginx_trusted_proxies": ["10.0.0.4", "fd00::/64"]}
+    none, header, protocol = (
+        site_conf(loader, tmp_path, **chosen)
+        for chosen in ({"site_name": name}, believed, believed | {"nginx_proxy_protocol": True})
+    )
+
+    assert "real_ip" not in none
+    for text, how in ((header, "X-Forwarded-For"), (protocol, "proxy_protocol")):
+        assert re.findall(r"set_real_ip_from (\S+);", text) == ["10.0.0.4", "fd00::/64"] * 2
+        assert re.findall(r"real_ip_header (\S+);", text) == [how] * 2
+    assert "proxy_protocol" not in none + header
+
+
+def test_behind_the_proxy_protocol_the_host_itself_still_reaches_nginx(loader: DataLoader, tmp_path: Path) -> None:
+    """What asks on the host (the steps of a release, the status) comes through no balancer."""
+    chosen = {"nginx_trusted_proxies": ["10.0.0.4"], "nginx_proxy_protocol": True}
+    variables = variables_for(loader, "nginx", tmp_path) | chosen
+    for name, ports in (("site", ("80", "443")), ("shared", ("443",))):
+        text = render(loader, ROOT / f"roles/nginx/templates/{name}.conf.j2", variables)
+        listening = {how.split()[0]: how for how in re.findall(r"^    listen (.*);$", text, re.MULTILINE)}
+        for port in ports:
+            assert "proxy_protocol" in listening[port]
+            assert "proxy_protocol" in listening[f"[::]:{port}"]
+            assert "proxy_protocol" not in listening[f"127.0.0.1:{port}"]
+
+
 @pytest.mark.parametrize("attempts", [0, 20])
 def test_nginx_knows_no_flower_where_there_is_none(loader: DataLoader, tmp_path: Path, attempts: int) -> None:
     groups = ["web", "workers", "broker", "database"]
@@ -1065,7 +1096,7 @@ def test_flower_opens_with_the_sessions_that_were_chosen(loader: DataLoader, tmp
     asked = {whose: re.findall("/-/celeriac/session/(.+);", text) for whose, text in texts.items()}
     assert asked == {"superusers": ["superusers"], "staff": ["staff"], "nobody": []}
     assert texts["superusers"] == site_conf(loader, tmp_path)
-    assert [word for word in ("Bearer", "session;", "log_in", "error_page") if word in texts["nobody"]] == []
+    assert [word for word in ("Bearer", "session;", "log_in", "error_page 401") if word in texts["nobody"]] == []
     assert "auth_request /flower/api/signed-in;" in texts["nobody"]
     # All sites of a host see the maps of all, and one of these knows a log-in.
     maps = re.findall(r"(?m)^map \S+ \$(\w*flower\w*) ", site_conf(loader, tmp_path, site_name="shop"))

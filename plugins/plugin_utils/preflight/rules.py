@@ -22,6 +22,7 @@ from ..origin.origin import Origin, fault_of, is_read_as_inventory
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
+from .entry import ENTRY_RULES
 from .firewall import fault_of_port, is_for_others, opens
 from .memory import fault_of_limit
 from .names import nearest
@@ -1458,6 +1459,7 @@ RULES: tuple[Rule, ...] = (
     maintenance_page_exists,
     firewall_opens_ports,
     firewall_does_not_contradict,
+    *ENTRY_RULES,
 )
 
 
