@@ -28,6 +28,7 @@ SHARED: dict[str, Any] = {
     "rabbitmq_consumer_timeout_seconds": 604800,
     "firewall_enabled": False,
     "firewall_open_ports": [],
+    "keepalived_sandbox": True,
     "haproxy_sandbox": True,
 }
 

@@ -31,6 +31,7 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import UNIT_
 NGINX, REDIS, RABBITMQ = Path("/etc/nginx"), Path("/etc/redis"), Path("/etc/rabbitmq")
 NGINX_SHARED = NGINX / "conf.d/celeriac.conf"
 WELCOME = NGINX / "sites-enabled/default"
+KEEPALIVED = Path("/etc/keepalived")
 LIBRARY, CACHE = Path("/var/lib"), Path("/var/cache")
 COMMANDS = Path("/usr/local/bin")
 INCLUDE = "include /etc/redis/site.conf\n"
@@ -111,6 +112,7 @@ class Removal:
     def rest(self) -> None:
         """Remove all else, and last its card."""
         if "web" in self._has.groups:
+            self._keepalived()
             self._nginx()
         if "broker" in self._has.groups:
             self._redis()
@@ -130,6 +132,18 @@ class Removal:
 
     def _shared_with(self, group: str) -> bool:
         return bool(site_cards.neighbours(self._site.name, group))
+
+    def _keepalived(self) -> None:
+        file = KEEPALIVED / "celeriac" / f"{self._names.word}.conf"
+        if not file.exists():
+            return
+        if [other for other in file.parent.iterdir() if other != file]:
+            self._remove(file)
+            self._call("reload-or-restart", "keepalived.service")
+            return
+        # Its file goes last: a run that was interrupted finds it.
+        self._stop("keepalived.service")
+        self._remove(KEEPALIVED / "keepalived.conf", *self._drop_ins("keepalived.service"), file, file.parent)
 
     def _nginx(self) -> None:
         prefix, word = self._names.prefix, self._names.word

@@ -156,6 +156,7 @@ ansible_facts:
       systemd: 257
       others_mb: { the site shop: 580 }
       haproxy: false
+      keepalived: false
       alerts: false
 """
 
@@ -643,6 +644,7 @@ def host_facts(others: list[dict[str, Any]], names: Names) -> dict[str, Any]:
         "systemd": systemd_version(),
         "others_mb": {f"the site {card['name']}": card["memory_mb"] for card in others},
         "haproxy": Path(f"/etc/haproxy/celeriac/{names.word}.cfg").exists(),
+        "keepalived": Path(f"/etc/keepalived/celeriac/{names.word}.conf").exists(),
         "alerts": (UNIT_FOLDERS[0] / f"{name_of(names)}.timer").exists(),
     }
 

@@ -89,6 +89,17 @@ def without_beat(text: str) -> Callable[[Any], None]:
     return edit
 
 
+def two_web_hosts(text: str) -> Callable[[Any], None]:
+    """An edit: lines added to the choices of a site with two web hosts."""
+
+    def edit(inventory: Any) -> None:
+        two = "h1: { site_cluster_address: 10.0.0.1 }, h2: { ansible_host: 10.0.0.2 }"
+        in_hosts("web: { hosts: { h1: } }", f"web: {{ hosts: {{ {two} }} }}")(inventory)
+        inventory.choose(text)
+
+    return edit
+
+
 def without_domain(inventory: Any) -> None:
     """An edit: nothing chosen at all."""
     (inventory.folder / CHOICES_FILE).write_text("---\n")
@@ -509,6 +520,42 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         f"{CHOICES_FILE}:3",
         "`nginx_proxy_protocol` is set, and `nginx_trusted_proxies` names no balancer that is believed",
         "nginx_trusted_proxies: [10.0.0.4, ",
+    ),
+    "an address that web hosts share, and that is none": (
+        choose("site_virtual_address: www.mysite.test\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_virtual_address` is www.mysite.test, which is no address",
+        "site_virtual_address: 10.0.0.100",
+    ),
+    "an address that nobody could take over": (
+        choose("site_virtual_address: 10.0.0.100\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_virtual_address` is 10.0.0.100, and `web` has one host, h1",
+        "site_virtual_address: 10.0.0.100",
+    ),
+    "an address that web hosts share, of one of them": (
+        two_web_hosts("site_virtual_address: 10.0.0.2\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_virtual_address` is 10.0.0.2, which is that of h2 alone",
+        "site_virtual_address: 10.0.0.100",
+    ),
+    "an address that web hosts share, of the other version of IP": (
+        two_web_hosts("site_virtual_address: fd00::1\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_virtual_address` is fd00::1, and h1 has 10.0.0.1, of the other version of IP",
+        "site_virtual_address: 10.0.0.100",
+    ),
+    "an address of the host itself": (
+        two_web_hosts("site_virtual_address: 127.0.0.1\n"),
+        f"{CHOICES_FILE}:3",
+        "`site_virtual_address` is 127.0.0.1, which others do not reach",
+        "site_virtual_address: 10.0.0.100",
+    ),
+    "a number of VRRP that is no byte": (
+        two_web_hosts("site_virtual_address: 10.0.0.100\nkeepalived_number: 256\n"),
+        f"{CHOICES_FILE}:4",
+        "`keepalived_number` is 256; it is a number from 1 to 255",
+        "keepalived_number: 51",
     ),
     "a pass phrase with a space": (
         choose("vault_backup_passphrase: a b\n"),

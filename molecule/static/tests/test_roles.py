@@ -296,8 +296,9 @@ def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]
         "ansible_check_mode": False,
         "ansible_managed": "Ansible managed",
         "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
+        "__keepalived_route": {"stdout": '[{"dev": "eth1"}]'},
         "__site_timers_item": {"key": "periodic", "value": {"every": "hourly"}},
-        "groups": {"broker": ["h1"], "database": ["h1"]},
+        "groups": {"monitor": ["h1"], "broker": ["h1"], "database": ["h1"]},
         "hostvars": {"h1": {"ansible_host": "10.0.0.1"}},
         "inventory_dir": str(folder),
         "inventory_hostname": "h1",
@@ -1080,12 +1081,13 @@ def test_behind_the_proxy_protocol_the_host_itself_still_reaches_nginx(loader: D
 
 @pytest.mark.parametrize("attempts", [0, 20])
 def test_nginx_knows_no_flower_where_there_is_none(loader: DataLoader, tmp_path: Path, attempts: int) -> None:
-    groups = ["web", "workers", "broker", "database"]
-    text = site_conf(loader, tmp_path, group_names=groups, site_login_attempts=attempts)
+    text = site_conf(loader, tmp_path, groups={}, site_login_attempts=attempts)
 
     assert "flower" not in re.sub("#.*", "", text).lower()
     assert ("limit_req zone=tries_a_form" in text) is bool(attempts)
-    assert "location /flower/" in site_conf(loader, tmp_path, site_login_attempts=attempts)
+    # On whichever host it is: haproxy has its socket there, too.
+    elsewhere = {"group_names": ["web"], "site_login_attempts": attempts}
+    assert "location /flower/" in site_conf(loader, tmp_path, **elsewhere)
 
 
 def test_flower_opens_with_the_sessions_that_were_chosen(loader: DataLoader, tmp_path: Path) -> None:
@@ -1147,6 +1149,106 @@ def test_static_files_are_served_at_the_address_of_the_project(loader: DataLoade
     assert "/static/" not in other
     assert other["/a.b/"].replace("        rewrite ^/a\\.b/(.*)$ /static/$1 break;\n", "") == default
     assert other["/a.b/"] != default
+
+
+# What an inventory with several web hosts says.
+SEVERAL: dict[str, Any] = {
+    "groups": {"web": ["h1", "h2", "h3"], "workers": ["h3", "h4"]},
+    "hostvars": {f"h{number}": {"ansible_host": f"10.0.0.{number}"} for number in range(1, 5)},
+}
+
+
+def servers(text: str) -> list[str]:
+    """Return the servers of nginx, one after the other."""
+    return re.findall(r"^server \{\n.*?^\}", text, re.MULTILINE | re.DOTALL)
+
+
+def test_a_web_host_asks_the_others_for_files_that_it_does_not_have(loader: DataLoader, tmp_path: Path) -> None:
+    """Of them alone, and each shows who it is. What it has for the others asks nobody: no question goes round."""
+    text = site_conf(loader, tmp_path, **SEVERAL)
+
+    (asked,) = re.findall(r"^upstream peers \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"server (\S+) max_fails=1", asked) == ["10.0.0.2:8443", "10.0.0.3:8443"]
+    known = locations(servers(text)[1])
+    assert "@static_of_peers" in known["@static_without_hash"]
+    for line in ("proxy_ssl_verify on;", "proxy_ssl_name web;", "certificate /etc/site/member/member.pem;", "http_404"):
+        assert line in known["@static_of_peers"]
+    for_others = servers(text)[-1]
+    assert re.findall("listen (.*);", for_others) == ["127.0.0.1:8443"]
+    assert "proxy_pass" not in for_others
+    assert sorted(locations(for_others)) == ["/", "/static/", "@static_without_hash"]
+    # Else each file that nobody has would cost a second, for as long as the other one is away.
+    two = SEVERAL | {"groups": {"web": ["h1", "h2"]}}
+    assert "server 127.0.0.1:8443 down;" in site_conf(loader, tmp_path, **two)
+
+
+def test_a_web_host_alone_asks_nobody(loader: DataLoader, tmp_path: Path) -> None:
+    alone = site_conf(loader, tmp_path, **SEVERAL | {"groups": {"web": ["h1"], "workers": ["h4"]}}, nginx_tls="acme")
+
+    assert "peers" not in alone
+    assert len(servers(alone)) == 2
+
+
+def test_an_authority_that_asks_another_web_host_gets_an_answer(loader: DataLoader, tmp_path: Path) -> None:
+    text = site_conf(loader, tmp_path, **SEVERAL, nginx_tls="acme")
+
+    for_all, _, for_others = (locations(server) for server in servers(text))
+    path = "/.well-known/acme-challenge/"
+    assert "try_files $uri @challenge_of_peers;" in for_all[path]
+    assert "https://peers;" in for_all["@challenge_of_peers"]
+    assert for_others[path].split() == ["root", "/run/nginx-acme;"]
+
+
+def test_only_web_hosts_have_files_for_others_and_nobody_is_led_there(loader: DataLoader, tmp_path: Path) -> None:
+    def names(fact: str, group: str, **choices: Any) -> list[str]:
+        found = value_of(loader, tmp_path, "nginx", fact, **SEVERAL | {"group_names": [group]} | choices)
+        return [each["name"] for each in found]
+
+    assert "web" in names("site_offers", "web")
+    assert "web" not in names("site_offers", "workers")
+    assert "web" not in names("site_routes", "web") + names("site_routes", "workers")
+    assert "web" not in names("site_offers", "web", groups={"web": ["h1"], "workers": ["h4"]})
+    # Its certificate need not be another one when a second web host comes.
+    certificate = value_of(loader, tmp_path, "nginx", "site_member_names", groups={"web": ["h1"], "workers": ["h4"]})
+    assert "web" in certificate
+
+
+def keepalived_conf(loader: DataLoader, folder: Path, **choices: Any) -> str:
+    """The address that web hosts share, by choices."""
+    variables = variables_for(loader, "keepalived", folder) | SEVERAL | {"site_virtual_address": "10.0.0.100"} | choices
+    return render(loader, ROOT / "roles/keepalived/templates/site.conf.j2", variables)
+
+
+def test_the_address_that_web_hosts_share_stays_where_it_is_while_they_are_alike(
+    loader: DataLoader, tmp_path: Path
+) -> None:
+    """When a host comes back, and when none can answer: each is worth the same, and less where it cannot."""
+    text = keepalived_conf(loader, tmp_path)
+
+    assert re.findall(r"^    (?:state|priority|weight) (.*)$", text, re.MULTILINE) == ["-50", "BACKUP", "100"]
+    assert re.findall(r"^    unicast_peer \{\n(.*?)    \}", text, re.MULTILINE | re.DOTALL)[0].split() == [
+        "10.0.0.2",
+        "10.0.0.3",
+    ]
+    assert "10.0.0.100/32 dev eth1" in text
+    assert "track_interface" not in text
+    apart = keepalived_conf(loader, tmp_path, keepalived_interface="eth0", site_virtual_address="192.0.2.1/24")
+    assert "192.0.2.1/24 dev eth0" in apart
+    assert re.findall(r"track_interface \{\n(.*)\n", apart) == ["        eth0"]
+    assert "interface eth1" in apart
+
+
+def test_the_host_itself_is_asked_where_the_answer_matters_and_nobody_else_is_told(
+    loader: DataLoader, tmp_path: Path
+) -> None:
+    asked = re.findall(r"https://\S+?(/\S+)\"", keepalived_conf(loader, tmp_path))
+    text = site_conf(loader, tmp_path, **SEVERAL, site_virtual_address="10.0.0.100", site_health_path="/well/?deep=1")
+
+    (answer,) = re.findall(rf"location = {asked[0]} \{{\n(.*?)^    \}}", text, re.MULTILINE | re.DOTALL)
+    assert "proxy_pass http://gunicorn/well/?deep=1;" in answer
+    assert [line.strip() for line in answer.splitlines()[1:3]] == ["allow 127.0.0.1;", "deny all;"]
+    assert "location = /well/ {" in text
+    assert asked[0] not in site_conf(loader, tmp_path, **SEVERAL)
 
 
 def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:

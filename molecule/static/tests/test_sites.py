@@ -64,7 +64,7 @@ def trusted(facts: dict[str, Any]) -> dict[str, Any]:
 
 def test_what_sites_share_has_the_defaults_of_its_roles() -> None:
     defaults: dict[str, Any] = {}
-    for role in ("nginx", "postgresql", "rabbitmq", "firewall", "haproxy"):
+    for role in ("nginx", "keepalived", "haproxy", "postgresql", "rabbitmq", "firewall"):
         defaults |= yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
     assert {name: defaults[name] for name in site_cards.SHARED} == site_cards.SHARED
     assert FACTS["site_card"]["shared"].keys() == site_cards.SHARED.keys()
