@@ -200,6 +200,11 @@ class Holder(NamedTuple):
         return f"{self.name} (pid {self.pid}{', ' + self.unit if self.unit else ''})"
 
 
+# What keepalived reads, and what is in it where we wrote it (roles/keepalived).
+KEEPALIVED = Path("/etc/keepalived/keepalived.conf")
+OURS = "include /etc/keepalived/celeriac/"
+
+
 class Fault(NamedTuple):
     """A problem of the host and a command or a line that helps."""
 
@@ -582,6 +587,7 @@ def site_faults(card: dict[str, Any], names: Names, cards: list[dict[str, Any]])
                 "site_domain: shop.mysite.org        (a name that no other site of the host has)",
             )
     yield from shared_faults(card, others)
+    yield from entry_faults(card, others)
     if not mine:
         yield from stranger_faults(names, cards)
 
@@ -597,6 +603,25 @@ def shared_faults(card: dict[str, Any], others: list[dict[str, Any]]) -> Iterato
                     f"there it is {theirs}.",
                     f"{name}: {theirs}        (or without it here, and changed in {first['inventory']})",
                 )
+
+
+def entry_faults(card: dict[str, Any], others: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Refuse an address for web hosts that another site has, and a keepalived that does something else here."""
+    address = card.get("entry", {}).get("address")
+    if not address:
+        return
+    for other in others:
+        if other.get("entry", {}).get("address") == address:
+            yield Fault(
+                f"`site_virtual_address` is {address}, which the site `{other['name']}` of this host has, too.",
+                "site_virtual_address: 10.0.0.101        (another one, which no site has)",
+            )
+    if KEEPALIVED.exists() and OURS not in KEEPALIVED.read_text(errors="replace"):
+        yield Fault(
+            f"The host has a keepalived already that is somebody else's ({KEEPALIVED}), and "
+            "`site_virtual_address` would replace it.",
+            'site_virtual_address: ""        (and the address in that file; or that file moved away)',
+        )
 
 
 def stranger_faults(names: Names, cards: list[dict[str, Any]]) -> Iterator[Fault]:

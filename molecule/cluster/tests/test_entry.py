@@ -1,6 +1,7 @@
 """Several web hosts are one site: whichever is asked has each file, and one that cannot answer is left.
 
-Two web hosts, and one with all else. The tests are in the order in which this happens to them.
+Broker and database are on one host, all else on two web hosts, Flower on one of these. The tests are in the order in
+which this happens to them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from stack.web import Website
 
 from testkit.waiting import eventually
 
-REST, ONE, OTHER = NAMES = ("entry-rest", "entry-one", "entry-other")
-GROUPS = {"web": [ONE, OTHER], **{group: [REST] for group in ("workers", "beat", "monitor", "broker", "database")}}
+DATA, ONE, OTHER = NAMES = ("entry-data", "entry-one", "entry-other")
+GROUPS = {
+    **{group: (ONE, OTHER) for group in ("web", "workers")},
+    **{group: (OTHER,) for group in ("beat", "monitor")},
+    **{group: (DATA,) for group in ("broker", "database")},
+}
 HASHED, PLAIN, NOWHERE = "/static/new.0123456789ab.css", "/static/new.css", "/static/old.0123456789ab.css"
 # Both a file of a release that has come to one host alone: in what is kept for ever, and in what it serves now.
 PUT = f"""

@@ -149,6 +149,26 @@ def test_what_is_in_the_way_of_a_site_is_refused(
     assert [words in fault.what for fault in faults] == ([True] if words else [])
 
 
+def test_an_address_of_another_site_and_a_keepalived_of_somebody_elses_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_names, "CONFIGURATION", tmp_path)
+    monkeypatch.setattr(host, "KEEPALIVED", tmp_path / "keepalived.conf")
+
+    def faults(other: str) -> list[str]:
+        mine, theirs = ({"entry": {"address": address, "members": []}} for address in ("10.0.0.100", other))
+        return [fault.what for fault in host.site_faults(CARD | mine, Names("shop"), [FIRST | theirs])]
+
+    assert ["which the site `default` of this host has, too" in each for each in faults("10.0.0.100")] == [True]
+    (tmp_path / "keepalived.conf").write_text("vrrp_instance mine {}\n")
+    assert ["a keepalived already that is somebody else's" in each for each in faults("10.0.0.101")] == [True]
+    template = (ROOT / "roles/keepalived/templates/keepalived.conf.j2").read_text()
+    folder = yaml.safe_load((ROOT / "roles/keepalived/vars/main.yml").read_text())["__keepalived_folder"]
+    (tmp_path / "keepalived.conf").write_text(template.replace("{{ __keepalived_folder }}", folder))
+    assert faults("10.0.0.101") == []
+    assert list(host.site_faults(CARD | {"entry": {}}, Names("shop"), [FIRST])) == []
+
+
 def test_a_folder_of_somebody_elses_and_a_neighbour_that_knows_of_none_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
