@@ -1251,6 +1251,27 @@ def test_the_host_itself_is_asked_where_the_answer_matters_and_nobody_else_is_to
     assert asked[0] not in site_conf(loader, tmp_path, **SEVERAL)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_who_has_the_address_is_agreed_upon_by_web_hosts_alone(
+    loader: DataLoader, tmp_path: Path, enabled: bool
+) -> None:
+    def heard(**choices: Any) -> list[str]:
+        variables = variables_for(loader, "firewall", tmp_path) | SEVERAL | {"firewall_enabled": enabled} | choices
+        text = render(loader, ROOT / "roles/firewall/templates/firewall.nft.j2", variables)
+        return [line.strip() for line in text.splitlines() if "l4proto 112" in line]
+
+    mine = "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } meta l4proto 112 accept"
+    # All that are let in, and then nobody else: those of another site of the host, too.
+    theirs = {"entry": {"address": "fd00::1", "members": ["fd00::2", "fd00::3"]}, "groups": ["web"]}
+    assert heard(site_virtual_address="10.0.0.100") == [mine, "meta l4proto 112 drop"]
+    assert heard(site_virtual_address="10.0.0.100", site_others=[theirs]) == [
+        mine,
+        "ip6 saddr { fd00::2, fd00::3 } meta l4proto 112 accept",
+        "meta l4proto 112 drop",
+    ]
+    assert heard() == heard(site_virtual_address="10.0.0.100", group_names=["workers"]) == []
+
+
 def test_log_ins_need_not_be_counted(loader: DataLoader, tmp_path: Path) -> None:
     assert "limit_req" in site_conf(loader, tmp_path)
     assert "limit_req" not in site_conf(loader, tmp_path, site_login_attempts=0)
