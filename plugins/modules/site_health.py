@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Deadline, Nginx
+from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Checks, Client, Deadline, Nginx, Socket
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import ProcessError, UnhealthyError
 from ansible_collections.celeriac.site.plugins.module_utils.site_history import History
 from ansible_collections.celeriac.site.plugins.module_utils.site_kinds import WEB, Kind, outside
@@ -58,6 +58,10 @@ tasks:
 """
 
 
+# What nginx does of itself.
+BY_NGINX = ("monitor_closed",)
+
+
 def units_of(systemd: Systemd, site: Site) -> dict[Kind, list[str]]:
     """Return the units that serve on this host, by kind."""
     units: dict[Kind, list[str]] = {}
@@ -89,20 +93,28 @@ def main() -> None:
     now = in_maintenance(site.names)
     if now and now.why:
         module.fail_json(msg=now.why)
-    nginx = Nginx(site.domain, module.params["address"], module.params["ca_file"], now.cookie if now else {})
     try:
         units = units_of(systemd, site)
     except ProcessError as error:
         module.fail_json(msg=str(error))
+    web: Client = Socket(site.socket, site.domain)
+    monitor: Client = Socket(site.monitor_socket, site.domain)
+    asked = list(outside(units))
+    if WEB in units:
+        web = monitor = Nginx(
+            site.domain, module.params["address"], module.params["ca_file"], now.cookie if now else {}
+        )
+    else:  # people come by other hosts, and nginx is there
+        asked = [name for name in asked if name not in BY_NGINX]
     serving = History(site.root).serving()
     release = module.params["release"] or (serving.release if serving else "")
     if not release:
         module.fail_json(msg="No release was ever deployed to this host.")
-    checks = Checks(systemd, nginx, nginx, release, site, units)
+    checks = Checks(systemd, web, monitor, release, site, units)
     deadline = Deadline(site.timeout)
     report: dict[str, str] = {}
     failed: list[str] = []
-    for name in outside(units):
+    for name in asked:
         try:
             report[name] = deadline.eventually(getattr(checks, name))
         except UnhealthyError as error:

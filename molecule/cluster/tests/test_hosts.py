@@ -156,7 +156,7 @@ def test_a_release_that_is_bad_on_one_host_goes_no_further(site: Several, folder
 
     assert run.status != 0
     assert site.releases() == {ONE: new.name, TWO: before}
-    assert f"{ONE} has the release; not begun: none." in run.output
+    assert f"{ONE} has the release; not begun: {DATA}." in run.output
     assert f"playbooks/rollback.yml --limit {ONE}" in run.output
     run = site.start("playbooks/rollback.yml", "--limit", ONE).wait()
     assert run.status == 0, run.output
@@ -171,7 +171,7 @@ def test_a_release_that_is_bad_on_the_first_host_is_begun_on_no_other(site: Seve
 
     assert run.status != 0
     assert site.releases() == {ONE: before, TWO: before}
-    assert f"No host has it; not begun: {TWO}." in run.output
+    assert f"No host has it; not begun: {TWO}, {DATA}." in run.output
     assert f"Not begun: {ONE} comes before {TWO}" in run.output
 
 

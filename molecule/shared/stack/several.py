@@ -1,4 +1,4 @@
-"""A site on three hosts: broker and database on one, all else on two."""
+"""A site on three hosts: broker, database and Flower on one, all else on two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = {
     "web": (ONE, TWO),
     "workers": (ONE, TWO),
     "beat": (ONE, TWO),
-    "monitor": (TWO,),
+    "monitor": (DATA,),
     "broker": (DATA,),
     "database": (DATA,),
 }
