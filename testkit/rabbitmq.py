@@ -124,7 +124,7 @@ class RabbitMQ:
 
     def types(self) -> dict[str, str]:
         """Return the queues of the virtual host, each with its type."""
-        command = [CONTROL, "list_queues", "name", "type", "--no-table-headers", "--quiet"]
+        command: list[str | Path] = [CONTROL, "list_queues", "name", "type", "--no-table-headers", "--quiet"]
         found = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
         return dict(line.rsplit("\t", 1) for line in found.splitlines())
 

@@ -178,7 +178,7 @@ def delay_for_a_second_at_least() -> None:
         def rounded(countdown: int, routing_key: str) -> str:
             return str(key_of(max(countdown, 1), routing_key))
 
-        base.calculate_routing_key = rounded  # type: ignore[attr-defined]
+        base.calculate_routing_key = rounded
 
 
 def retry_on_redis() -> None:

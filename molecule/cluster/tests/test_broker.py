@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ def site(folder: Path) -> Iterator[Brokers]:
     subprocess.run([MACHINE, "up", *HOSTS, "--debian", debian], check=True)
     try:
         found = {name: json.loads(subprocess.check_output([MACHINE, "inventory", name])) for name in HOSTS}
-        children = {group: {"hosts": {name: {} for name in names}} for group, names in GROUPS.items()}
+        children: dict[str, object] = {
+            group: {"hosts": {name: {} for name in names}} for group, names in GROUPS.items()
+        }
         folders = {"site_data_folders": [], "site_media_url": "", "site_private_folders": []}
         choices = {**CHOICES, **folders, "site_broker": "rabbitmq"}
         inventory = folder / "brokers.json"
@@ -126,10 +129,15 @@ def test_a_host_without_its_cable_stops_by_itself_and_comes_back(
     )
 
 
+def greeted(machine: Machine) -> bool:
+    """Return whether each of many connections through the port for processes reaches a broker."""
+    return bool(machine.root.run(f"python3 -c '{GREETED}'").succeeded)
+
+
 def test_a_member_whose_engine_has_stopped_is_asked_by_nobody(site: Brokers) -> None:
     site.machines[TWO].systemctl("stop", "rabbitmq-server")
-    for name in (REST, TWO):
-        eventually(lambda name=name: site.machines[name].root.run(f"python3 -c '{GREETED}'").succeeded, 30)
+    for machine in (site.machines[REST], site.machines[TWO]):
+        eventually(partial(greeted, machine), 30)
     site.machines[TWO].systemctl("start", "rabbitmq-server")
     eventually(site.is_whole, 120, pause=2)
 
