@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,8 @@ GROUPS = {
     "broker": BROKERS,
 }
 QUEUE = "celery"
+# Those of a worker, of who listens to events, and the answers to pings, each in a queue of its own for some seconds.
+FLEETING = re.compile(r"\.pidbox$|^celeryev\.|^celeriac\.pong\.")
 
 
 class Brokers(Site):
@@ -76,9 +79,9 @@ class Brokers(Site):
 
     def types(self) -> dict[str, str]:
         """Return the queues that outlast their connection, with what they are."""
-        table = self._ask("list_queues", "-p", "site", "name", "type", "exclusive", "auto_delete", "--no-table-headers")
-        rows = [line.split("\t") for line in table.splitlines()]
-        return {name: kind for name, kind, *fleeting in rows if fleeting == ["false", "false"]}
+        table = self._ask("list_queues", "-p", "site", "name", "type", "--no-table-headers")
+        rows = dict(line.split("\t") for line in table.splitlines())
+        return {name: kind for name, kind in rows.items() if not FLEETING.search(name)}
 
     def _ask(self, *words: str) -> str:
         said: str = self.machines[BROKERS[0]].root.check_output(f"cd / && rabbitmqctl --quiet {' '.join(words)}")
