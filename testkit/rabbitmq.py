@@ -122,6 +122,12 @@ class RabbitMQ:
         """Close all connections to it."""
         self._control("close_all_connections", "a test wants it")
 
+    def types(self) -> dict[str, str]:
+        """Return the queues of the virtual host, each with its type."""
+        command: list[str | Path] = [CONTROL, "list_queues", "name", "type", "--no-table-headers", "--quiet"]
+        found = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+        return dict(line.rsplit("\t", 1) for line in found.splitlines())
+
     def _control(self, *words: str) -> None:
         subprocess.run([CONTROL, *words], env=self._environment, check=True, capture_output=True, timeout=120)
 

@@ -38,6 +38,12 @@ options:
     type: list
     elements: path
     default: []
+  before_restart:
+    description:
+      - A command that must succeed before a running service is restarted, as the words that it is made of.
+    type: list
+    elements: str
+    default: []
   enabled:
     description: Whether it starts at boot. Leave it out for a unit that another one pulls in.
     type: bool
@@ -71,6 +77,15 @@ def wanted_action(systemd: Systemd, unit: str, files: list[str], restart_files: 
     return "none"
 
 
+def allow(module: AnsibleModule, command: list[str]) -> None:
+    """Fail the module where a command does, that says whether the service may be restarted."""
+    code, output, error = module.run_command(command, cwd="/")
+    if code != 0:
+        module.fail_json(
+            msg=f"{module.params['name']} was not restarted: `{' '.join(command)}` says {(error or output).strip()}"
+        )
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -79,6 +94,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "path", "default": []},
             "reload": {"type": "bool", "default": False},
             "restart_files": {"type": "list", "elements": "path", "default": []},
+            "before_restart": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "bool"},
         },
         supports_check_mode=True,
@@ -99,6 +115,8 @@ def main() -> None:
                 systemd.call("daemon-reload")
             if enable:
                 systemd.call("enable" if parameters["enabled"] else "disable", unit)
+            if action == "restart" and parameters["before_restart"]:
+                allow(module, parameters["before_restart"])
             if action != "none":
                 systemd.start(unit, verb=action)
     except SystemdError as error:

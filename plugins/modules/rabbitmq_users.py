@@ -29,6 +29,8 @@ description:
     stays until nothing on the host has its name in its environment.
   - What RabbitMQ was told is in a file that it also reads when it starts. Only where that is to change is it asked
     anything, for its command takes a second. The file, and what is told, has hashes of the passwords alone.
+  - On a cluster queues have their messages on several members (quorum queues), also those of which nobody says so, and
+    no limit of deliveries; RabbitMQ 4 would drop what was given back 20 times.
   - The user C(guest), whose password everybody knows, is deleted.
 options:
   site_name:
@@ -53,6 +55,10 @@ options:
         and whether those are C(complete). Where they are not, no user is taken away.
     type: dict
     default: {}
+  members:
+    description: How many nodes the cluster has; 1 for a RabbitMQ that is none.
+    type: int
+    default: 1
 author: [Celeriac]
 """
 
@@ -79,6 +85,10 @@ ALGORITHM = "rabbit_password_hashing_sha256"
 SALT_BYTES = 4
 TIMEOUT_SECONDS = 60
 GUEST = "guest"
+# With its version behind it.
+LIBRARY = Path("/usr/lib/rabbitmq/lib")
+# The first version that has a limit of its own for deliveries, and one for which a policy can say that there is none.
+LIMITED = 4
 
 
 def hashed(password: str, salt: bytes) -> str:
@@ -107,6 +117,34 @@ def definitions(virtual_host: str, hashes: Mapping[str, str]) -> dict[str, Any]:
         ],
         "permissions": [{"user": name, "vhost": virtual_host, **everything} for name in sorted(hashes)],
     }
+
+
+def quorum_definitions(virtual_host: str, version: int) -> dict[str, Any]:
+    """Return what a cluster is told beside that: which queues are replicated, and that they keep what they have.
+
+    Args:
+        virtual_host: its name.
+        version: the first number of that of RabbitMQ.
+    """
+    told: dict[str, Any] = {"vhosts": [{"name": virtual_host, "metadata": {"default_queue_type": "quorum"}}]}
+    if version >= LIMITED:
+        told["policies"] = [
+            {
+                "vhost": virtual_host,
+                "name": "celeriac",
+                "pattern": ".*",
+                "apply-to": "quorum_queues",
+                "definition": {"delivery-limit": -1},
+                "priority": 0,
+            }
+        ]
+    return told
+
+
+def installed_version(library: Path) -> int:
+    """Return the first number of the version of RabbitMQ that is there; 0 for none."""
+    found = [re.fullmatch(r"rabbitmq_server-(\d+)\..*", path.name) for path in library.glob("rabbitmq_server-*")]
+    return max((int(each.group(1)) for each in found if each), default=0)
 
 
 def told(file: Path) -> dict[str, Any]:
@@ -164,6 +202,7 @@ def main() -> None:
             "users": {"type": "dict", "required": True, "no_log": True},
             "elsewhere": {"type": "dict", "default": {}},
             "definitions": {"type": "path", "required": True},
+            "members": {"type": "int", "default": 1},
         },
         supports_check_mode=True,
     )
@@ -180,6 +219,8 @@ def main() -> None:
     hashes = {name: kept for name, kept in hashes.items() if name not in old}
     hashes |= {name: hashed(passwords[name], os.urandom(SALT_BYTES)) for name in new}
     wanted = definitions(module.params["virtual_host"], hashes)
+    if module.params["members"] > 1:
+        wanted |= quorum_definitions(module.params["virtual_host"], installed_version(LIBRARY))
     if wanted != before and not module.check_mode:
         change(module, wanted)
     module.exit_json(changed=wanted != before, added=new, removed=old)

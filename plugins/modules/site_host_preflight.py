@@ -87,6 +87,10 @@ options:
     type: list
     elements: str
     required: true
+  broker_node:
+    description: What RabbitMQ on this host is called; empty where there is to be none.
+    type: str
+    default: ""
   certificates:
     description: Those of authorities that the host is to trust beside its own, as text, for a broker elsewhere.
     type: list
@@ -154,6 +158,7 @@ ansible_facts:
       architecture: x86_64
       libc: "2.41"
       systemd: 257
+      debian: "13"
       others_mb: { the site shop: 580 }
       haproxy: false
       keepalived: false
@@ -161,6 +166,8 @@ ansible_facts:
 """
 
 SUPPORTED_PYTHON = (3, 11)
+# Where RabbitMQ has what is in its queues, by the name of the node.
+NODES = Path("/var/lib/rabbitmq/mnesia")
 OS_RELEASE = Path("/etc/os-release")
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 # Where releases, and where packages, databases and logs are kept.
@@ -431,6 +438,21 @@ def broker_fault(served: set[str], brokers: list[str]) -> Fault | None:
     return None
 
 
+def node_fault(node: str, databases: Path) -> Fault | None:
+    """Refuse a RabbitMQ that has run under another name: what waits in its queues would wait there for ever."""
+    if not node:
+        return None
+    for path in sorted(databases.glob("rabbit@*")):
+        if path.is_dir() and "-" not in path.name.partition("@")[2] and path.name != node:
+            return Fault(
+                f"RabbitMQ on this host has its queues as {path.name}, and is to be {node} now: a node that was "
+                "alone, or had another address, becomes none of a cluster with what it has.",
+                f"systemctl stop rabbitmq-server && mv {path} {path}.before        "
+                "(on the host, when nothing waits there: docs/brokers.md)",
+            )
+    return None
+
+
 def elsewhere_fault(broker: str, certificates: Iterable[str]) -> Fault | None:
     """Refuse a broker elsewhere that the host cannot reach, or does not trust. A release asks whether it is let in."""
     parts = urlsplit(broker)
@@ -667,6 +689,7 @@ def host_facts(others: list[dict[str, Any]], names: Names) -> dict[str, Any]:
         "architecture": platform.machine(),
         "libc": platform.libc_ver()[1],
         "systemd": systemd_version(),
+        "debian": os_release(read(OS_RELEASE)).get("VERSION_ID", ""),
         "others_mb": {f"the site {card['name']}": card["memory_mb"] for card in others},
         "haproxy": Path(f"/etc/haproxy/celeriac/{names.word}.cfg").exists(),
         "keepalived": Path(f"/etc/keepalived/celeriac/{names.word}.conf").exists(),
@@ -685,6 +708,7 @@ def faults(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[Fault]:
         interpreter_fault(params["interpreter"], known_pythons(Path("/var/lib/apt/lists"))),
         backup_fault(os_release(read(OS_RELEASE)), params["backup_repository"]),
         broker_fault(served_brokers(params["processes"], names), params["brokers"]),
+        node_fault(params["broker_node"], NODES),
         elsewhere_fault(params["brokers"][0], params["certificates"]) if params["processes"] else None,
     ]
     yield from (fault for fault in found if fault)
@@ -716,6 +740,7 @@ def main() -> None:
             "home": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
             "brokers": {"type": "list", "elements": "str", "required": True},
+            "broker_node": {"type": "str", "default": ""},
             "certificates": {"type": "list", "elements": "str", "default": []},
             "processes": {"type": "list", "elements": "str", "required": True},
             "calendars": {"type": "dict", "default": {}},

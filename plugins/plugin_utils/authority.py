@@ -77,7 +77,7 @@ class Authority:
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
-            (x509.SubjectAlternativeName([_alternative(name) for name in names]), False),
+            (x509.SubjectAlternativeName([each for name in names for each in _alternatives(name)]), False),
             (x509.ExtendedKeyUsage(usage), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False),
         ):
@@ -153,11 +153,12 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
 
 
-def _alternative(name: str) -> x509.GeneralName:
+def _alternatives(name: str) -> list[x509.GeneralName]:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        # As a name, too: Erlang 25 (Debian 12) compares an address with names alone.
+        return [x509.IPAddress(ipaddress.ip_address(name)), x509.DNSName(name)]
     except ValueError:
-        return x509.DNSName(name)
+        return [x509.DNSName(name)]
 
 
 def _pem(certificate: x509.Certificate) -> str:

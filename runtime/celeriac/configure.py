@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
-from celeriac import defaults, figures, guarantees, ids, transport
+from celeriac import defaults, figures, guarantees, ids, quorum, transport
 from celeriac.internals import log_success, retry_on_redis, set_over
 
 BACKEND = "celeriac.results:DatabaseBackend"
@@ -43,7 +43,8 @@ _REPLACED = {
 def configure(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task is added. Tasks are sent through the broker that ``CELERIAC_BROKER_URL`` names. One
+    The ping task is added. On a cluster of RabbitMQ all queues are on several hosts
+    (`celeriac.quorum`). Tasks are sent through the broker that ``CELERIAC_BROKER_URL`` names. One
     on Redis is spoken to by `celeriac.transport`. What keeps a promise is laid on the app where the
     project says nothing (`celeriac.defaults`), and each task has its guarantee
     (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the one that survives a
@@ -68,6 +69,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
         log_success(SUCCESS_WITHOUT_RESULT)
     _choose_broker(app, os.environ.get(BROKER, ""))
     defaults.lay(app, retries=result_retries)
+    quorum.lay(app)
     guarantees.lay(app)
     figures.connect()
     _choose_results(app, os.environ.get(CHOICE, ""))

@@ -9,12 +9,12 @@ Redis, has its own.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from queue import Empty
 from typing import Any
 
 from celery import Celery
-from celery.app import trace
+from celery.app import base, trace
 from celery.app.amqp import AMQP
 from celery.app.task import Task
 from celery.bin.call import call as call_command
@@ -164,6 +164,21 @@ def soft_shutdown_seconds(conf: Any) -> float:
     """Return what a project's settings say of the soft shutdown; 0 with a Celery that has none (before 5.5)."""
     seconds: float = conf.get("worker_soft_shutdown_timeout", 0)
     return seconds
+
+
+def delay_for_a_second_at_least() -> None:
+    """Let a countdown below one second be one: for a broker that delays tasks itself Celery refuses it (5.7).
+
+    Doing it again changes nothing.
+    """
+    key_of = getattr(base, "calculate_routing_key", None)  # since Celery 5.5
+    if key_of and not hasattr(key_of, "__wrapped__"):
+
+        @wraps(key_of)
+        def rounded(countdown: int, routing_key: str) -> str:
+            return str(key_of(max(countdown, 1), routing_key))
+
+        base.calculate_routing_key = rounded
 
 
 def retry_on_redis() -> None:

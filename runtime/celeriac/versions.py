@@ -24,6 +24,12 @@ FEATURES = (
     Feature("soft shutdown", "celery", (5, 5), "what still runs when a drain ends is cancelled at once, and requeued"),
     Feature("use of quorum queues", "celery", (5, 5), "on RabbitMQ a worker consumes from classic queues only"),
     Feature(
+        "cluster of RabbitMQ",
+        "celery",
+        (5, 7),
+        "a group `broker` of several hosts is refused",
+    ),
+    Feature(
         "time limit across a lost connection",
         "celery",
         (5, 6),

@@ -19,6 +19,8 @@ LOCKS = ["runtime/tests/oldest.txt", "runtime/tests/middle.txt", "requirements.t
 # How one sees of each whether the libraries that are here have it.
 SEEN = {
     "soft shutdown": lambda: hasattr(worker, "on_cold_shutdown"),
+    # Before it a worker that has lost its connection takes one message at a time from such queues ever after.
+    "cluster of RabbitMQ": lambda: "qos_global" in getsource(Consumer),
     "use of quorum queues": lambda: find_spec("celery.utils.quorum_queues"),
     "time limit across a lost connection": lambda: "timer.clear()" not in getsource(Consumer.on_close),
     "limit of held tasks": lambda: "worker_eta_task_limit" in DEFAULTS,

@@ -316,6 +316,29 @@ def test_what_waits_in_the_broker_that_serves_is_not_forgotten(
         assert f"site_broker_before: {refused}" in fault.example
 
 
+@pytest.mark.parametrize(
+    ("found", "node", "refused"),
+    [
+        ([], "rabbit@10.0.0.1", False),
+        (["rabbit@10.0.0.1", "rabbit@10.0.0.1-feature_flags"], "rabbit@10.0.0.1", False),
+        (["rabbit@localhost", "rabbit@localhost-plugins-expand"], "rabbit@10.0.0.1", True),
+        (["rabbit@10.0.0.1"], "rabbit@localhost", True),
+        (["rabbit@localhost"], "", False),
+    ],
+)
+def test_a_rabbitmq_that_had_another_name_is_refused(
+    found: list[str], node: str, refused: bool, tmp_path: Path
+) -> None:
+    for name in found:
+        (tmp_path / name).mkdir()
+
+    fault = host.node_fault(node, tmp_path)
+
+    assert bool(fault) is refused
+    if fault:
+        assert f"mv {tmp_path / found[0]} " in fault.example
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Whom the host does not know, and a certificate of theirs for localhost."""

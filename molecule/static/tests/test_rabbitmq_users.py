@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.celeriac.site.plugins.module_utils import site_processes
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
-from ansible_collections.celeriac.site.plugins.modules.rabbitmq_users import definitions, fits, hashed
+from ansible_collections.celeriac.site.plugins.modules.rabbitmq_users import (
+    definitions,
+    fits,
+    hashed,
+    installed_version,
+    quorum_definitions,
+)
 
 
 def test_a_password_is_kept_as_rabbitmq_keeps_it() -> None:
@@ -38,3 +45,18 @@ def test_who_is_in_the_environment_of_a_unit_is_used(monkeypatch: pytest.MonkeyP
     nobody: Any = SimpleNamespace()
 
     assert site_processes.logged_in_as({"site_00000001", "site_00000002"}, nobody, Names(), {}) == {"site_00000001"}
+
+
+@pytest.mark.parametrize(("version", "limited"), [(3, False), (4, True)])
+def test_queues_of_a_cluster_are_on_several_hosts_and_drop_nothing(version: int, limited: bool) -> None:
+    """What is no limit RabbitMQ 3.10 does not know, and has none of its own."""
+    told = quorum_definitions("site", version)
+
+    assert told["vhosts"][0]["metadata"]["default_queue_type"] == "quorum"
+    assert [policy["definition"] for policy in told.get("policies", [])] == [{"delivery-limit": -1}] * limited
+
+
+def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
+    assert installed_version(tmp_path) == 0
+    (tmp_path / "rabbitmq_server-4.0.5").mkdir()
+    assert installed_version(tmp_path) == 4

@@ -33,7 +33,7 @@ FLOORS = (
         "systemd",
         "versions",
     ),
-    ("broker", "defaults", "entries", "ids", "pruning", "transport"),
+    ("broker", "defaults", "entries", "ids", "pruning", "quorum", "transport"),
     ("tasks",),
     ("beat", "checks", "guarantees", "health", "ledger", "moving", "parked", "results"),
     ("configure", "console", "schedule", "worker"),

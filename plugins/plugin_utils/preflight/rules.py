@@ -35,11 +35,13 @@ Rule = Callable[["Site"], Iterator[Problem]]
 # Groups that hold exactly one host, and why.
 SINGLE = {
     "monitor": "what one Flower has seen another one does not know",
-    "broker": "all processes share one queue",
     "database": "all processes share one database",
 }
+# With more of them each task waits for the disks of more than half of these.
+MOST_BROKERS = 5
 # Parts that a site can be without.
 OPTIONAL = ("beat", "monitor")
+BROKERS_EXAMPLE = "broker: { hosts: { host1: , host2: , host3: } }"
 HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
 
 # Names and addresses that were set aside for documentation (RFC 2606, RFC 5737): nobody's host has
@@ -187,6 +189,8 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_secret_key": None,
     "vault_redis_password": None,
     "vault_rabbitmq_password": None,
+    # Debian's package makes another one of one that looks as if Erlang had made it.
+    "vault_rabbitmq_cookie": re.compile(r"(?![A-Z]{20}\Z)[A-Za-z0-9]{20,255}"),
     "vault_broker_password": None,
     "vault_database_password": re.compile(r"[ -~]+"),
     "vault_database_owner_password": re.compile(r"[ -~]+"),
@@ -300,7 +304,7 @@ def groups_have_hosts(site: Site) -> Iterator[Problem]:
 
 
 def single_hosts(site: Site) -> Iterator[Problem]:
-    """There is one Flower, one broker and one database."""
+    """There is one Flower and one database."""
     for group, reason in SINGLE.items():
         hosts = site.members.get(group, ())
         if len(hosts) > 1:
@@ -308,6 +312,65 @@ def single_hosts(site: Site) -> Iterator[Problem]:
                 f"The group `{group}` has {len(hosts)} hosts ({', '.join(hosts)}), and must have one: {reason}.",
                 site.place_of_host(hosts[-1]),
                 HOSTS_EXAMPLE.replace("{group}", group),
+            )
+
+
+def brokers_can_decide(site: Site) -> Iterator[Problem]:
+    """Several hosts of a broker are RabbitMQ's, and so many that most of them are there when one is lost."""
+    hosts = site.members.get("broker", ())
+    if len(hosts) < 2 or _text(site, hosts[0], "site_broker") not in OWN_BROKERS:
+        return
+    found = f"The group `broker` has {len(hosts)} hosts ({', '.join(hosts)})"
+    if fault := _fault_of_number(len(hosts)):
+        yield Problem(f"{found}{fault}", site.hosts_file, BROKERS_EXAMPLE)
+        return
+    for choice, right in {"site_broker": "rabbitmq", "site_broker_before": "none"}.items():
+        if site.value(hosts[0], choice) == "redis":
+            yield Problem(
+                f"{found}, and `{choice}` is redis: a Redis that takes the place of another one may not have all that "
+                "that one had accepted, so it has one host. Several are RabbitMQ's (docs/brokers.md).",
+                site.place(hosts[0], choice),
+                f"{choice}: {right}",
+            )
+    yield from _not_on_one_of_several(site, hosts[0], found)
+
+
+def _fault_of_number(hosts: int) -> str:
+    """Why so many hosts are no broker; empty where they are."""
+    if hosts == 2:
+        return (
+            ": two cannot outvote each other, and when either is lost both stop. Give it a third (512 MB of memory and "
+            "a disk are enough; it need run nothing else), or one."
+        )
+    if hosts % 2 == 0:
+        return f": no more of them may be lost than of {hosts - 1}, and one more can be. Give it 3, or 5."
+    return "" if hosts <= MOST_BROKERS else f": each task would wait for {hosts // 2 + 1} disks. Give it 3, or 5."
+
+
+def _not_on_one_of_several(site: Site, host: str, found: str) -> Iterator[Problem]:
+    """Refuse results and a cache in a Redis, of which each host of the broker would have another one."""
+    wanted = {"site_result_backend": ("redis", "django-db"), "site_redis_cache": (True, "false")}
+    for choice, (value, right) in wanted.items():
+        if site.value(host, choice) == value:
+            yield Problem(
+                f"{found}, and `{choice}` is {str(value).lower()}: that Redis is on one host, and goes with it.",
+                site.place(host, choice),
+                f"{choice}: {right}",
+            )
+
+
+def broker_members_have_names(site: Site) -> Iterator[Problem]:
+    """The nodes of a cluster are called after their addresses, which Erlang takes with dots alone."""
+    hosts = site.members.get("broker", ())
+    for host in hosts if len(hosts) > 1 else ():
+        members = site.value(host, "site_members")
+        address = str(members.get(host, "")) if isinstance(members, Mapping) else ""
+        if ":" in address:
+            yield Problem(
+                f"`{host}` is one of several hosts of the broker, and the others reach it by {address}: RabbitMQ calls "
+                "its nodes after their addresses, and takes those of IPv4 alone.",
+                site.place(host, "site_cluster_address"),
+                f"{host}: {{ site_cluster_address: 10.0.0.5 }}        (in hosts.yml)",
             )
 
 
@@ -1408,6 +1471,8 @@ def maintenance_page_exists(site: Site) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     groups_have_hosts,
     single_hosts,
+    brokers_can_decide,
+    broker_members_have_names,
     example_is_edited,
     domains_are_names,
     source_is_a_project,

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core.management import CommandError
 
+from celeriac import quorum
 from celeriac.broker import connect
 from celeriac.configure import BROKER, RETRIES_IN_WEB, configure
 from celeriac.project import celery_app
@@ -66,14 +67,18 @@ def check() -> str:
         Which it is.
 
     Raises:
-        CommandError: it does not let the site in; with the choice that helps.
+        CommandError: it does not let the site in, or is a cluster that the project cannot use; with the choice that
+            helps.
     """
     parts = urlsplit(os.environ.get(BROKER, ""))
     if not parts.hostname:
         return "the project says where it is"
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    app = configure(celery_app(), result_retries=RETRIES_IN_WEB)
+    if quorum.is_wanted() and (faults := [*quorum.faults(app)]):
+        raise CommandError("\n".join(f"The broker is a cluster of RabbitMQ, and {fault}" for fault in faults))
     try:
-        with connect(configure(celery_app(), result_retries=RETRIES_IN_WEB), PATIENCE_SECONDS) as connection:
+        with connect(app, PATIENCE_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
     except Exception as error:
         raise CommandError(f"The broker {place} cannot be used: {_fault(error)}\n{_words(error)}") from error

@@ -20,6 +20,7 @@ from amqp.exceptions import NotFound
 from celery import Celery
 from kombu import Connection, Producer, Queue
 
+from celeriac import quorum
 from celeriac.broker import connect, republish
 from celeriac.internals import queue_by_tag
 from celeriac.parked import PARKED_HEADER, UNFINISHED
@@ -143,14 +144,13 @@ def _declare(connection: Connection) -> None:
     """Make the queue of what is parked, unless an operator has made it in some other way.
 
     Classic, for a quorum queue counts how often it is read, and can have a limit (RabbitMQ 4 gives
-    it one).
+    it one). On a cluster of ours it has none.
     """
     try:
         with connection.channel() as channel:
             channel.queue_declare(PARKED, passive=True)
     except NotFound:
-        arguments = {"x-queue-type": "classic"}
-        Queue(PARKED, queue_arguments=arguments, channel=connection.default_channel).queue_declare()
+        Queue(PARKED, queue_arguments=quorum.arguments("classic"), channel=connection.default_channel).queue_declare()
 
 
 def _pause() -> None:

@@ -25,6 +25,7 @@ from celery import Celery, signals
 from celery.worker import state
 from kombu import Connection, Exchange, Producer, Queue
 
+from celeriac import quorum
 from celeriac.broker import TIMEOUT_SECONDS, UNREGISTERED, republish, requeue
 from celeriac.extension import ConsumerExtension, is_over
 from celeriac.worker.background import BrokerThread
@@ -212,7 +213,9 @@ def _bound(queues: list[Queue], exchange: str) -> list[Queue]:
 
 
 def _queue(connection: Connection) -> Queue:
-    return Queue(UNREGISTERED, Exchange(""), routing_key=UNREGISTERED, channel=connection.default_channel)
+    arguments = quorum.arguments()
+    channel = connection.default_channel
+    return Queue(UNREGISTERED, Exchange(""), UNREGISTERED, channel=channel, queue_arguments=arguments)
 
 
 def _words(origin: dict[str, str]) -> tuple[str, str, str]:
