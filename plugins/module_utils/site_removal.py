@@ -31,7 +31,8 @@ from ansible_collections.celeriac.site.plugins.module_utils.systemd import UNIT_
 NGINX, REDIS, RABBITMQ = Path("/etc/nginx"), Path("/etc/redis"), Path("/etc/rabbitmq")
 NGINX_SHARED = NGINX / "conf.d/celeriac.conf"
 WELCOME = NGINX / "sites-enabled/default"
-KEEPALIVED = Path("/etc/keepalived")
+KEEPALIVED, KEEPALIVED_OWN = Path("/etc/keepalived"), "keepalived.conf"
+HAPROXY, HAPROXY_SHARED = Path("/etc/haproxy/celeriac"), "00-celeriac.cfg"
 LIBRARY, CACHE = Path("/var/lib"), Path("/var/cache")
 COMMANDS = Path("/usr/local/bin")
 INCLUDE = "include /etc/redis/site.conf\n"
@@ -114,6 +115,7 @@ class Removal:
         if "web" in self._has.groups:
             self._keepalived()
             self._nginx()
+        self._haproxy()
         if "broker" in self._has.groups:
             self._redis()
             self._rabbitmq()
@@ -134,16 +136,24 @@ class Removal:
         return bool(site_cards.neighbours(self._site.name, group))
 
     def _keepalived(self) -> None:
-        file = KEEPALIVED / "celeriac" / f"{self._names.word}.conf"
+        self._part_of(
+            "keepalived.service", KEEPALIVED / "celeriac" / f"{self._names.word}.conf", KEEPALIVED / KEEPALIVED_OWN
+        )
+
+    def _haproxy(self) -> None:
+        self._part_of("haproxy.service", HAPROXY / f"{self._names.word}.cfg", HAPROXY / HAPROXY_SHARED)
+
+    def _part_of(self, unit: str, file: Path, shared: Path) -> None:
+        """Take away what the site has of a daemon of which each site has a file; with the last one the daemon stops."""
         if not file.exists():
             return
-        if [other for other in file.parent.iterdir() if other != file]:
+        if [other for other in file.parent.iterdir() if other not in (file, shared)]:
             self._remove(file)
-            self._call("reload-or-restart", "keepalived.service")
+            self._call("reload-or-restart", unit)
             return
         # Its file goes last: a run that was interrupted finds it.
-        self._stop("keepalived.service")
-        self._remove(KEEPALIVED / "keepalived.conf", *self._drop_ins("keepalived.service"), file, file.parent)
+        self._stop(unit)
+        self._remove(shared, *self._drop_ins(unit), file, file.parent)
 
     def _nginx(self) -> None:
         prefix, word = self._names.prefix, self._names.word

@@ -16,6 +16,7 @@ from stack.lab import CHOICES, MACHINE
 from stack.machine import Machine
 from stack.releases import Workshop
 from stack.several import GROUPS, HOSTS, Several
+from stack.upgrading import KEEP
 
 pytest_plugins = ["stack.upgrading"]
 
@@ -45,4 +46,5 @@ def site(folder: Path) -> Iterator[Several]:
         (folder / "converge.txt").write_text(site.converge().output)
         yield site
     finally:
-        subprocess.run([MACHINE, "down", *HOSTS], check=True)
+        if not KEEP:
+            subprocess.run([MACHINE, "down", *HOSTS], check=True)
