@@ -45,7 +45,9 @@ def site(folder: Path) -> Iterator[Brokers]:
             group: {"hosts": {name: {} for name in names}} for group, names in GROUPS.items()
         }
         folders = {"site_data_folders": [], "site_media_url": "", "site_private_folders": []}
-        choices = {**CHOICES, **folders, "site_broker": "rabbitmq"}
+        # The first worker of a new cluster makes 28 queues on three hosts before its event loop turns.
+        patience = {"site_watchdog_seconds": 60, "site_start_timeout_seconds": 120}
+        choices = {**CHOICES, **folders, **patience, "site_broker": "rabbitmq"}
         inventory = folder / "brokers.json"
         inventory.write_text(json.dumps({"all": {"hosts": found, "vars": choices, "children": children}}))
         machines = {name: Machine(name, inventory, folder) for name in HOSTS}
