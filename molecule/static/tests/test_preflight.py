@@ -811,9 +811,9 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
     ),
     "two brokers": (
         spread("broker: { hosts: { h1: } }", "broker: { hosts: { h1: , h2: } }"),
-        f"{HOSTS_FILE}:8",
+        HOSTS_FILE,
         "`broker` has 2 hosts (h1, h2)",
-        "broker: { hosts:",
+        "broker: { hosts: { host1: , host2: , host3: } }",
     ),
     "host that the others know by its name": (
         spread("workers: { hosts: { h1: } }", "workers: { hosts: { h1: , h2: } }", "two.mysite.test"),
