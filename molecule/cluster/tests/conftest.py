@@ -16,7 +16,6 @@ from stack.lab import CHOICES, MACHINE
 from stack.machine import Machine
 from stack.releases import Workshop
 from stack.several import GROUPS, HOSTS, Several
-from stack.upgrading import KEEP
 
 pytest_plugins = ["stack.upgrading"]
 
@@ -46,5 +45,5 @@ def site(folder: Path) -> Iterator[Several]:
         (folder / "converge.txt").write_text(site.converge().output)
         yield site
     finally:
-        if not KEEP:
+        if not os.environ.get("CELERIAC_UPGRADE_KEEP"):
             subprocess.run([MACHINE, "down", *HOSTS], check=True)
