@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -11,8 +12,8 @@ from cli.places import INVENTORIES
 HOSTS = "hosts.yml"
 # The one of bin/demo is meant only where it is named.
 _DEMO = "demo"
-# As the example has it: nobody's host, so nobody's inventory yet.
-_UNTOUCHED = "ansible_host: host1.example.org"
+# As the examples have it: nobody's host, so nobody's inventory yet.
+_UNTOUCHED = re.compile(r"(?m)^\s*ansible_host: \S+\.example\.org\s*$")
 
 
 def chosen(named: str | None) -> Path:
@@ -52,4 +53,4 @@ def names() -> list[str]:
 
 
 def _is_untouched(inventory: Path) -> bool:
-    return _UNTOUCHED in (inventory / HOSTS).read_text()
+    return bool(_UNTOUCHED.search((inventory / HOSTS).read_text()))

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import commands, hosts, inventories, playbooks
+from cli.places import INVENTORIES
 
 WORDS = [
     (["manage", "check"], ["{word}-manage", "check"]),
@@ -17,6 +18,11 @@ WORDS = [
     (["alerts", "test"], ["{word}-alerts", "test"]),
     (["run", "env"], ["{word}-run", "env"]),
 ]
+
+
+def test_the_examples_of_the_repository_are_nobodys_inventory() -> None:
+    untouched = {name for name in inventories.names() if inventories._is_untouched(INVENTORIES / name)}
+    assert untouched == {"cluster", "single"}
 
 
 @pytest.fixture(params=["default", "shop"])

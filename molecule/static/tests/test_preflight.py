@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -1812,6 +1813,19 @@ def test_the_unedited_example_says_which_files_to_edit(ansible_playbook: Any, ro
     assert "inventory/single/group_vars/all/" in run.stdout, run.stdout
     assert "UNREACHABLE" not in run.stdout
     assert run.stdout.count("No host was touched.\n\n") == 1
+
+
+def test_the_example_of_several_hosts_is_right_once_it_is_edited(inventory: Any, root: Path) -> None:
+    text = (root / "inventory/cluster/hosts.yml").read_text()
+    assert len({problem.what for problem in problems_with(inventory, text)}) == 3
+    assert problems_with(inventory, re.sub(r"(\w+)\.example\.org", r"\1.mysite.test", text)) == []
+
+
+def problems_with(inventory: Any, hosts: str) -> list[Problem]:
+    """Return what is wrong with an inventory of these hosts."""
+    inventory.hosts(hosts)
+    found: list[Problem] = inventory.problems()
+    return found
 
 
 @pytest.mark.parametrize("arguments", [("--limit", "h1"), ("--check", "--diff"), ("--tags", "redis"), ("-e", "{}")])
