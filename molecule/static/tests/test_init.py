@@ -296,7 +296,7 @@ def test_a_variable_that_is_missing_is_named_with_all_others(tmp_path: Path) -> 
 def test_without_an_inventory_it_says_how_to_make_one(tmp_path: Path) -> None:
     done = celeriac("-i", "nothere", "status", cwd=tmp_path)
     assert done.returncode == 2
-    assert "There is no inventory nothere. Here are: demo, " in done.stderr
+    assert "There is no inventory nothere. Here are: cluster, demo, " in done.stderr
 
 
 def test_an_inventory_is_found_where_one_is(tmp_path: Path) -> None:
