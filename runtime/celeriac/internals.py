@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.app import base, trace
 from celery.app.amqp import AMQP
+from celery.app.routes import Router
 from celery.app.task import Task
 from celery.bin.call import call as call_command
 from celery.worker import state
@@ -179,6 +180,26 @@ def delay_for_a_second_at_least() -> None:
             return str(key_of(max(countdown, 1), routing_key))
 
         base.calculate_routing_key = rounded
+
+
+def route_to_a_queue() -> None:
+    """Let a task whose route names no queue, a priority say, have the one that it would have by default.
+
+    With a countdown, for a broker that delays tasks itself, Celery takes that for granted, and ends with a `KeyError`
+    of ``exchange_type`` (5.7). Doing it again changes nothing.
+    """
+    route = Router.route
+    if hasattr(route, "__wrapped__"):
+        return
+
+    @wraps(route)
+    def routed(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = route(self, *args, **kwargs)
+        if found.get("queue") or found.get("exchange"):
+            return found
+        return {**found, **self.expand_destination(self.app.conf.task_default_queue)}
+
+    Router.route = routed
 
 
 def retry_on_redis() -> None:

@@ -67,6 +67,7 @@ def lay(app: Celery) -> None:
     if not is_wanted():
         return
     internals.delay_for_a_second_at_least()
+    internals.route_to_a_queue()
     proposed = {name: value for name, value in _PROPOSED.items() if not internals.is_set(app, name)}
     queues = app.conf.task_queues
     if isinstance(queues, Mapping):
