@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ansible_collections.celeriac.site.plugins.module_utils.site_files import write_atomically
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -132,13 +133,7 @@ def kept(file: Path, *, write: bool = True) -> Authority:
     with os.fdopen(os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not file.exists():
-            new = file.with_suffix(".new")
-            new.unlink(missing_ok=True)
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-                stream.write(made())
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(file)
+            write_atomically(file, made().encode(), 0o600)
     return Authority(file.read_text())
 
 
