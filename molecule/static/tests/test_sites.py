@@ -51,6 +51,8 @@ def test_modules_and_roles_call_things_the_same(name: str) -> None:
     assert fact("site_etc") == str(names.etc)
     assert fact("site_processes_dir") == str(names.descriptions)
     assert fact("site_environments_dir") == str(names.environments)
+    members = DataLoader().load_from_file(str(ROOT / "playbooks/group_vars/all/members.yml"), trusted_as_template=True)
+    assert str(templar.template(members["site_member_pair"])) == str(names.member)
 
 
 def trusted(facts: dict[str, Any]) -> dict[str, Any]:
