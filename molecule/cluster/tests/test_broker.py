@@ -6,9 +6,6 @@ The tests are in the order in which this happens to the machines; each leaves a 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from stack.brokers import BROKERS, GROUPS, HOSTS, REST, Brokers
-from stack.lab import CHOICES, MACHINE
+from stack.brokers import BROKERS, REST, Brokers
 from stack.load import Load
 from stack.machine import Machine
-from stack.releases import Workshop
+from stack.spread import deployed
 
 from testkit.waiting import eventually
 
@@ -38,31 +34,10 @@ for _ in range(30):
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[Brokers]:
     """The deployed site, with the first release and a schedule of one second."""
-    debian = os.environ.get("CELERIAC_DEBIAN", "13")
-    subprocess.run([MACHINE, "up", *HOSTS, "--debian", debian], check=True)
-    try:
-        found = {name: json.loads(subprocess.check_output([MACHINE, "inventory", name])) for name in HOSTS}
-        children: dict[str, object] = {
-            group: {"hosts": {name: {} for name in names}} for group, names in GROUPS.items()
-        }
-        folders = {"site_data_folders": [], "site_media_url": "", "site_private_folders": []}
-        # The first worker of a new cluster makes 28 queues on three hosts before its event loop turns.
-        patience = {"site_watchdog_seconds": 60, "site_start_timeout_seconds": 120}
-        choices = {**CHOICES, **folders, **patience, "site_broker": "rabbitmq"}
-        inventory = folder / "brokers.json"
-        inventory.write_text(json.dumps({"all": {"hosts": found, "vars": choices, "children": children}}))
-        machines = {name: Machine(name, inventory, folder) for name in HOSTS}
-        site = Brokers(machines, Workshop(folder, probe=True), folder)
-        (folder / "converge-brokers.txt").write_text(site.converge().output)
+    # The first worker of a new cluster makes 28 queues on three hosts before its event loop turns.
+    patience = {"site_watchdog_seconds": 60, "site_start_timeout_seconds": 120}
+    with deployed(Brokers, folder, **patience, site_broker="rabbitmq") as site:
         yield site
-    finally:
-        subprocess.run([MACHINE, "down", *HOSTS], check=True)
-
-
-def executed_all(site: Brokers, tasks: set[str]) -> dict[str, int]:
-    """Wait until each of these tasks was executed, and return how often."""
-    eventually(lambda: not tasks - site.executed(tasks).keys(), 180, pause=1)
-    return dict(site.executed(tasks))
 
 
 def longest_pause(site: Brokers, since: float) -> float:
@@ -70,6 +45,14 @@ def longest_pause(site: Brokers, since: float) -> float:
     rows = site.sql(f"SELECT extract(epoch FROM at) FROM probe_run WHERE at >= to_timestamp({since}) ORDER BY at")
     ends = [float(row[0]) for row in rows]
     return max(after - before for before, after in itertools.pairwise(ends))
+
+
+def outlived(site: Brokers, accepted: set[str], began: float) -> str:
+    """Wait until each accepted task was executed, and return how that went since a loss began."""
+    found = site.executed_all(accepted, 180)
+    twice = sum(times > 1 for times in found.values())
+    pause = longest_pause(site, began - 2)
+    return f"{len(found)} tasks accepted, 0 lost, {twice} run twice, {pause:.1f} s without any"
 
 
 def test_each_queue_that_lasts_is_on_all_of_them(site: Brokers) -> None:
@@ -106,12 +89,7 @@ def test_a_lost_host_costs_no_accepted_task(
         eventually(lambda: len(load.accepted()) > at_loss + 300, 180, pause=0.5)
         load.stop()
         accepted = load.accepted()
-    found = executed_all(site, accepted)
-    twice = sum(times > 1 for times in found.values())
-    pause = longest_pause(site, began - 2)
-    figures.append(
-        f"{name} lost, {role}: {len(found)} tasks accepted, 0 lost, {twice} run twice, {pause:.1f} s without any"
-    )
+    figures.append(f"{name} lost, {role}: {outlived(site, accepted, began)}")
     site.boot(name)
     eventually(site.is_whole, 180, pause=2)
 
@@ -129,12 +107,7 @@ def test_a_host_without_its_cable_stops_by_itself_and_comes_back(
         eventually(site.is_whole, 180, pause=2)
         load.stop()
         accepted = load.accepted()
-    found = executed_all(site, accepted)
-    twice = sum(times > 1 for times in found.values())
-    pause = longest_pause(site, began - 2)
-    figures.append(
-        f"cable of {TWO} pulled: {len(found)} accepted, 0 lost, {twice} run twice, {pause:.1f} s without any"
-    )
+    figures.append(f"cable of {TWO} pulled: {outlived(site, accepted, began)}")
 
 
 def greeted(machine: Machine) -> bool:
@@ -165,7 +138,7 @@ def test_all_of_them_lost_at_once_come_back_with_what_waited(site: Brokers, figu
     site.lose(*BROKERS)
     site.boot(*BROKERS)
     eventually(site.is_whole, 240, pause=2)
-    found = executed_all(site, at_once | later)
+    found = site.executed_all(at_once | later, 180)
     twice = sum(times > 1 for times in found.values())
     figures.append(f"all lost at once: {len(found)} tasks accepted before, 0 lost, {twice} run twice")
 
@@ -181,7 +154,7 @@ def test_a_change_goes_from_one_to_the_next_and_nobody_feels_it(
         load.stop()
         accepted = load.accepted()
     assert run.status == 0, run.output
-    found = executed_all(site, accepted)
+    found = site.executed_all(accepted, 180)
     pause = longest_pause(site, began)
     figures.append(f"all restarted by a run: {len(found)} tasks accepted, 0 lost, {pause:.1f} s without any")
 

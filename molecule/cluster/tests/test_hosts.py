@@ -27,12 +27,6 @@ OPEN = {22, 80, 443}
 MEMBERS = 8443
 
 
-def executed_all(site: Several, tasks: set[str]) -> dict[str, int]:
-    """Wait until each of these tasks was executed, and return how often."""
-    eventually(lambda: not tasks - site.executed(tasks).keys(), 120, pause=1)
-    return dict(site.executed(tasks))
-
-
 def listening(machine: Machine) -> set[int]:
     """Return the ports on which something of a host listens that others could reach."""
     found = machine.root.check_output("ss --no-header --listening --tcp --numeric")
@@ -119,7 +113,7 @@ def test_a_lost_host_costs_no_task_and_no_page_of_another(
         eventually(lambda: len(load.accepted()) > at_loss + 80, 120, pause=0.5)
         load.stop()
         assert failures(load.answers()) == []
-        found = executed_all(site, load.accepted())
+        found = site.executed_all(load.accepted(), 120)
     eventually(lambda: len(site.runs("tick")) > ticked + 10, 60, pause=1)
     twice = sum(times > 1 for times in found.values())
     figures.append(f"{whose} lost with its host: {len(found)} tasks accepted, 0 lost, {twice} run twice")
@@ -138,7 +132,7 @@ def test_the_host_of_the_engines_comes_back_to_all_that_it_had(site: Several, fi
     site.lose(DATA)
     site.boot(DATA)
 
-    found = executed_all(site, tasks)
+    found = site.executed_all(tasks, 120)
     eventually(lambda: site.well() == {ONE, TWO}, 60, pause=1)
     figures.append(f"the host of the engines lost: {len(found)} tasks, 0 lost")
 
@@ -188,7 +182,7 @@ def test_a_deploy_is_felt_by_nobody_on_either_host(site: Several, folder: Path) 
         two.stop()
         assert run.status == 0, run.output
         assert failures([*one.answers(), *two.answers()]) == []
-        executed_all(site, one.accepted() | two.accepted())
+        site.executed_all(one.accepted() | two.accepted(), 120)
     assert site.releases() == {ONE: new.name, TWO: new.name}
 
 
@@ -209,7 +203,7 @@ def test_a_host_that_goes_is_felt_by_nobody(site: Several, folder: Path) -> None
         load.stop()
         assert run.status == 0, run.output
         assert failures(load.answers()) == []
-        executed_all(site, load.accepted())
+        site.executed_all(load.accepted(), 120)
     assert site.at(ONE).web.get("/health/").status == 200
     assert {80, 443, MEMBERS}.isdisjoint(listening(site.machines[TWO]))
 

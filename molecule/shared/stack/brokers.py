@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-from pathlib import Path
 
-from stack.lab import MACHINE, Site
-from stack.machine import Machine
-from stack.playbook import Run
-from stack.releases import Workshop
+from stack.spread import Spread
 
 HOSTS = ("brokers-rest", "brokers-one", "brokers-two", "brokers-three")
 REST, *BROKERS = HOSTS
@@ -27,41 +21,10 @@ QUEUE = "celery"
 FLEETING = re.compile(r"\.pidbox$|^celeryev\.|^celeriac\.pong\.")
 
 
-class Brokers(Site):
-    """The site; where one machine is asked, it is the one that serves pages.
+class Brokers(Spread):
+    """The site; where one machine is asked, it is the one that serves pages."""
 
-    Args:
-        machines: by their names.
-        workshop: makes the releases.
-        folder: for logs.
-    """
-
-    def __init__(self, machines: dict[str, Machine], workshop: Workshop, folder: Path) -> None:
-        super().__init__(machines[REST], workshop, folder)
-        self.machines = machines
-
-    def converge_again(self, **choices: object) -> Run:
-        """Run the whole playbook with the release that serves."""
-        words = ("--extra-vars", json.dumps(choices)) if choices else ()
-        return self.start("site.yml", *self._known[self.current()].arguments, *words).wait()
-
-    def lose(self, *names: str) -> None:
-        """Lose hosts as they are lost in life: nobody hears of it."""
-        for command in ("unplug", "kill"):
-            for name in names:
-                subprocess.run([MACHINE, command, name], check=True)
-
-    def boot(self, *names: str) -> None:
-        """Give hosts their power back."""
-        subprocess.run([MACHINE, "up", *names], check=True)
-
-    def unplug(self, name: str) -> None:
-        """Pull the cable of a host."""
-        subprocess.run([MACHINE, "unplug", name], check=True)
-
-    def plug(self, name: str) -> None:
-        """Put it back."""
-        subprocess.run([MACHINE, "plug", name], check=True)
+    GROUPS = GROUPS
 
     def leader(self) -> str:
         """Return the host that has the queue's leader."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from stack.lab import MACHINE, Site
-from stack.machine import Machine
-from stack.playbook import Run
-from stack.releases import Workshop
+from stack.lab import Site
+from stack.spread import Spread
 
 HOSTS = ("cluster-data", "cluster-one", "cluster-two")
 DATA, ONE, TWO = HOSTS
@@ -22,18 +19,10 @@ GROUPS = {
 }
 
 
-class Several(Site):
-    """The site; where one machine is asked, it is the first that serves pages.
+class Several(Spread):
+    """The site; where one machine is asked, it is the first that serves pages."""
 
-    Args:
-        machines: by their names.
-        workshop: makes the releases.
-        folder: for logs.
-    """
-
-    def __init__(self, machines: dict[str, Machine], workshop: Workshop, folder: Path) -> None:
-        super().__init__(machines[ONE], workshop, folder)
-        self.machines = machines
+    GROUPS = GROUPS
 
     def at(self, name: str) -> Site:
         """Return the same site as whoever comes to another machine sees it."""
@@ -46,10 +35,6 @@ class Several(Site):
         psql = ("psql", "--no-psqlrc", "--csv", "--tuples-only", "--quiet", "site")
         words = ("runuser", "--user=postgres", "--", *psql)
         return [line.split(",") for line in self.machines[DATA].feed(query, *words).splitlines()]
-
-    def converge_again(self) -> Run:
-        """Run the whole playbook with the release that serves."""
-        return self.start("site.yml", *self._known[self.current()].arguments).wait()
 
     def releases(self) -> dict[str, str]:
         """Return which release serves, by the hosts that have one."""
@@ -67,12 +52,3 @@ class Several(Site):
         sending = [name for name, text in says.items() if text.startswith("last tick")]
         assert len(sending) == 1, says
         return sending[0]
-
-    def lose(self, name: str) -> None:
-        """Lose a host as it is lost in life: nobody hears of it."""
-        for command in ("unplug", "kill"):
-            subprocess.run([MACHINE, command, name], check=True)
-
-    def boot(self, name: str) -> None:
-        """Give a host its power back."""
-        subprocess.run([MACHINE, "up", name], check=True)
