@@ -101,8 +101,9 @@ def test_who_is_killed_while_it_moves_loses_nothing(moving: dict[str, str], ends
             os.killpg(running.process.pid, signal.SIGKILL)
         left = count(before)
     with worker(moving) as running:
-        running.waits(lambda: set(began(moving)) == set(names), "task that was moved")
-    assert count(before) == count(now) == 0
+        # The last ones may be tasks that are there twice, and none of them begins.
+        running.waits(lambda: set(began(moving)) == set(names) and not count(now), "task that was moved")
+    assert count(before) == 0
 
 
 def test_what_a_dead_worker_had_is_moved_too(environment: dict[str, str], redis: Redis, rabbitmq: RabbitMQ) -> None:
