@@ -87,17 +87,20 @@ class ActionModule(ActionBase):
         if not result.get("changed") or self._task.check_mode or result.get("failed"):
             return result
         arguments["until"] = "build" if only_built else ""
-        if result["built"]:
-            return {**result, "changed": False} if only_built else self._module(arguments, task_vars)
+        if result["built"] and only_built:
+            return {**result, "changed": False}
         if wheelhouse:
             texts = [lock.file.read_text(), arguments["uv_requirements"]]
             try:
                 chosen = wheels(Path(wheelhouse), texts, Kind.from_fact(result["kind"]), wanted).files
             except LockError as error:
                 raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
+            # Of one that is built, too: the host keeps these, and no others.
             arguments["wheels"] = sorted(chosen)
             new = {key: path for key, path in chosen.items() if result["wheels"].get(key) != digest_of(path)}
             files |= {f"wheels/{key}": path.resolve() for key, path in new.items()}
+        if result["built"]:
+            return self._module(arguments, task_vars)
         archive = scratch / "release.tar.gz"
         pack(files, archive)
         remote = self._connection._shell.join_path(self._make_tmp_path(), archive.name)
