@@ -7,6 +7,7 @@ the requests of a worker. `celeriac.transport`, which takes the place of kombu's
 Redis, has its own.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial, wraps
@@ -183,23 +184,46 @@ def delay_for_a_second_at_least() -> None:
 
 
 def route_to_a_queue() -> None:
-    """Let a task whose route names no queue, a priority say, have the one that it would have by default.
+    """Let a task whose route names no queue have the one that it would have, or that it came from.
 
-    With a countdown, for a broker that delays tasks itself, Celery takes that for granted, and ends with a `KeyError`
-    of ``exchange_type`` (5.7). Doing it again changes nothing.
+    With a countdown, for a broker that delays tasks itself, Celery takes a queue for granted (5.7). A route that is a
+    priority, say, ends with a `KeyError` of ``exchange_type``: of a retry the worker makes a rejected task, and it is
+    gone. And a retry says where it came from as an exchange with a key, so that without a route it would wait for the
+    default queue instead. Doing it again changes nothing.
     """
     route = Router.route
     if hasattr(route, "__wrapped__"):
         return
 
     @wraps(route)
-    def routed(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any] = route(self, *args, **kwargs)
-        if found.get("queue") or found.get("exchange"):
-            return found
-        return {**found, **self.expand_destination(self.app.conf.task_default_queue)}
+    def routed(self: Any, options: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        asked = dict(options)
+        found: dict[str, Any] = route(self, options, *args, **kwargs)
+        if asked.get("queue") or not asked.get("exchange"):
+            default = {} if found.get("queue") or found.get("exchange") else {"queue": self.app.conf.task_default_queue}
+            return {**found, **self.expand_destination(default)}
+        exchange = getattr(asked["exchange"], "name", asked["exchange"])
+        if queue := _queue_behind(self.queues, exchange, asked.get("routing_key") or ""):
+            return {**found, "queue": queue, "exchange": queue.exchange, "routing_key": queue.routing_key}
+        # Such a one a worker holds until it is due.
+        return {"exchange_type": "direct", **{name: value for name, value in found.items() if name != "queue"}}
 
     Router.route = routed
+
+
+# What a broker that has delayed a task delivers it by, and how many bits of the delay stand before the key that it had.
+_DELAYED = "celery_delayed_delivery"
+_DELAY = re.compile(r"^(?:[01]\.){28}")
+
+
+def _queue_behind(queues: Any, exchange: str, routing_key: str) -> Any:
+    """Return the queue of an app that gets what is sent to an exchange with a key; None where none is known."""
+    key = _DELAY.sub("", routing_key)
+    for queue in queues.values():
+        if queue.routing_key == key and exchange in (queue.exchange.name, _DELAYED):
+            return queue
+    # One that was made because somebody named it has that name on all three.
+    return queues[key] if queues.create_missing and exchange in (key, _DELAYED) else None
 
 
 def retry_on_redis() -> None:

@@ -78,18 +78,21 @@ def test_on_one_host_nothing_of_that_is_laid() -> None:
     assert app.conf.task_default_exchange_type == "direct"
 
 
+def forget(connection: Connection) -> None:
+    """Delete what another kind of broker would have otherwise."""
+    for name in ("celery", "mail", UNREGISTERED):
+        connection.default_channel.queue_delete(name)
+        if name != UNREGISTERED:
+            connection.default_channel.exchange_delete(name)
+
+
 @pytest.fixture
 def on_cluster(environment: dict[str, str], rabbitmq: RabbitMQ) -> Iterator[dict[str, str]]:
     """The environment of processes whose broker is a cluster: of one, which does not know."""
-    names = ["celery", UNREGISTERED]
     with Connection(rabbitmq.url) as connection:
-        for name in names:
-            connection.default_channel.queue_delete(name)
-        connection.default_channel.exchange_delete("celery")
+        forget(connection)
         yield {**environment, "BROKER_URL": rabbitmq.url, quorum.VARIABLE: quorum.QUORUM}
-        for name in names:
-            connection.default_channel.queue_delete(name)
-        connection.default_channel.exchange_delete("celery")
+        forget(connection)
 
 
 @CLUSTER
@@ -111,6 +114,24 @@ def test_a_worker_runs_what_is_sent_at_once_and_what_has_a_countdown(
         only.waits(lambda: UNREGISTERED in replicated(rabbitmq), "queue of what nobody knows")
         only.stop()
     assert {"celery", "celery_delayed_0", "celery_delayed_27"} <= replicated(rabbitmq)
+
+
+@CLUSTER
+def test_a_retry_comes_back_to_the_queue_that_it_came_from(
+    wanted: None, on_cluster: dict[str, str], rabbitmq: RabbitMQ
+) -> None:
+    """Again and again, whether it waited in the broker before or not; and it is not gone."""
+    with (
+        worker(on_cluster, "--queues=mail") as only,
+        closing(Celery(broker=rabbitmq.url, set_as_current=False)) as sender,
+    ):
+        only.told("READY=1")
+        configure(sender, result_retries=0)
+        for name, options in (("at once", {}), ("later", {"countdown": 1})):
+            sender.send_task("work.tasks.retry_once", (name, 1, None, 2), queue="mail", **options)
+        attempts = {f"attempt {name} {number}" for name in ("at once", "later") for number in range(3)}
+        only.waits(lambda: attempts <= {*record(on_cluster)}, "task that is tried again")
+        only.stop()
 
 
 def replicated(rabbitmq: RabbitMQ) -> set[str]:

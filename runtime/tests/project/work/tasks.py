@@ -62,11 +62,11 @@ def send_chord(name: str) -> None:
 
 
 @shared_task(bind=True, max_retries=1)
-def retry_once(self: Any, name: str, countdown: float, queue: str = "celery") -> None:
-    """Say which attempt it is, and fail the first; the second goes to a queue."""
+def retry_once(self: Any, name: str, countdown: float, queue: str | None = "celery", times: int = 1) -> None:
+    """Say which attempt it is, and fail the first; the next goes to a queue, or to the one that it came from."""
     _record("attempt", f"{name} {self.request.retries}")
-    if not self.request.retries:
-        raise self.retry(countdown=countdown, queue=queue)
+    if self.request.retries < times:
+        raise self.retry(countdown=countdown, queue=queue, max_retries=times)
 
 
 @shared_task
