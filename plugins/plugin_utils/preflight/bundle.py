@@ -67,6 +67,7 @@ class Bundle:
         options: Every option of every role, by name.
         derived: The facts that follow from the choices.
         process_groups: The inventory groups whose hosts run processes of the site.
+        process_names: What the processes of every site are called.
         groups_of: The inventory groups on which a role runs, by role.
         defaults_files: The defaults of the roles.
     """
@@ -75,6 +76,7 @@ class Bundle:
     options: Mapping[str, Option]
     derived: Mapping[str, Fact]
     process_groups: tuple[str, ...] = ()
+    process_names: tuple[str, ...] = ()
     groups_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     defaults_files: tuple[Path, ...] = ()
 
@@ -114,11 +116,13 @@ def read_bundle(root: Path) -> Bundle:
     Raises:
         OSError, yaml.YAMLError: A file of the repository itself is unreadable.
     """
+    processes = read_yaml(root / "playbooks" / "group_vars" / "all" / "facts.yml")[PROCESSES]
     return Bundle(
         root=root,
         options={option.name: option for option in _options(root / "roles")},
         derived=_derived(root / "playbooks" / "group_vars" / "all"),
-        process_groups=_process_groups(root / "playbooks" / "group_vars" / "all" / "facts.yml"),
+        process_groups=tuple(dict.fromkeys(process["group"] for process in processes)),
+        process_names=tuple(process["name"] for process in processes),
         groups_of=_groups_of(root / "playbooks"),
         defaults_files=tuple(sorted((root / "roles").glob("*/defaults/main.yml"))),
     )
@@ -140,10 +144,6 @@ def _derived(folder: Path) -> dict[str, Fact]:
         for file in sorted(folder.glob("*.yml"))
         for name, value in read_yaml(file).items()
     }
-
-
-def _process_groups(facts: Path) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(process["group"] for process in read_yaml(facts)[PROCESSES]))
 
 
 def _groups_of(playbooks: Path) -> dict[str, frozenset[str]]:

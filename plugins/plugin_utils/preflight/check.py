@@ -45,6 +45,11 @@ class View:
         return self._inventory.bundle.process_groups
 
     @property
+    def process_names(self) -> Sequence[str]:
+        """What the processes of every site are called."""
+        return self._inventory.bundle.process_names
+
+    @property
     def group_names(self) -> Sequence[str]:
         """Every group that the inventory has."""
         return self._inventory.group_names
