@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import signal
 import sys
+import time
 from types import FrameType
 
 from bench.machines import Lab
@@ -85,7 +86,9 @@ def main() -> int:
         with contextlib.closing(laboratory(arguments)) as lab:
             for name in dict.fromkeys(arguments.names or MEASURES):
                 tell(name)
+                began = time.monotonic()
                 rows[name] = MEASURES[name](lab)
+                tell(f"  took {time.monotonic() - began:.0f} s")
     except (MeasureError, AssertionError) as error:  # the second is how the tests' load says it
         tell(f"bin/bench: {error}")
         code = 1
