@@ -20,6 +20,7 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import 
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import read_bundle
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import View, problems_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
+from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.losses import told
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.refusal import refuse
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.source import SourceError
@@ -28,6 +29,8 @@ from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.projects imp
 from ansible_collections.celeriac.site.plugins.plugin_utils.resolve.resolve import resolve
 
 _COLLECTION = Path(__file__).resolve().parents[2]
+# Which playbooks say what a lost host costs: those about the whole site, which nobody runs all the time.
+SAID_BY = {"site.yml", "preflight.yml"}
 _COMFORT = "No host was touched."
 
 
@@ -51,6 +54,9 @@ class ActionModule(ActionBase):
         extra = load_extra_vars(self._loader)
         inventory = Inventory(read_bundle(_COLLECTION), self._loader, list(sources), extra)
         _refuse_any(problems_of(inventory))
+        if SAID_BY.intersection(Path(name).name for name in context.CLIARGS.get("args") or ()):
+            for line in told(View(inventory)):
+                Display().display(line)
         changed = bool(self._task.args["packages"]) and self._make_exact(inventory)
         return {"changed": changed, "msg": f"Hosts: {', '.join(inventory.hosts)}."}
 

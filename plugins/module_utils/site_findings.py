@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ansible_collections.celeriac.site.plugins.module_utils import site_backup
+from ansible_collections.celeriac.site.plugins.module_utils import site_backup, site_databases
 from ansible_collections.celeriac.site.plugins.module_utils.site_alerts import Finding
 from ansible_collections.celeriac.site.plugins.module_utils.site_names import Names
 from ansible_collections.celeriac.site.plugins.module_utils.site_report import ENDS_SOON_DAYS, NEARLY_FULL
@@ -68,6 +68,7 @@ def findings(report: Mapping[str, Any], limits: Limits, now: datetime) -> list[F
         *_of_daemons(report),
         *_of_the_certificate(report, names, now),
         *_of_the_member(report, now),
+        *_of_the_database(report),
         *_of_backups(report, limits, now),
         *_of_units(report, names, limits, now),
         *_of_timers(report),
@@ -185,6 +186,20 @@ def _of_the_member(report: Mapping[str, Any], now: datetime) -> Iterator[Finding
     if until - now < timedelta(days=ENDS_SOON_DAYS):
         what = f"the other hosts of the site know this one until {until:%F %H:%M} UTC"
         yield Finding("member", HOST, what, "site.yml makes another certificate for it")
+
+
+def _of_the_database(report: Mapping[str, Any]) -> Iterator[Finding]:
+    if not (database := report["database"]):
+        return
+    todo = "journalctl -t 'patroni@*'; patronictl -c /etc/patroni/*-main.yml list"
+    if database["error"]:
+        yield Finding("database", HOST, f"Patroni does not answer: {database['error']}", todo)
+    elif not database["leads"]:
+        yield Finding(
+            "leader", HOST, "nobody leads the database, so nobody writes: are two of three hosts there?", todo
+        )
+    elif database["state"] not in site_databases.UP:
+        yield Finding("copy", HOST, f"the database here is {database['state']}, so one copy is missing", todo)
 
 
 def _of_backups(report: Mapping[str, Any], limits: Limits, now: datetime) -> Iterator[Finding]:

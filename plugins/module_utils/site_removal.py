@@ -36,7 +36,8 @@ HAPROXY, HAPROXY_SHARED = Path("/etc/haproxy/celeriac"), "00-celeriac.cfg"
 LIBRARY, CACHE = Path("/var/lib"), Path("/var/cache")
 COMMANDS = Path("/usr/local/bin")
 INCLUDE = "include /etc/redis/site.conf\n"
-POSTGRESQL = Path("/etc/postgresql")
+POSTGRESQL, PATRONI, ETCD = Path("/etc/postgresql"), Path("/etc/patroni"), Path("/etc/default/etcd")
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/celeriac.conf")
 # Of a cluster that goes on without backups until another site writes its settings: nothing waits for them.
 ARCHIVE_COMMAND = re.compile(r"(?m)^archive_command = .*$")
 NO_ARCHIVE = "archive_command = '/bin/true'"
@@ -225,10 +226,10 @@ class Removal:
             return
         self._call("start", "rabbitmq-server.service")
         if self._has.virtual_host in self._rabbitmqctl("list_vhosts"):
-            self._rabbitmqctl("delete_vhost", self._has.virtual_host)
+            self._delete("vhost", self._has.virtual_host)
         for user in self._rabbitmqctl("list_users"):
             if re.fullmatch(rf"{self._has.virtual_host}_[0-9a-f]{{8}}", user):
-                self._rabbitmqctl("delete_user", user)
+                self._delete("user", user)
         others = [*definitions.parent.glob("*.json")] != [definitions]
         if others or set(self._rabbitmqctl("list_vhosts")) - {"/"}:
             self.left.append("rabbitmq-server, for other virtual hosts")
@@ -239,15 +240,26 @@ class Removal:
             self.left.append(f"{RABBITMQ}/rabbitmq-env.conf, and RabbitMQ's own {LIBRARY}/rabbitmq")
         self._remove(definitions)
 
+    def _delete(self, kind: str, name: str) -> None:
+        """Let RabbitMQ delete something, unless another one of its hosts was faster."""
+        try:
+            self._rabbitmqctl(f"delete_{kind}", name)
+        except RemovalError:
+            if name in self._rabbitmqctl(f"list_{kind}s"):
+                raise
+
     def _rabbitmqctl(self, *words: str) -> list[str]:
         # Only what lists something has a head to leave out, and takes the word for it.
         options = ["--no-table-headers"] if words[0].startswith("list_") else []
         code, output, error = self._run(["rabbitmqctl", "--quiet", *options, *words])
         if code != 0:
             raise RemovalError(f"rabbitmqctl {words[0]} has failed: {(error or output).strip()}")
-        return [line.split("\t")[0] for line in output.splitlines()]
+        # (Of nothing at all 3.10 says an empty line.)
+        return [line.split("\t")[0] for line in output.splitlines() if line]
 
     def _postgresql(self) -> None:
+        for file in PATRONI.glob("*-main.yml"):
+            self._patroni(file)
         code, output, _ = self._run(["pg_lsclusters", "--json"]) if POSTGRESQL.exists() else (1, "", "")
         clusters = json.loads(output or "[]") if code == 0 else []
         for cluster in clusters:
@@ -260,6 +272,25 @@ class Removal:
             self._call("start", unit)
             if self._drop_databases() or not bare:
                 self._leave_cluster(unit, folder)
+
+    def _patroni(self, file: Path) -> None:
+        """Take a member of several databases away, with its copy; the others have theirs, or go as well."""
+        unit = f"patroni@{file.stem}.service"
+        if not self._drop_ins(unit):
+            return
+        if self._systemd.state(unit) == "active" and (foreign := self._foreign()):
+            if self._psql("SELECT pg_is_in_recovery()") == ["f"]:
+                self._drop_databases()
+            self.left.append(f"PostgreSQL, for {', '.join(foreign)}")
+            return
+        self._stop(unit, "etcd.service")
+        version, _, cluster = file.stem.partition("-")
+        if (POSTGRESQL / version / cluster).exists():
+            self._do("pg_dropcluster", "--stop", version, cluster)
+        self._remove(LIBRARY / "etcd/site", *self._drop_ins("etcd.service"), ETCD, ETCD.parents[1] / "etcd/member")
+        # Its file goes last: a run that was interrupted finds it.
+        self._remove(NO_CLUSTER, PATRONI / "member", file, *self._drop_ins(unit))
+        self._call("daemon-reload")
 
     def _is_bare(self, unit: str, folder: Path) -> bool:
         return not [*self._drop_ins(unit), *folder.glob("conf.d/site.conf")]
@@ -284,14 +315,17 @@ class Removal:
             if self._names.prefix == "" and self._edit(settings, ARCHIVE_COMMAND, NO_ARCHIVE):
                 self._call("reload", unit)
             return
-        of_debian = "('postgres', 'template0', 'template1')"
-        foreign = self._psql(f"SELECT datname FROM pg_database WHERE datname NOT IN {of_debian}")
-        if foreign:
+        if foreign := self._foreign():
             self.left.append(f"PostgreSQL, for {', '.join(foreign)}: it has Debian's settings from its next restart on")
         else:
             self._stop(unit, "postgresql.service")
         self._remove(settings, *self._drop_ins(unit))
         self._call("daemon-reload")
+
+    def _foreign(self) -> list[str]:
+        """Return the databases that are neither the site's nor Debian's."""
+        own = {*self._has.databases, "postgres", "template0", "template1"}
+        return [name for name in self._psql("SELECT datname FROM pg_database") if name not in own]
 
     def _psql(self, statement: str) -> list[str]:
         code, output, error = self._run([*PSQL, f"--command={statement}", "postgres"])

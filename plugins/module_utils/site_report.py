@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.celeriac.site.plugins.module_utils import site_alerts, site_backup
+from ansible_collections.celeriac.site.plugins.module_utils import site_alerts, site_backup, site_databases
 from ansible_collections.celeriac.site.plugins.module_utils.site_acme import timer_of, unit_of, why_not_renewed
 from ansible_collections.celeriac.site.plugins.module_utils.site_checks import Socket, bearer
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import UnhealthyError
@@ -92,6 +92,7 @@ class Report:
             "certificate": certificate_end(self._run, self._site.names.certificate),
             "renewal": self._renewal(),
             "member": certificate_end(self._run, self._site.names.member),
+            "database": site_databases.report(),
             "backup": site_backup.report(self._run, self._systemd, self._site.names),
             "alerts": site_alerts.report(self._systemd, self._site.names),
             "disk": self._disk(),
@@ -269,6 +270,7 @@ def as_text(report: dict[str, Any]) -> list[str]:
         lines.append(f"queues and workers are not known: {report['error']}")
     lines += _of_the_certificate(report["certificate"], report["renewal"])
     lines += _of_the_member(report["member"])
+    lines += site_databases.as_text(report["database"])
     lines += site_backup.as_text(report["backup"])
     lines += site_alerts.as_text(report["alerts"])
     lines.append(f"disk: {report['disk']['used_percent']} % used, {report['disk']['free_bytes'] // 2**20} MB free")

@@ -23,6 +23,7 @@ description:
     ended; on and on where the release that should replace it is undone. So each password has a user of its own, who
     acts as the role of its account, and stays until nothing on the host has its name in its environment.
   - The server is given what it keeps of a password, and not the password.
+  - One that follows another server is told nothing. It has its users from there.
 options:
   site_name:
     description: What the inventory calls the site.
@@ -127,7 +128,10 @@ def main() -> None:
     )
     wanted: Mapping[str, str] = module.params["users"]
     pattern = f"^({'|'.join(module.params['accounts'])})_[0-9a-f]{{8}}$"
-    there = ask(module, f"SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';").split()
+    query = f"SELECT pg_is_in_recovery(); SELECT rolname FROM pg_roles WHERE rolname ~ '{pattern}';"
+    follows, *there = ask(module, query).split()
+    if follows == "t":
+        module.exit_json(changed=False, added=[], removed=[])
     try:
         others = [user for user in there if user not in wanted]
         names = Names(module.params["site_name"])

@@ -34,6 +34,7 @@ class Spread(Site):
     def __init__(self, machines: dict[str, Machine], workshop: Workshop, folder: Path) -> None:
         super().__init__(machines[next(iter(self.GROUPS["web"]))], workshop, folder)
         self.machines = machines
+        self.lost: set[str] = set()
 
     def converge_again(self, **choices: object) -> Run:
         """Run the whole playbook with the release that serves."""
@@ -47,6 +48,7 @@ class Spread(Site):
 
     def lose(self, *names: str) -> None:
         """Lose hosts as they are lost in life: nobody hears of it."""
+        self.lost |= {*names}
         for command in ("unplug", "kill"):
             for name in names:
                 subprocess.run([MACHINE, command, name], check=True)
@@ -54,14 +56,17 @@ class Spread(Site):
     def boot(self, *names: str) -> None:
         """Give hosts their power back."""
         subprocess.run([MACHINE, "up", *names], check=True)
+        self.lost -= {*names}
 
     def unplug(self, name: str) -> None:
         """Pull the cable of a host."""
+        self.lost.add(name)
         subprocess.run([MACHINE, "unplug", name], check=True)
 
     def plug(self, name: str) -> None:
         """Put it back."""
         subprocess.run([MACHINE, "plug", name], check=True)
+        self.lost.discard(name)
 
 
 S = TypeVar("S", bound=Spread)

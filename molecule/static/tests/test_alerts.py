@@ -159,6 +159,7 @@ UNIT = {"unit": "celery-worker-0123456789ab.service", "state": "active", "says":
 DISK = {"path": "/", "free_bytes": 2**30, "used_percent": 89, "inodes_percent": 1}
 BACKUP = {"last": {"at": "2026-03-01T02:30:00Z"}, "why_not": ""}
 ARCHIVER = {"fails": False, "waiting": 0}
+DATABASE = {"here": "one", "leads": "two", "state": "streaming", "error": ""}
 WELL: dict[str, Any] = {
     "site": "default",
     "release": "0123456789ab",
@@ -173,6 +174,7 @@ WELL: dict[str, Any] = {
     "certificate": "2026-06-01T00:00:00Z",
     "renewal": None,
     "member": None,
+    "database": None,
     "backup": {"units": {"backup-database": BACKUP, "backup-files": BACKUP}, "archiver": ARCHIVER},
     "queues": {"celery": 0},
     "broker": {"transport": "celeriac", "memory": 0.1, "parked": 0},
@@ -225,6 +227,9 @@ def test_a_healthy_host_has_no_finding() -> None:
             "it was not renewed: Nobody answers.",
             "systemctl start nginx-acme",
         ),
+        ({"database": DATABASE | {"leads": None}}, "nobody leads the database", "patronictl"),
+        ({"database": DATABASE | {"state": "start failed"}}, "the database here is start failed", "patronictl"),
+        ({"database": DATABASE | {"error": "no route"}}, "Patroni does not answer: no route", "patronictl"),
         ({"member": "2026-03-21T00:00:00Z"}, "know this one until 2026-03-21 00:00 UTC", "site.yml"),
         (backup(last={"at": "2026-02-27T09:00:00Z"}), "went well is of 2026-02-27T09:00:00Z", "playbooks/backup.yml"),
         (backup(last=None), "is of no time", "playbooks/backup.yml"),
@@ -256,6 +261,7 @@ def test_what_is_wrong_is_one_finding_with_what_to_do(changed: dict[str, Any], w
         unit(state="reloading"),
         {"certificate": None},
         {"member": "2026-04-21T00:00:00Z"},
+        {"database": DATABASE},
         # One that renews itself may have few days by nature.
         {"certificate": "2026-03-05T00:00:00Z", "renewal": {"why_not": ""}},
         # One that does not may be tried again for some days.

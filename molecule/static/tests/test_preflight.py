@@ -804,12 +804,6 @@ WRONG: dict[str, tuple[Callable[[Any], None], str, str, str]] = {
         "`monitor` has 2 hosts (h1, h2)",
         "monitor: { hosts:",
     ),
-    "two databases": (
-        spread("database: { hosts: { h1: } }", "database: { hosts: { h1: , h2: } }"),
-        f"{HOSTS_FILE}:8",
-        "`database` has 2 hosts (h1, h2)",
-        "database: { hosts:",
-    ),
     "two brokers": (
         spread("broker: { hosts: { h1: } }", "broker: { hosts: { h1: , h2: } }"),
         HOSTS_FILE,

@@ -296,6 +296,7 @@ def variables_for(loader: DataLoader, role: str, folder: Path) -> dict[str, Any]
         "ansible_check_mode": False,
         "ansible_managed": "Ansible managed",
         "group_names": ["web", "workers", "beat", "monitor", "broker", "database"],
+        "__patroni_found": {"stdout_lines": ["17", "data"]},
         "__keepalived_route": {"stdout": '[{"dev": "eth1"}]'},
         "__site_timers_item": {"key": "periodic", "value": {"every": "hourly"}},
         "groups": {"monitor": ["h1"], "broker": ["h1"], "database": ["h1"]},

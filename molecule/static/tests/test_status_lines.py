@@ -39,6 +39,7 @@ def lines(
         "certificate": None,
         "renewal": None,
         "member": None,
+        "database": None,
         "maintenance": maintenance,
         "backup": None,
         "alerts": alerts,

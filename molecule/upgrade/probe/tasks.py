@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from .models import Run, note
 
@@ -16,11 +17,17 @@ PAUSE = 0.2
 
 
 # No results: the rows say more, and a task of a minute would need no longer to be stored.
-@shared_task(bind=True, name="probe.quick", ignore_result=True)
+@shared_task(bind=True, name="probe.quick", ignore_result=True, max_retries=None)
 def quick(self: Any, name: str, seconds: float = 0) -> None:
-    """Sleep, and write it down, with when it would have expired: that tells when it was sent."""
+    """Sleep, and write it down, with when it would have expired: that tells when it was sent.
+
+    Where the database is away, it is tried again until it is not.
+    """
     time.sleep(seconds)
-    note(self.request.id, name, str(self.request.expires or ""))
+    try:
+        note(self.request.id, name, str(self.request.expires or ""))
+    except (OperationalError, InterfaceError) as error:
+        raise self.retry(exc=error, countdown=1) from error
 
 
 @shared_task(name="probe.mail", queue="mail")

@@ -22,8 +22,10 @@ from ..origin.origin import Origin, fault_of, is_read_as_inventory
 from ..resolve.errors import LockError
 from ..resolve.projects import Wanted, read_project
 from .certificate import faults_of
+from .engines import ENGINE_RULES, OWN_BROKERS
 from .entry import ENTRY_RULES
 from .firewall import fault_of_port, is_for_others, opens
+from .losses import LOSS_RULES
 from .memory import fault_of_limit
 from .names import nearest
 from .problem import Place, Problem
@@ -33,15 +35,9 @@ from .source import SourceError, read_source
 Rule = Callable[["Site"], Iterator[Problem]]
 
 # Groups that hold exactly one host, and why.
-SINGLE = {
-    "monitor": "what one Flower has seen another one does not know",
-    "database": "all processes share one database",
-}
-# With more of them each task waits for the disks of more than half of these.
-MOST_BROKERS = 5
+SINGLE = {"monitor": "what one Flower has seen another one does not know"}
 # Parts that a site can be without.
 OPTIONAL = ("beat", "monitor")
-BROKERS_EXAMPLE = "broker: { hosts: { host1: , host2: , host3: } }"
 HOSTS_EXAMPLE = "{group}: { hosts: { www.mysite.org: } }"
 
 # Names and addresses that were set aside for documentation (RFC 2606, RFC 5737): nobody's host has
@@ -210,7 +206,6 @@ SECRETS: Mapping[str, re.Pattern[str] | None] = {
 }
 
 # Brokers that the bundle installs, and how the address of another one begins.
-OWN_BROKERS = ("redis", "rabbitmq")
 BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
 BROKER_EXAMPLE = "site_broker: amqps://site@mq.mysite.org/site        (or redis, or rabbitmq)"
 
@@ -255,6 +250,10 @@ class Site(Protocol):
     @property
     def process_groups(self) -> Sequence[str]:
         """The groups whose hosts run the site's processes."""
+
+    @property
+    def process_names(self) -> Sequence[str]:
+        """What the processes of every site are called."""
 
     @property
     def group_names(self) -> Sequence[str]:
@@ -304,7 +303,7 @@ def groups_have_hosts(site: Site) -> Iterator[Problem]:
 
 
 def single_hosts(site: Site) -> Iterator[Problem]:
-    """There is one Flower and one database."""
+    """There is one Flower."""
     for group, reason in SINGLE.items():
         hosts = site.members.get(group, ())
         if len(hosts) > 1:
@@ -312,65 +311,6 @@ def single_hosts(site: Site) -> Iterator[Problem]:
                 f"The group `{group}` has {len(hosts)} hosts ({', '.join(hosts)}), and must have one: {reason}.",
                 site.place_of_host(hosts[-1]),
                 HOSTS_EXAMPLE.replace("{group}", group),
-            )
-
-
-def brokers_can_decide(site: Site) -> Iterator[Problem]:
-    """Several hosts of a broker are RabbitMQ's, and so many that most of them are there when one is lost."""
-    hosts = site.members.get("broker", ())
-    if len(hosts) < 2 or _text(site, hosts[0], "site_broker") not in OWN_BROKERS:
-        return
-    found = f"The group `broker` has {len(hosts)} hosts ({', '.join(hosts)})"
-    if fault := _fault_of_number(len(hosts)):
-        yield Problem(f"{found}{fault}", site.hosts_file, BROKERS_EXAMPLE)
-        return
-    for choice, right in {"site_broker": "rabbitmq", "site_broker_before": "none"}.items():
-        if site.value(hosts[0], choice) == "redis":
-            yield Problem(
-                f"{found}, and `{choice}` is redis: a Redis that takes the place of another one may not have all that "
-                "that one had accepted, so it has one host. Several are RabbitMQ's (docs/brokers.md).",
-                site.place(hosts[0], choice),
-                f"{choice}: {right}",
-            )
-    yield from _not_on_one_of_several(site, hosts[0], found)
-
-
-def _fault_of_number(hosts: int) -> str:
-    """Why so many hosts are no broker; empty where they are."""
-    if hosts == 2:
-        return (
-            ": two cannot outvote each other, and when either is lost both stop. Give it a third (512 MB of memory and "
-            "a disk are enough; it need run nothing else), or one."
-        )
-    if hosts % 2 == 0:
-        return f": no more of them may be lost than of {hosts - 1}, and one more can be. Give it 3, or 5."
-    return "" if hosts <= MOST_BROKERS else f": each task would wait for {hosts // 2 + 1} disks. Give it 3, or 5."
-
-
-def _not_on_one_of_several(site: Site, host: str, found: str) -> Iterator[Problem]:
-    """Refuse results and a cache in a Redis, of which each host of the broker would have another one."""
-    wanted = {"site_result_backend": ("redis", "django-db"), "site_redis_cache": (True, "false")}
-    for choice, (value, right) in wanted.items():
-        if site.value(host, choice) == value:
-            yield Problem(
-                f"{found}, and `{choice}` is {str(value).lower()}: that Redis is on one host, and goes with it.",
-                site.place(host, choice),
-                f"{choice}: {right}",
-            )
-
-
-def broker_members_have_names(site: Site) -> Iterator[Problem]:
-    """The nodes of a cluster are called after their addresses, which Erlang takes with dots alone."""
-    hosts = site.members.get("broker", ())
-    for host in hosts if len(hosts) > 1 else ():
-        members = site.value(host, "site_members")
-        address = str(members.get(host, "")) if isinstance(members, Mapping) else ""
-        if ":" in address:
-            yield Problem(
-                f"`{host}` is one of several hosts of the broker, and the others reach it by {address}: RabbitMQ calls "
-                "its nodes after their addresses, and takes those of IPv4 alone.",
-                site.place(host, "site_cluster_address"),
-                f"{host}: {{ site_cluster_address: 10.0.0.5 }}        (in hosts.yml)",
             )
 
 
@@ -605,10 +545,10 @@ def modules_exist(site: Site) -> Iterator[Problem]:
 
 def site_name_is_one(site: Site) -> Iterator[Problem]:
     """What a site is called can be a part of the names of units, folders and databases, and is nobody else's."""
+    # The first word of a process of every site: `celery-worker` would be the command `worker` of one called so.
+    own = {name.partition("-")[0] for name in site.process_names}
     for host in site.hosts:
         name = _text(site, host, "site_name")
-        # The first word of a process of every site: `celery-worker` would be the command `worker` of one called so.
-        own = {row["name"].partition("-")[0] for row in site.value(host, "site_own_processes") or ()}
         if name is None or (_SITE.fullmatch(name) and name not in {*RESERVED_SITES, *own}):
             continue
         fault = (
@@ -1471,8 +1411,8 @@ def maintenance_page_exists(site: Site) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     groups_have_hosts,
     single_hosts,
-    brokers_can_decide,
-    broker_members_have_names,
+    *ENGINE_RULES,
+    *LOSS_RULES,
     example_is_edited,
     domains_are_names,
     source_is_a_project,

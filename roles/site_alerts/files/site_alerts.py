@@ -99,7 +99,8 @@ def _clusters() -> list[str]:
     by_settings = [path.relative_to(CLUSTERS).parts for path in CLUSTERS.glob("*/*/conf.d/site.conf")]
     found = {f"postgresql@{version}-{cluster}.service" for version, cluster, *_ in by_settings}
     by_sandbox = UNIT_DIRECTORY.glob("postgresql@*.service.d/site.conf")
-    return sorted(found | {path.parent.name.removesuffix(".d") for path in by_sandbox})
+    one_of_several = UNIT_DIRECTORY.glob("patroni@*.service.d/site.conf")
+    return sorted(found | {path.parent.name.removesuffix(".d") for path in (*by_sandbox, *one_of_several)})
 
 
 def _busy(systemd: Systemd, site: Site) -> str:

@@ -1,0 +1,93 @@
+"""A site whose broker and database are three hosts; workers are on them, and on the one that has all else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from stack.spread import Spread
+from testkit.waiting import eventually
+
+HOSTS = ("engines-rest", "engines-one", "engines-two", "engines-three")
+REST, *ENGINES = HOSTS
+GROUPS = {
+    "web": (REST,),
+    "workers": HOSTS,
+    "beat": (REST,),
+    "monitor": (REST,),
+    "database": ENGINES,
+    "broker": ENGINES,
+}
+QUEUE = "celery"
+# Those of a worker, of who listens to events, and the answers to pings, each in a queue of its own for some seconds.
+FLEETING = re.compile(r"\.pidbox$|^celeryev\.|^celeriac\.pong\.")
+PSQL = "runuser --user=postgres -- psql --no-psqlrc --tuples-only --no-align"
+LEADS = f"cd / && timeout 5 {PSQL} --command='SELECT NOT pg_is_in_recovery()'"
+PATRONI = "/etc/patroni/*-main.yml"
+
+
+class Engines(Spread):
+    """The site; one machine alone is asked where it serves pages, or where its database leads."""
+
+    GROUPS = GROUPS
+
+    # The broker
+
+    def leader(self) -> str:
+        """Return the host that has the queue's leader."""
+        table = self._ask("list_queues", "-p", "site", "name", "leader", "--no-table-headers")
+        (node,) = [line.split("\t")[1] for line in table.splitlines() if line.startswith(f"{QUEUE}\t")]
+        return {f"rabbit@{self.machines[name].address}": name for name in ENGINES}[node]
+
+    def types(self) -> dict[str, str]:
+        """Return the queues that outlast their connection, with what they are."""
+        table = self._ask("list_queues", "-p", "site", "name", "type", "--no-table-headers")
+        rows = dict(line.split("\t") for line in table.splitlines())
+        return {name: kind for name, kind in rows.items() if not FLEETING.search(name)}
+
+    def _ask(self, *words: str) -> str:
+        said: str = self.machines[ENGINES[0]].root.check_output(f"cd / && rabbitmqctl --quiet {' '.join(words)}")
+        return said
+
+    # The database
+
+    def primary(self, among: Iterable[str] = ENGINES) -> str:
+        """Wait until one host of the database leads, and return its name."""
+        hosts = [*among]
+        eventually(lambda: self._leading(hosts), 120, pause=1)
+        return self._leading(hosts)[0]
+
+    def _leading(self, hosts: list[str]) -> list[str]:
+        return [name for name in hosts if self.machines[name].root.run(LEADS).stdout.strip() == "t"]
+
+    def switch_over(self, to: str) -> None:
+        """Let another host of the database lead."""
+        if (leads := self.primary()) != to:
+            words = f"--leader {leads} --candidate {to} --force"
+            self.machines[to].root.check_output(f"patronictl -c {PATRONI} switchover {words}")
+            assert self.primary() == to
+        # Right behind a change nobody is known to have all that is committed, and nobody else would lead.
+        eventually(self.is_whole, 60, pause=1)
+
+    def sql(self, query: str) -> list[list[str]]:
+        """Return the rows of a query."""
+        words = ("runuser", "--user=postgres", "--", "psql", "--no-psqlrc", "--csv", "--tuples-only", "--quiet", "site")
+        said = self.machines[self.primary(self.there)].feed(query, *words)
+        return [line.split(",") for line in said.splitlines()]
+
+    # Both
+
+    @property
+    def there(self) -> list[str]:
+        """The hosts of the engines that were not lost."""
+        return [name for name in ENGINES if name not in self.lost]
+
+    def is_whole(self) -> bool:
+        """Return whether all nodes see each other, each queue has a member on each, and the database two copies."""
+        asked = [
+            "rabbitmqctl --quiet --timeout 5 await_online_nodes 3",
+            "rabbitmq-upgrade --quiet await_online_quorum_plus_one",
+            f"patronictl -c {PATRONI} list -f tsv | grep --quiet 'Sync Standby'",
+            rf"test $(patronictl -c {PATRONI} list -f tsv | grep -cE '\s(running|streaming)\s') -eq 3",
+        ]
+        return all(self.machines[name].root.run(f"cd / && {' && '.join(asked)}").succeeded for name in ENGINES)
