@@ -37,13 +37,24 @@ class Engines(Spread):
         """Return the host that has the queue's leader."""
         table = self._ask("list_queues", "-p", "site", "name", "leader", "--no-table-headers")
         (node,) = [line.split("\t")[1] for line in table.splitlines() if line.startswith(f"{QUEUE}\t")]
-        return {f"rabbit@{self.machines[name].address}": name for name in ENGINES}[node]
+        return {self._node(name): name for name in ENGINES}[node]
+
+    def lead(self, name: str) -> None:
+        """Let the queue's leader be on a host."""
+        member = "{{site_{queue}, '{node}'}}"
+        here, there = (member.format(queue=QUEUE, node=self._node(each)) for each in (self.leader(), name))
+        asked = f"ra:transfer_leadership({here}, {there})."
+        self.machines[name].root.check_output("cd / && rabbitmqctl --quiet eval %s", asked)
+        eventually(lambda: self.leader() == name, 30, pause=1)
 
     def types(self) -> dict[str, str]:
         """Return the queues that outlast their connection, with what they are."""
         table = self._ask("list_queues", "-p", "site", "name", "type", "--no-table-headers")
         rows = dict(line.split("\t") for line in table.splitlines())
         return {name: kind for name, kind in rows.items() if not FLEETING.search(name)}
+
+    def _node(self, name: str) -> str:
+        return f"rabbit@{self.machines[name].address}"
 
     def _ask(self, *words: str) -> str:
         said: str = self.machines[ENGINES[0]].root.check_output(f"cd / && rabbitmqctl --quiet {' '.join(words)}")
@@ -59,15 +70,6 @@ class Engines(Spread):
 
     def _leading(self, hosts: list[str]) -> list[str]:
         return [name for name in hosts if self.machines[name].root.run(LEADS).stdout.strip() == "t"]
-
-    def switch_over(self, to: str) -> None:
-        """Let another host of the database lead."""
-        if (leads := self.primary()) != to:
-            words = f"--leader {leads} --candidate {to} --force"
-            self.machines[to].root.check_output(f"patronictl -c {PATRONI} switchover {words}")
-            assert self.primary() == to
-        # Right behind a change nobody is known to have all that is committed, and nobody else would lead.
-        eventually(self.is_whole, 60, pause=1)
 
     def sql(self, query: str) -> list[list[str]]:
         """Return the rows of a query."""
