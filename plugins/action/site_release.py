@@ -89,6 +89,7 @@ class ActionModule(ActionBase):
         arguments["until"] = "build" if only_built else ""
         if result["built"] and only_built:
             return {**result, "changed": False}
+        chosen: Mapping[str, Path] = {}
         if wheelhouse:
             texts = [lock.file.read_text(), arguments["uv_requirements"]]
             try:
@@ -97,10 +98,10 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
             # Of one that is built, too: the host keeps these, and no others.
             arguments["wheels"] = sorted(chosen)
-            new = {key: path for key, path in chosen.items() if result["wheels"].get(key) != digest_of(path)}
-            files |= {f"wheels/{key}": path.resolve() for key, path in new.items()}
         if result["built"]:
             return self._module(arguments, task_vars)
+        new = {key: path for key, path in chosen.items() if result["wheels"].get(key) != digest_of(path)}
+        files |= {f"wheels/{key}": path.resolve() for key, path in new.items()}
         archive = scratch / "release.tar.gz"
         pack(files, archive)
         remote = self._connection._shell.join_path(self._make_tmp_path(), archive.name)
