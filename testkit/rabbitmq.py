@@ -118,6 +118,15 @@ class RabbitMQ:
         finally:
             self._control("set_vm_memory_high_watermark", "0.6")
 
+    @contextmanager
+    def narrow(self, queue: str) -> Iterator[None]:
+        """Let a queue have room for one message, and refuse every other one, until the block ends."""
+        self._control("set_policy", "narrow", f"^{queue}$", '{"max-length": 1, "overflow": "reject-publish"}')
+        try:
+            yield
+        finally:
+            self._control("clear_policy", "narrow")
+
     def disconnect(self) -> None:
         """Close all connections to it."""
         self._control("close_all_connections", "a test wants it")

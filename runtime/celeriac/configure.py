@@ -14,7 +14,7 @@ from kombu.utils.url import url_to_parts
 
 import celeriac.tasks  # noqa: F401  (shared tasks: every app of the process gets them)
 from celeriac import defaults, figures, guarantees, ids, quorum, transport
-from celeriac.internals import log_success, retry_on_redis, set_over
+from celeriac.internals import keep_failed_retries, log_success, retry_on_redis, set_over
 
 BACKEND = "celeriac.results:DatabaseBackend"
 
@@ -43,13 +43,14 @@ _REPLACED = {
 def configure(app: Celery, *, result_retries: int) -> Celery:
     """Add to the project's app what our processes need of it. Doing it again changes nothing.
 
-    The ping task is added. On a cluster of RabbitMQ all queues are on several hosts
-    (`celeriac.quorum`). Tasks are sent through the broker that ``CELERIAC_BROKER_URL`` names. One
-    on Redis is spoken to by `celeriac.transport`. What keeps a promise is laid on the app where the
-    project says nothing (`celeriac.defaults`), and each task has its guarantee
-    (`celeriac.guarantees`). The ``django-db`` result backend is replaced by the one that survives a
-    restart of the database (`celeriac.results`); one on Redis tries again when that is away; any
-    other is left alone. What the database has no room for is refused to its sender (`celeriac.ids`).
+    The ping task is added. A task whose retry cannot be sent stays in its queue. On a cluster of
+    RabbitMQ all queues are on several hosts (`celeriac.quorum`). Tasks are sent through the broker
+    that ``CELERIAC_BROKER_URL`` names. One on Redis is spoken to by `celeriac.transport`. What
+    keeps a promise is laid on the app where the project says nothing (`celeriac.defaults`), and
+    each task has its guarantee (`celeriac.guarantees`). The ``django-db`` result backend is
+    replaced by the one that survives a restart of the database (`celeriac.results`); one on Redis
+    tries again when that is away; any other is left alone. What the database has no room for is
+    refused to its sender (`celeriac.ids`).
     Where metrics are wanted, a task says when it was sent (`celeriac.figures`).
     The log says of a task that it succeeded, and what it returned only with ``CELERIAC_LOG_RESULTS=yes``.
 
@@ -65,6 +66,7 @@ def configure(app: Celery, *, result_retries: int) -> Celery:
         The same app.
     """
     transport.install()
+    keep_failed_retries()
     if os.environ.get("CELERIAC_LOG_RESULTS") != "yes":
         log_success(SUCCESS_WITHOUT_RESULT)
     _choose_broker(app, os.environ.get(BROKER, ""))

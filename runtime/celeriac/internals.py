@@ -8,20 +8,24 @@ Redis, has its own.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial, wraps
 from queue import Empty
 from typing import Any
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
 from celery.app import base, trace
 from celery.app.amqp import AMQP
 from celery.app.routes import Router
 from celery.app.task import Task
 from celery.bin.call import call as call_command
+from celery.exceptions import Reject
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 from kombu.transport.virtual import QoS
 
 # By "module:Class", or the module where it is none of a class; tried with Celery and kombu 5.4 to 5.7.
@@ -30,7 +34,7 @@ PARTS = {
     "billiard.pool:Pool": ("_cache", "_pool"),
     "celery.app.amqp:AMQP": ("_create_task_sender",),
     "celery.app.base:Celery": ("_get_backend",),
-    "celery.app.task:Task": ("bind",),
+    "celery.app.task:Task": ("bind", "retry"),
     "celery.app.trace": ("LOG_SUCCESS",),
     "celery.beat:PersistentScheduler": ("_open_schedule", "_store"),
     "celery.beat:Scheduler": ("_ensure_connected", "_heap", "_when"),
@@ -224,6 +228,43 @@ def _queue_behind(queues: Any, exchange: str, routing_key: str) -> Any:
             return queue
     # One that was made because somebody named it has that name on all three.
     return queues[key] if queues.create_missing and exchange in (key, _DELAYED) else None
+
+
+# A broker that refuses what is sent to it is not asked again and again by the same task.
+REFUSED_SECONDS = 1
+
+
+def keep_failed_retries() -> None:
+    """Let a task go on in its queue where its retry could not be sent; Celery rejects it, and it is gone (5.3 to 5.7).
+
+    It is tried again from there, at once. What was acknowledged before it ran, and what no broker would ever take (its
+    arguments cannot be serialized, say), is a failure of the task, which somebody sees. Doing it again changes nothing.
+    """
+    retry = Task.retry
+    if hasattr(retry, "__wrapped__"):
+        return
+
+    @wraps(retry)
+    def kept(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return retry(self, *args, **kwargs)
+        except Reject as rejected:
+            # What the project rejects itself was not raised where something else was handled.
+            unsent = rejected.__context__
+            if unsent is None or rejected.reason is not unsent:
+                raise
+            if self.acks_late and isinstance(unsent, _errors_of_a_broker(self.app)):
+                time.sleep(REFUSED_SECONDS)
+                raise Reject(repr(unsent), requeue=True) from unsent
+            raise unsent from None
+
+    Task.retry = kept
+
+
+def _errors_of_a_broker(app: Celery) -> tuple[type[BaseException], ...]:
+    """Return what may be otherwise the next time: the broker is away, or wants nothing now."""
+    with app.connection_for_write() as unopened:
+        return (OperationalError, MessageNacked, *unopened.connection_errors, *unopened.channel_errors)
 
 
 def retry_on_redis() -> None:

@@ -43,8 +43,25 @@ class Spread(Site):
 
     def executed_all(self, tasks: set[str], seconds: float) -> dict[str, int]:
         """Wait until each of these tasks was executed, and return how often."""
-        eventually(lambda: not tasks - self.executed(tasks).keys(), seconds, pause=1)
+        try:
+            eventually(lambda: not tasks - self.executed(tasks).keys(), seconds, pause=1)
+        except AssertionError as error:
+            missing = sorted(tasks - self.executed(tasks).keys())
+            raise AssertionError(
+                f"{len(missing)} tasks of {len(tasks)} are missing: {self.remains_of(missing)}"
+            ) from error
         return dict(self.executed(tasks))
+
+    def remains_of(self, tasks: list[str]) -> str:
+        """Return what the hosts that are there have of tasks that are missing."""
+        asked = "journalctl --quiet --output=short-iso-precise --unit='celery-worker*' --grep=%s | tail --lines=12"
+        found = [
+            f"{name}: {machine.root.run(asked, task).stdout}"
+            for task in tasks[:3]
+            for name, machine in self.machines.items()
+            if name not in self.lost
+        ]
+        return f"{tasks[:3]}\n" + "\n".join(found)
 
     def lose(self, *names: str) -> None:
         """Lose hosts as they are lost in life: nobody hears of it."""

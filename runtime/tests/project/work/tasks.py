@@ -1,6 +1,7 @@
 """Tasks whose doings a test can watch in a file, and commands that break a worker."""
 
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from celery import chord, shared_task
+from celery.exceptions import Reject
 from celery.worker.control import control_command
 from django.db import transaction
 
@@ -67,6 +69,20 @@ def retry_once(self: Any, name: str, countdown: float, queue: str | None = "cele
     _record("attempt", f"{name} {self.request.retries}")
     if self.request.retries < times:
         raise self.retry(countdown=countdown, queue=queue, max_retries=times)
+
+
+@shared_task(bind=True)
+def retry_with_a_lock(self: Any, name: str, lock: object = None) -> None:
+    """Be tried again with what cannot be serialized."""
+    _record("attempt", name)
+    raise self.retry(args=(name, threading.Lock()), countdown=0)
+
+
+@shared_task(bind=True)
+def rejected(self: Any, name: str) -> None:
+    """Be rejected by the project where it would be tried again."""
+    _record("rejects", name)
+    raise self.retry(exc=Reject(name), max_retries=0)
 
 
 @shared_task
