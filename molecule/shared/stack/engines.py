@@ -62,8 +62,8 @@ class Engines(Spread):
 
     def remains_of(self, tasks: list[str]) -> str:
         """Return what is in the queues, too."""
-        words = "cd / && rabbitmqctl --quiet list_queues -p site name messages_ready messages_unacknowledged leader --no-table-headers"
-        queues = self.machines[self.there[0]].root.run(words).stdout
+        columns = "name messages_ready messages_unacknowledged leader --no-table-headers"
+        queues = self.machines[self.there[0]].root.run(f"cd / && rabbitmqctl --quiet list_queues -p site {columns}").stdout
         filled = [line for line in queues.splitlines() if not re.search(r"\t0\t0\t", line)]
         return f"{super().remains_of(tasks)}\n" + "\n".join(filled)
 
