@@ -170,7 +170,7 @@ def test_a_member_whose_engine_has_stopped_is_asked_by_nobody(site: Engines) -> 
 
 def test_a_database_that_is_stopped_hands_over(site: Engines, figures: list[str]) -> None:
     leads = site.primary()
-    unit = site.machines[leads].root.check_output("systemctl list-units --plain --no-legend 'patroni@*'").split()[0]
+    unit = site.patroni(leads)
     site.machines[leads].systemctl("stop", unit)
     began = time.monotonic()
     others = [name for name in ENGINES if name != leads]
@@ -178,6 +178,19 @@ def test_a_database_that_is_stopped_hands_over(site: Engines, figures: list[str]
     site.works(60)
     figures.append(f"the database was stopped where it led: {time.monotonic() - began:.1f} s until a task ended")
     site.machines[leads].systemctl("start", unit)
+    eventually(site.is_whole, 120, pause=2)
+
+
+def test_one_that_is_to_lead_is_written_to_when_it_does(site: Engines, folder: Path) -> None:
+    """Between the choice and that it is a copy, which refuses what is written, and a task would have failed."""
+    leads = site.primary()
+    with site.slowly_promoted(6), Load(site.plan(requests=1, tasks=20, probe=True), folder / "promoted.txt") as load:
+        eventually(lambda: len(load.accepted()) > 50, 60)
+        with site.machines[leads].stopped(site.patroni(leads)):
+            site.primary([name for name in ENGINES if name != leads])
+        load.stop()
+        accepted = load.accepted()
+    site.executed_all(accepted, 60)
     eventually(site.is_whole, 120, pause=2)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from stack.spread import Spread
 from testkit.waiting import eventually
@@ -63,7 +64,8 @@ class Engines(Spread):
     def remains_of(self, tasks: list[str]) -> str:
         """Return what is in the queues, too."""
         columns = "name messages_ready messages_unacknowledged leader --no-table-headers"
-        queues = self.machines[self.there[0]].root.run(f"cd / && rabbitmqctl --quiet list_queues -p site {columns}").stdout
+        asked = f"cd / && rabbitmqctl --quiet list_queues -p site {columns}"
+        queues = self.machines[self.there[0]].root.run(asked).stdout
         filled = [line for line in queues.splitlines() if not re.search(r"\t0\t0\t", line)]
         return f"{super().remains_of(tasks)}\n" + "\n".join(filled)
 
@@ -77,6 +79,22 @@ class Engines(Spread):
 
     def _leading(self, hosts: list[str]) -> list[str]:
         return [name for name in hosts if self.machines[name].root.run(LEADS).stdout.strip() == "t"]
+
+    def patroni(self, name: str) -> str:
+        """Return the unit of a host's database."""
+        units: str = self.machines[name].root.check_output("systemctl list-units --plain --no-legend 'patroni@*'")
+        return units.split()[0]
+
+    @contextmanager
+    def slowly_promoted(self, seconds: int) -> Iterator[None]:
+        """Let the one that is chosen to lead be a copy for so long, until the block ends."""
+        edit = f"patronictl -c {PATRONI} edit-config --force --set postgresql.pre_promote="
+        root = self.machines[ENGINES[0]].root
+        root.check_output(f"{edit}'sleep {seconds}'")
+        try:
+            yield
+        finally:
+            root.check_output(f"{edit}null")
 
     def sql(self, query: str) -> list[list[str]]:
         """Return the rows of a query."""
