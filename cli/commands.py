@@ -105,6 +105,15 @@ def restore(context: click.Context, to: str, words: tuple[str, ...]) -> None:
 
 
 @celeriac.command(context_settings=AS_IT_IS)
+@click.argument("secrets")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def rotate(context: click.Context, secrets: str, words: tuple[str, ...]) -> None:
+    """Make SECRETS anew, with commas, or all: redis_password, say."""
+    _playbook(context, "rotate", "-e", f"secret='{secrets}'", *words)
+
+
+@celeriac.command(context_settings=AS_IT_IS)
 @click.argument("name", required=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

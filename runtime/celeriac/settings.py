@@ -4,13 +4,15 @@
 ``CELERIAC_SETTINGS_MODULE``            the project's own settings: ``config.settings``
 ``CELERIAC_SETTINGS``                   a JSON object: settings that win over all others
 ``STATIC_ROOT``                         where the release has its static files
+``CELERIAC_SECRET_KEY_BEFORE``          what was signed with it holds, where ``SECRET_KEY`` is the key
 ======================================  ==========================================================
 
 Laid over them, from the weakest to the strongest: ``SECURE_PROXY_SSL_HEADER`` where the project has
-none, ``STATIC_ROOT``, and what the inventory says. Nobody else sees a difference: code that imports
-the project's module finds the same values in there, ``settings.SETTINGS_MODULE`` is its name, and
-so is the variable while it is loaded. Where the project has a `pathlib.Path`, the new value is one,
-too. What a project computes from a setting while it is loaded, it computes from its own value.
+none, ``STATIC_ROOT``, the key before in ``SECRET_KEY_FALLBACKS``, and what the inventory says.
+Nobody else sees a difference: code that imports the project's module finds the same values in
+there, ``settings.SETTINGS_MODULE`` is its name, and so is the variable while it is loaded. Where
+the project has a `pathlib.Path`, the new value is one, too. What a project computes from a setting
+while it is loaded, it computes from its own value.
 
 An upper-case name in here would be a setting.
 """
@@ -45,6 +47,10 @@ def _laid_over(project: ModuleType) -> dict[str, Any]:
         laid["SECURE_PROXY_SSL_HEADER"] = ("HTTP_X_FORWARDED_PROTO", "https")
     if static := os.environ.get("STATIC_ROOT"):
         laid["STATIC_ROOT"] = static
+    before = os.environ.get("CELERIAC_SECRET_KEY_BEFORE")
+    # A project with a key of its own has never signed anything with one of the inventory's.
+    if before and getattr(project, "SECRET_KEY", None) == os.environ.get("SECRET_KEY"):
+        laid["SECRET_KEY_FALLBACKS"] = [*getattr(project, "SECRET_KEY_FALLBACKS", ()), before]
     laid |= json.loads(os.environ.get("CELERIAC_SETTINGS") or "{}")
     return {name: _like(getattr(project, name, None), value) for name, value in laid.items()}
 

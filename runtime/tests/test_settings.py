@@ -62,6 +62,26 @@ def test_a_path_of_the_project_stays_one(on_host: dict[str, str], project: Path)
     assert seen(chosen, code) == [f"{on_host['STATIC_ROOT']}/a", "/srv/media/a", "/srv/text"]
 
 
+@pytest.mark.parametrize(
+    ("own", "key", "fallbacks"),
+    [
+        ("", "of the inventory", ["the one before"]),
+        ("\nSECRET_KEY_FALLBACKS = ['its own']\n", "of the inventory", ["its own", "the one before"]),
+        ("\nSECRET_KEY = 'of the project'\n", "of the inventory", []),
+    ],
+)
+def test_what_was_signed_with_the_key_before_holds(
+    on_host: dict[str, str], project: Path, own: str, key: str, fallbacks: list[str]
+) -> None:
+    add(project, "\nSECRET_KEY = os.environ['SECRET_KEY']\n" + own)
+    keys = {"SECRET_KEY": key, "CELERIAC_SECRET_KEY_BEFORE": "the one before"}
+    assert seen({**on_host, **keys}, "settings.SECRET_KEY_FALLBACKS") == fallbacks
+    assert seen({**on_host, **keys, "CELERIAC_SECRET_KEY_BEFORE": ""}, "settings.SECRET_KEY_FALLBACKS") in (
+        [],
+        ["its own"],
+    )
+
+
 def test_settings_have_the_name_of_the_project(on_host: dict[str, str], project: Path) -> None:
     add(project, "\nAS_LOADED = os.environ['DJANGO_SETTINGS_MODULE']\n")
     assert seen(on_host, "[settings.SETTINGS_MODULE, settings.AS_LOADED]") == ["demo.settings"] * 2

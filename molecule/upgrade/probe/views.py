@@ -16,13 +16,15 @@ from django.views.decorators.csrf import csrf_exempt
 def send(request: HttpRequest) -> JsonResponse:
     """Send a task so many times; answer 202 with the ids of those that the broker has.
 
-    With an error of the broker the answer is 500: what it may have, nobody was promised.
+    It is asked once, unless `retry` wants what a project has that says nothing. With an error of the broker the answer
+    is 500: what it may have, nobody was promised.
     """
-    asked: dict[str, Any] = {"name": "probe.quick", "args": ["load"], "count": 1, "countdown": None, "queue": None}
+    asked: dict[str, Any] = {"name": "probe.quick", "args": ["load"], "count": 1}
+    asked |= {"countdown": None, "queue": None, "retry": False}
     asked |= json.loads(request.body or "{}")
     ids = [
         current_app.send_task(
-            asked["name"], args=asked["args"], countdown=asked["countdown"], queue=asked["queue"], retry=False
+            asked["name"], args=asked["args"], **{name: asked[name] for name in ("countdown", "queue", "retry")}
         ).id
         for _ in range(asked["count"])
     ]

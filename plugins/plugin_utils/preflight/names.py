@@ -26,6 +26,8 @@ ARGUMENTS = {
     "to": "playbooks/restore.yml",
     "confirm": "playbooks/restore.yml",
     "others": "playbooks/restore.yml",
+    "secret": "playbooks/rotate.yml",
+    "fallback": "playbooks/rotate.yml",
     "remove": "playbooks/remove.yml",
     "backup": "playbooks/remove.yml",
     # What Ansible makes of the words behind a space: `-e to='2027-01-31 12:00'`.

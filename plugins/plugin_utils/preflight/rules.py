@@ -183,6 +183,7 @@ LEAST = {
 # header.
 SECRETS: Mapping[str, re.Pattern[str] | None] = {
     "vault_site_secret_key": None,
+    "vault_site_secret_key_before": None,
     "vault_redis_password": None,
     "vault_rabbitmq_password": None,
     # Debian's package makes another one of one that looks as if Erlang had made it.
