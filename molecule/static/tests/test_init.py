@@ -309,7 +309,7 @@ def test_an_inventory_is_found_where_one_is(tmp_path: Path) -> None:
 def test_a_shell_completes_words_and_inventories() -> None:
     script = celeriac("completion", "bash").stdout
     assert "complete -o nosort -F" in script
-    asked = {"_CELERIAC_COMPLETE": "bash_complete", "COMP_WORDS": "celeriac ro", "COMP_CWORD": "1"}
+    asked = {"_CELERIAC_COMPLETE": "bash_complete", "COMP_WORDS": "celeriac rol", "COMP_CWORD": "1"}
     assert celeriac(environment=asked).stdout == "plain,rollback\n"
 
 
