@@ -214,6 +214,25 @@ def test_all_of_them_lost_at_once_come_back_with_what_waited(site: Engines, figu
     figures.append(f"all lost at once: {len(found)} tasks accepted before, 0 lost, {twice} run twice")
 
 
+def test_a_host_that_was_made_anew_is_put_back_by_one_run(site: Engines, folder: Path, figures: list[str]) -> None:
+    """It has nothing, under the name and the address that it had; what the others have it copies."""
+    eventually(site.is_whole, 120, pause=2)
+    with Load(site.plan(requests=1, tasks=10, probe=True), folder / "anew.txt") as load:
+        eventually(lambda: len(load.accepted()) > 50, 60)
+        site.lose(TWO)
+        site.make_anew(TWO)
+        began = time.monotonic()
+        run = site.converge_again()
+        seconds = time.monotonic() - began
+        load.stop()
+        accepted = load.accepted()
+    assert run.status == 0, run.output
+    eventually(site.is_whole, 180, pause=2)
+    assert set(site.members().values()) == {len(ENGINES)}, site.members()
+    found = site.executed_all(accepted, 180)
+    figures.append(f"{TWO} was made anew: {seconds:.0f} s, {len(found)} tasks accepted, 0 lost")
+
+
 def test_a_change_goes_from_one_to_the_next_and_nobody_feels_it(
     site: Engines, folder: Path, figures: list[str], full: bool
 ) -> None:

@@ -54,6 +54,12 @@ class Engines(Spread):
         rows = dict(line.split("\t") for line in table.splitlines())
         return {name: kind for name, kind in rows.items() if not FLEETING.search(name)}
 
+    def members(self) -> dict[str, int]:
+        """Return on how many hosts each quorum queue is."""
+        table = self._ask("list_queues", "-p", "site", "name", "type", "members", "--no-table-headers")
+        rows = [line.split("\t") for line in table.splitlines()]
+        return {name: members.count("rabbit@") for name, kind, members in rows if kind == "quorum"}
+
     def _node(self, name: str) -> str:
         return f"rabbit@{self.machines[name].address}"
 
