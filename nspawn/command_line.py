@@ -17,7 +17,7 @@ from nspawn.errors import MachineError
 from nspawn.images import CODENAMES, USER
 
 Action = Callable[[Checkout, argparse.Namespace], None]
-AS_ROOT = (commands.up, commands.down, commands.kill, commands.unplug, commands.plug, commands.save)
+AS_ROOT = (commands.up, commands.down, commands.kill, commands.wipe, commands.unplug, commands.plug, commands.save)
 
 
 def machine_name(text: str) -> str:
@@ -60,6 +60,7 @@ def command_line() -> argparse.ArgumentParser:
     add("ssh", commands.ssh, user, one, option("words", nargs=argparse.REMAINDER, metavar="CMD"))
     add("reboot", commands.reboot, one)
     add("kill", commands.kill, one)
+    add("wipe", commands.wipe, one)
     add("unplug", commands.unplug, one)
     add("plug", commands.plug, one)
     add("save", commands.save, one, option("snapshot", type=machine_name, metavar="SNAPSHOT"))

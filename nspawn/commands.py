@@ -107,6 +107,14 @@ def kill(checkout: Checkout, args: argparse.Namespace) -> None:
         cut_power(machine)
 
 
+def wipe(checkout: Checkout, args: argparse.Namespace) -> None:
+    """Cut the power of a machine and take its disk; `up` gives it a new one, at the address that it had."""
+    machine = existing_machine(checkout, args.name)
+    with checkout.locked(args.name):
+        cut_power(machine)
+        remove_tree(machine.root)
+
+
 def unplug(checkout: Checkout, args: argparse.Namespace) -> None:
     """Take a machine off its network without a word, as a switch does that dies; `plug` brings it back."""
     machine = existing_machine(checkout, args.name)

@@ -196,6 +196,16 @@ def test_killed_machine_keeps_its_disk_and_boots_again(pair: tuple[str, str]) ->
     assert boot_id(pair[1]) != before
 
 
+def test_machine_without_its_disk_is_another_one_at_its_address(pair: tuple[str, str]) -> None:
+    address = done("address", pair[1])
+    done("ssh", pair[1], "echo gone > gone; sync")
+    done("wipe", pair[1])
+    assert states()[pair[1]] == "stopped"
+    done("up", pair[1])
+    assert done("ssh", pair[1], "ls") == ""
+    assert done("address", pair[1]) == address
+
+
 def test_machines_reach_each_other(pair: tuple[str, str]) -> None:
     connect = "import socket, sys; socket.create_connection((sys.argv[1], 22), timeout=1)"
     done("ssh", pair[0], "python3", "-c", shlex.quote(connect), done("address", pair[1]))

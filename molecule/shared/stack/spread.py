@@ -16,7 +16,6 @@ from stack.playbook import Run
 from stack.releases import Workshop
 from testkit.waiting import eventually
 
-DEBIAN = os.environ.get("CELERIAC_DEBIAN", "13")
 # What a page writes would be on its host alone.
 WITHOUT_FOLDERS = {"site_data_folders": [], "site_media_url": "", "site_private_folders": []}
 
@@ -78,8 +77,8 @@ class Spread(Site):
 
     def make_anew(self, name: str) -> None:
         """Give a lost host another disk, with nothing but Debian on it."""
-        subprocess.run([MACHINE, "down", name], check=True)
-        subprocess.run([MACHINE, "up", name, "--debian", DEBIAN], check=True)
+        for command in ("wipe", "up"):
+            subprocess.run([MACHINE, command, name], check=True)
         self.lost.discard(name)
 
     def unplug(self, name: str) -> None:
@@ -106,7 +105,7 @@ def deployed(kind: type[S], folder: Path, **choices: object) -> Iterator[S]:
         choices: what the inventory chooses beside what all of these do.
     """
     hosts = list(dict.fromkeys(name for names in kind.GROUPS.values() for name in names))
-    subprocess.run([MACHINE, "up", *hosts, "--debian", DEBIAN], check=True)
+    subprocess.run([MACHINE, "up", *hosts, "--debian", os.environ.get("CELERIAC_DEBIAN", "13")], check=True)
     try:
         found = {name: json.loads(subprocess.check_output([MACHINE, "inventory", name])) for name in hosts}
         children: dict[str, object] = {

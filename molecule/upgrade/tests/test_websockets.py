@@ -69,7 +69,7 @@ def served(site: Site, load: Load) -> str:
     play = site.start("site.yml", *site.make(on_asgi).arguments, *CHOSEN)
     run = play.wait()
     assert run.status == 0, run.output
-    assert failures(load.settled(play.began, play.ended)) == []
+    assert failures(load.settled(play.began, play.ended)) == [], site.journal("gunicorn", play.began)[-8000:]
     return site.current()
 
 
