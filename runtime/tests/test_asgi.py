@@ -15,15 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import django
 import pytest
-from environment import TOKEN, children
+from environment import TOKEN, children, empty_database, sessions
 from listening import AS_SYSTEMD, HOST, NO_CONTROL_SOCKET
+from testkit.postgresql import PostgreSQL
 from testkit.waiting import comes_true
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 VIEWS = """
 import asyncio, os, threading, time
+from asgiref.sync import sync_to_async
+from django.db import connection
 from django.http import HttpResponse, StreamingHttpResponse
 from work.tasks import _record
 async def pid(request):
@@ -58,8 +62,32 @@ async def streams(request):
     return StreamingHttpResponse(parts())
 async def broken(request):
     return HttpResponse("not well", status=503)
+def read():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+def reads(request):
+    read()
+    return HttpResponse("read")
+async def awaits(request):
+    await sync_to_async(read)()
+    return HttpResponse("read")
+async def reads_and_fails(request):
+    await sync_to_async(read)()
+    raise ValueError
+async def reads_in_a_stream(request):
+    async def parts():
+        await sync_to_async(read)()
+        yield "read"
+    return StreamingHttpResponse(parts())
+async def leaves(request):
+    await sync_to_async(read)()
+    await asyncio.sleep(600)
 """
-NAMES = ("pid", "slow", "in_a_thread", "hangs", "hangs_in_a_thread", "blocks", "counts", "streams", "broken")
+READING = ("reads", "awaits", "reads_and_fails", "reads_in_a_stream")
+NAMES = (
+    *("pid", "slow", "in_a_thread", "hangs", "hangs_in_a_thread", "blocks", "counts", "streams", "broken", "leaves"),
+    *READING,
+)
 THREADS = 4
 TIMEOUT_SECONDS = 8
 # What a process says before it accepts; there is no broker here.
@@ -322,3 +350,29 @@ def test_a_process_has_as_many_requests_as_it_may_have(site: Site) -> None:
         assert {status for status, _, _ in counted} == {200}
         assert max(int(text) for _, _, text in counted) == THREADS
         assert {each.result(60)[0] for each in streams} == {200}
+
+
+@pytest.fixture
+def reading(site: Site, project: Path, postgresql_of_the_run: PostgreSQL) -> Site:
+    """A site whose connections to its database live on, as far as Django is asked."""
+    with (project / "demo" / "settings.py").open("a") as module:
+        module.write("DATABASES['default']['CONN_MAX_AGE'] = 600\n")
+    site.environment.update(empty_database(postgresql_of_the_run, f"asgi_{time.monotonic_ns()}"))
+    site.start()
+    return site
+
+
+@pytest.mark.parametrize("view", READING)
+def test_a_request_takes_its_connection_to_the_database_with_it(reading: Site, view: str) -> None:
+    """Its thread ends with it, so nobody could use the connection again."""
+    for _ in range(5):
+        assert reading.ask(f"/{view}/")[0] == (500 if view == "reads_and_fails" else 200)
+        assert comes_true(lambda: sessions(reading.environment) == 0, 20)
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="a view does not learn that its visitor has left")
+def test_one_whose_visitor_leaves_does_so_too(reading: Site) -> None:
+    with socket.create_connection(("127.0.0.1", reading.port)) as visitor:
+        visitor.sendall(f"GET /leaves/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        assert comes_true(lambda: sessions(reading.environment) == 1, 20)
+    assert comes_true(lambda: sessions(reading.environment) == 0, 20)

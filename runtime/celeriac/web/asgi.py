@@ -3,12 +3,17 @@
 Every response names its release in ``X-Release``, that to the handshake of a websocket, too; ``/-/celeriac/…`` is
 answered here (`celeriac.web.health`), and all else is the project's. How many requests it has at a time, how long each
 may stand still, and how a process ends, is in `celeriac.web.server`.
+
+A request has a thread of its own for all that is not asynchronous, its connections to databases among it, and both end
+with it. Django ends the thread alone: what `CONN_MAX_AGE` lets live is reached by nobody any more, and open until the
+garbage collector comes by. (https://docs.djangoproject.com/en/5.2/ref/databases/#persistent-connections)
 """
 
 from functools import partial
 
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from asgiref.wsgi import WsgiToAsgi
+from django.db import connections
 
 from celeriac.project import ASGIApplication, Message, Receive, Send, asgi_application, release
 from celeriac.web import health, readiness
@@ -34,12 +39,15 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
             message = {**message, "headers": [*others, (RELEASE_HEADER, release().encode())]}
         await send(message)
 
-    if scope["type"] == "http" and scope["path"].startswith(health.PREFIX):
-        # In a thread of its own, as Django gives each request one.
-        async with ThreadSensitiveContext():
-            await _health(scope, receive, sent)
-    else:
+    if scope["type"] == "websocket":
         await project(scope, receive, sent)
+        return
+    answer = _health if scope["path"].startswith(health.PREFIX) else project
+    async with ThreadSensitiveContext():  # Django's own, in this one, is this one
+        try:
+            await answer(scope, receive, sent)
+        finally:
+            await sync_to_async(connections.close_all)()
 
 
 if readiness.wanted():
