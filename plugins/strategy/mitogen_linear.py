@@ -11,6 +11,7 @@ from ansible.executor.play_iterator import PlayIterator
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins import loader
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
+from ansible_collections.celeriac.site.plugins.plugin_utils.lighter import make_lighter
 
 try:
     from ansible_mitogen import planner
@@ -37,5 +38,6 @@ class StrategyModule(StrategyMixin, LinearStrategy):
         """
         for plugins in (loader.filter_loader, loader.test_loader):
             list(plugins.all())
+        make_lighter()
         code: int = super().run(iterator, play_context)
         return code

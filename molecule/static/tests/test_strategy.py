@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,3 +61,61 @@ def test_what_templates_call_is_loaded_once_a_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count('"msg": true') == 3
     assert len(loaded.read_text().splitlines()) == 2  # the filter and the test
+
+
+# Says which process has compiled a template.
+COUNTING = """
+import os
+from ansible._internal._templating import _jinja_bits
+
+original = _jinja_bits.AnsibleEnvironment._generate
+def counted(self, source, *args, **kwargs):
+    with open(os.environ["COMPILED"], "a") as file:
+        print(os.getpid(), file=file)
+    return original(self, source, *args, **kwargs)
+_jinja_bits.AnsibleEnvironment._generate = counted
+class FilterModule:
+    def filters(self):
+        return {"same": lambda value: value}
+"""
+REPEATED = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars:
+    first: "{{ 'a' | same }}"
+    second: "{{ first }}"
+    third: "{{ first ~ second }}"
+    fourth: "{{ first ~ second ~ third }}"
+    fifth: "{{ first ~ second ~ third ~ fourth }}"
+    own: before
+    read: "{{ lookup('ansible.builtin.template', 'repeated.j2', template_vars={'own': 'within'}) }}"
+  tasks:
+    - ansible.builtin.debug: { msg: "{{ fifth }}" }
+    - ansible.builtin.debug: { msg: "{{ read }} and {{ own }}" }
+"""
+
+
+def test_a_template_is_compiled_once_a_task(tmp_path: Path) -> None:
+    """What others rest on was compiled as often as they ask for it: eight times here."""
+    folder = tmp_path / "filters"
+    folder.mkdir()
+    (folder / "counting.py").write_text(COUNTING)
+    (tmp_path / "site.yml").write_text(REPEATED)
+    (tmp_path / "repeated.j2").write_text("{{ fifth }} {{ own }}")
+    compiled = tmp_path / "compiled"
+
+    done = subprocess.run(
+        [ANSIBLE, "--inventory=localhost,", tmp_path / "site.yml"],
+        cwd=ROOT,
+        env=os.environ | {"COMPILED": str(compiled), "ANSIBLE_FILTER_PLUGINS": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f'"msg": "{"a" * 8}"' in done.stdout
+    assert f'"msg": "{"a" * 8} within and before"' in done.stdout
+    # The variables, the file, and the task.
+    assert max(Counter(compiled.read_text().split()).values()) <= 8
