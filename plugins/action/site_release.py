@@ -37,6 +37,8 @@ from packaging.utils import canonicalize_name
 
 # As the name of a package is written in that of a file.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9_]*")
+# What a host is not told, in the order in which it is used here.
+OF_THIS_COMPUTER = ("project", "kept", "runtime", "wheelhouse", "python", "include", "files", "files_of_owner")
 
 
 class ActionModule(ActionBase):
@@ -47,30 +49,39 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments, variables = dict(self._task.args), task_vars or {}
         only_built = arguments.pop("only_built", False)
+        host, hosts, turns = variables["inventory_hostname"], variables["ansible_play_hosts_all"], Turns("release")
 
         def release() -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as scratch:
                 return self._release(arguments, Path(scratch), task_vars, only_built=only_built)
 
-        if only_built or self._task.check_mode:
-            return release()
-        return Turns("release").take(variables["inventory_hostname"], variables["ansible_play_hosts"], release)
+        def end(begun: Mapping[str, Any], part: str, why: str = "") -> dict[str, Any]:
+            for name in OF_THIS_COMPUTER:
+                arguments.pop(name, None)
+            return self._module({**arguments, **begun, "part": part, "why": why}, task_vars)
+
+        if arguments.get("part") == "end":
+            if self._task.check_mode:
+                return {"changed": False}
+            nothing = {"release": "", "origin": {}, "by": getpass.getuser(), "wheels": []}
+            return turns.end(host, hosts, lambda begun: end(begun, "record"), lambda why: end(nothing, "undo", why))
+        if arguments.get("part") == "begin" and not self._task.check_mode:
+            return turns.take(host, release)
+        return release()
 
     def _release(
         self, arguments: dict[str, Any], scratch: Path, task_vars: dict[str, Any] | None, *, only_built: bool
     ) -> dict[str, Any]:
-        project, kept, runtime, wheelhouse = (
-            arguments.pop(name) for name in ("project", "kept", "runtime", "wheelhouse")
+        project, kept, runtime, wheelhouse, python, include, files_of_project, files_of_owner = (
+            arguments.pop(name) for name in OF_THIS_COMPUTER
         )
         try:
             # Preflight has fetched it, and made the file of exact versions, unless nothing may change: then both are
             # had for this look alone.
             origin = fetched(project, ask=self._task.check_mode)
             folder = origin.folder
-            source = read_source(folder, arguments.pop("include", []))
-            added = written(
-                {"app": arguments.pop("files"), OF_OWNER: arguments.pop("files_of_owner")}, scratch / "files"
-            )
+            source = read_source(folder, include)
+            added = written({"app": files_of_project, OF_OWNER: files_of_owner}, scratch / "files")
             into = scratch / "requirements.txt" if self._task.check_mode else None
             wanted = Wanted.from_fact(project, folder)
             lock = resolve(wanted, Path(kept), into=into)
@@ -80,7 +91,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
         for remark in source.remarks:
             Display().warning(f"{folder}: {remark}")
-        name = release_name(files, arguments.get("build_commands") or [], arguments.pop("python"))
+        name = release_name(files, arguments.get("build_commands") or [], python)
         arguments |= {"release": name, "origin": note_of(origin, project), "by": getpass.getuser(), "wheels": []}
 
         result = self._module(arguments | {"until": "look"}, task_vars)
@@ -98,8 +109,10 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"{error} Try: {error.remedy}") from error
             # Of one that is built, too: the host keeps these, and no others.
             arguments["wheels"] = sorted(chosen)
+        # What it is to be told when it goes on with that.
+        begun = {"begun": {key: arguments[key] for key in ("release", "origin", "by", "wheels")}}
         if result["built"]:
-            return self._module(arguments, task_vars)
+            return self._module(arguments, task_vars) | begun
         new = {key: path for key, path in chosen.items() if result["wheels"].get(key) != digest_of(path)}
         files |= {f"wheels/{key}": path.resolve() for key, path in new.items()}
         archive = scratch / "release.tar.gz"
@@ -107,7 +120,7 @@ class ActionModule(ActionBase):
         remote = self._connection._shell.join_path(self._make_tmp_path(), archive.name)
         self._transfer_file(str(archive), remote)
         try:
-            return self._module(arguments | {"archive": remote}, task_vars)
+            return self._module(arguments | {"archive": remote}, task_vars) | begun
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 

@@ -1,4 +1,4 @@
-"""Let hosts go back one after the other: where it does not pass on one, the next are not begun."""
+"""Let hosts go back one after the other, and all of them or none."""
 
 from __future__ import annotations
 
@@ -16,11 +16,22 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result."""
         super().run(tmp, task_vars)
-        variables = task_vars or {}
+        arguments, variables = dict(self._task.args), task_vars or {}
+        host, hosts, turns = variables["inventory_hostname"], variables["ansible_play_hosts_all"], Turns("rollback")
 
-        def back() -> dict[str, Any]:
-            return dict(self._execute_module(task_vars=task_vars))
+        def back(**more: str) -> dict[str, Any]:
+            result = dict(self._execute_module(module_args={**arguments, **more}, task_vars=task_vars))
+            return {**result, "begun": {"release": result.get("release", "")}}
 
-        if self._task.check_mode:
-            return back()
-        return Turns("rollback").take(variables["inventory_hostname"], variables["ansible_play_hosts"], back)
+        if arguments.get("part") == "end":
+            if self._task.check_mode:
+                return {"changed": False}
+            return turns.end(
+                host,
+                hosts,
+                lambda begun: back(**begun, part="record"),
+                lambda why: back(release="", part="undo", why=why),
+            )
+        if arguments.get("part") == "begin" and not self._task.check_mode:
+            return turns.take(host, back)
+        return back()

@@ -115,6 +115,18 @@ options:
     description: How long a hook may take that does not say it.
     type: int
     required: true
+  part:
+    description:
+      - Where several hosts take a release together, the part of it. C(begin) ends where the release serves, as a
+        candidate; then C(record) lets it stay, or C(undo) brings back what served before. Empty for all of it at once.
+      - In a task it is C(begin) on one host after the other, then C(end) on all of them, which is one of the others.
+    type: str
+    choices: ["", begin, record, undo]
+    default: ""
+  why:
+    description: Why it is undone.
+    type: str
+    default: ""
   maintenance:
     description:
       - With a token, people wait and workers are paused from before the migrations until the release has passed.

@@ -113,6 +113,8 @@ class Order:
         maintenance: what people see while it migrates, and how some get in; empty where they are let in.
         reverse: (rollback) whether migrations may be taken back.
         accept_loss: (rollback) whether the database may become the one from before them.
+        part: where several hosts take a release together, the part of it that this is: "begin", "record" or "undo";
+            empty for all of it.
     """
 
     kind: str
@@ -124,6 +126,7 @@ class Order:
     maintenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     reverse: bool = False
     accept_loss: bool = False
+    part: str = ""
 
     @classmethod
     def from_params(cls, kind: str, params: Mapping[str, Any]) -> Order:
@@ -134,7 +137,8 @@ class Order:
         maintenance = maintenance if maintenance.get("token") else {}
         reverse = params.get("migrations") == "reverse"
         ways = reverse, bool(params.get("accept_loss"))
-        return cls(kind, params["release"], params["by"], params["host"], hooks, fault, maintenance, *ways)
+        who = params["release"], params["by"], params["host"]
+        return cls(kind, *who, hooks, fault, maintenance, *ways, params.get("part", ""))
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,14 @@ def order_spec() -> dict[str, dict[str, Any]]:
         **{name: {"type": kind, "required": True} for name, kind in types.items()},
         "maintenance": maintenance_spec(),
         **site_spec(),
+    }
+
+
+def part_spec() -> dict[str, dict[str, Any]]:
+    """Return the options that say which part of a transaction this is, where several hosts do it together."""
+    return {
+        "part": {"type": "str", "choices": ["", "begin", "record", "undo"], "default": ""},
+        "why": {"type": "str", "default": ""},
     }
 
 

@@ -35,6 +35,10 @@ open            the maintenance is over that a deploy began, this one or one tha
 prune           releases, units and tools that nothing needs are removed
 after_record    * all is done: what fails here is reported, and undoes nothing
 ==============  ====================================================================================
+
+Several hosts take a release together: each of them begins (all steps before `drain`), and what has passed there
+still is a candidate, as after a run that was killed: nothing of it outlives a boot, and the old worker is there to
+go on. When it has passed on all of them, each does the other steps; when it has not, each undoes what it did.
 """
 
 from __future__ import annotations
@@ -89,6 +93,8 @@ STEPS = {
     "deploy": ("lock", "fetch", "build", "before_migrate", "close", "prepare", "publish", *SWITCH),
     "rollback": ("lock", "choose", "close", "reverse", "restore", "publish", *SWITCH),
 }
+# The first step that several hosts do not begin before all of them have come so far.
+TOGETHER = "drain"
 # Steps behind `record`, and what is to be said of a release that has passed when one of them fails.
 BEHIND = {
     "open": "the maintenance could not be ended",
@@ -186,12 +192,50 @@ class Transaction:
         except HeldError as error:
             raise ReleaseError(f"another deploy is at work on this host: {error}") from None
 
-    def _do_all(self) -> None:
+    def take_back(self, why: str) -> str:
+        """Undo what was begun here, also where a run was killed in the middle.
+
+        Args:
+            why: that is done.
+
+        Returns:
+            What is to be said of it; empty where nothing was begun.
+
+        Raises:
+            ReleaseError: another run is at work here.
+        """
+        try:
+            with locked(self.releases.root / "deploy.lock", f"undo of a release by {self._order.by}"):
+                self._look()
+                self.release = next(filter(None, map(_release_begun, self._lasting())), "")
+                if not self.release:
+                    return ""
+                self._step = TOGETHER
+                self._take_up()
+                return self._undone(why)
+        except HeldError as error:
+            raise ReleaseError(f"another deploy is at work on this host: {error}") from None
+
+    def _look(self) -> None:
+        """See what there is before anything is done."""
         self._kinds = {process.name: process.kind for process in self._processes}
         self._before = {process.name: process.recorded() for process in self._processes}
         self._timers = {process.name: process.timer_text() for process in self._timed()}
+
+    def _take_up(self) -> None:
+        """Know the units again that were begun with."""
+        for process in self._processes:
+            if unit := process.candidate() or process.current(self.release):
+                self._units[process.name] = unit
+
+    def _do_all(self) -> None:
+        self._look()
+        steps = STEPS[self._order.kind]
+        if self._order.part:
+            at = steps.index(TOGETHER)
+            steps = steps[:at] if self._order.part == "begin" else ("go_on", *steps[at:])
         try:
-            for name in STEPS[self._order.kind]:
+            for name in steps:
                 self._do(name)
         except (SiteError, OSError) as error:
             raise ReleaseError(self._undone(with_hints(str(error)))) from error
@@ -431,6 +475,17 @@ class Transaction:
         self._ask(health(self._kinds.values()))
         self._all_run(process.name for process in self._lasting())
 
+    def go_on(self) -> None:
+        """Go on with what was begun here.
+
+        Raises:
+            ReleaseError: it is not there any more.
+        """
+        self._take_up()
+        if gone := [process.name for process in self._processes if process.name not in self._units]:
+            raise ReleaseError(f"What was begun is not there any more: {', '.join(gone)}.")
+        self._all_run(process.name for process in self._lasting())
+
     def drain(self) -> None:
         """Stop the old workers: each takes nothing new, and ends what it runs."""
         for process in self._processes:
@@ -544,7 +599,9 @@ class Transaction:
         if self._step in BEHIND:
             return f"Release {self.release} serves, but {BEHIND[self._step]}.\n{reason}"
         outcome = "kept" if self._before_release() == self.release else "undone"
-        failed = f"Release {self.release} was not switched in: step {self._step} failed."
+        failed = f"Release {self.release} was not switched in" + (
+            "." if self._order.part == "undo" else f": step {self._step} failed."
+        )
         try:
             if self._restored:
                 site_backup.take_back(self._systemd)
@@ -695,6 +752,13 @@ class Transaction:
         for name, unit in self._units.items():
             units.setdefault(self._kinds[name], []).append(unit)
         return Checks(self._systemd, web, monitor, self.release, self._site, units)
+
+
+def _release_begun(process: Process) -> str:
+    """Return the release of a switch that has not ended, wherever it was ended; empty for none."""
+    recorded = process.recorded()
+    begun = process.candidate() or next((unit for unit in process.running() if unit != recorded), "")
+    return release_of(begun)
 
 
 def _is_left_in_maintenance(names: Names) -> bool:

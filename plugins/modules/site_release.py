@@ -8,7 +8,13 @@ import platform
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_build import CHECKED
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
-from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Shipment, Site, order_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import (
+    Order,
+    Shipment,
+    Site,
+    order_spec,
+    part_spec,
+)
 from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
@@ -150,6 +156,7 @@ def main() -> None:
             "origin": {"type": "dict", "required": True},
             "fault": {"type": "str", "required": True},
             **order_spec(),
+            **part_spec(),
         },
         supports_check_mode=True,
     )
@@ -159,7 +166,7 @@ def main() -> None:
     transaction = Transaction(module.run_command, site, order, Shipment.from_params(module.params))
     release = order.release
     facts = {"site_release_id": release}
-    if transaction.is_settled():
+    if order.part != "undo" and transaction.is_settled():
         module.exit_json(changed=False, release=release, ansible_facts=facts)
     if module.check_mode or until == "look":
         here = transaction.releases
@@ -171,6 +178,9 @@ def main() -> None:
         told = {"kind": kind, "wheels": here.digests(), "built": transaction.is_built()}
         module.exit_json(changed=True, release=release, ansible_facts=facts, **told)
     try:
+        if order.part == "undo":
+            said = transaction.take_back(module.params["why"])
+            module.exit_json(changed=bool(said), release=transaction.release, msg=said)
         transaction.run()
     except SiteError as error:
         module.fail_json(msg=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeriac.site.plugins.module_utils.site_errors import SiteError
-from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site, order_spec
+from ansible_collections.celeriac.site.plugins.module_utils.site_options import Order, Site, order_spec, part_spec
 from ansible_collections.celeriac.site.plugins.module_utils.site_transaction import Transaction
 
 DOCUMENTATION = r"""
@@ -70,6 +70,7 @@ def main() -> None:
             "migrations": {"type": "str", "choices": ["", "reverse"], "required": True},
             "accept_loss": {"type": "bool", "required": True},
             **order_spec(),
+            **part_spec(),
         },
         supports_check_mode=True,
     )
@@ -78,6 +79,9 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True, release=transaction.release)
     try:
+        if order.part == "undo":
+            said = transaction.take_back(module.params["why"])
+            module.exit_json(changed=bool(said), release=transaction.release, msg=said)
         transaction.run()
     except SiteError as error:
         module.fail_json(msg=str(error))

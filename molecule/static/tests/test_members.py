@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -135,11 +134,12 @@ def test_a_user_that_another_host_logs_in_as_stays(
 
 
 ALL = ["one", "two", "three"]
+ENDED = "It was ended in the middle."
 
 
 def passes() -> dict[str, Any]:
     """Do what is right."""
-    return {"changed": True}
+    return {"changed": True, "begun": {"release": "abc"}}
 
 
 def fails() -> dict[str, Any]:
@@ -147,29 +147,81 @@ def fails() -> dict[str, Any]:
     return {"failed": True, "msg": "It is bad."}
 
 
-def test_where_it_fails_the_next_are_not_begun(tmp_path: Path) -> None:
-    assert Turns("release", tmp_path).take("one", ALL, passes) == {"changed": True}
-    told = Turns("release", tmp_path).take("two", ALL, fails)["msg"]
-    assert told == (
-        "It is bad.\none has the release; not begun: three. Ship a repair, or go back: "
-        "`playbooks/rollback.yml --limit one`."
-    )
+def goes() -> dict[str, Any]:
+    """Be gone."""
+    raise OSError("No route to host")
+
+
+class Ended:
+    """What is done on a host in the end."""
+
+    def __init__(self, folder: Path, hosts: list[str]) -> None:
+        self.turns = Turns("release", folder)
+        self.hosts = hosts
+        self.done: list[str] = []
+
+    def at(self, host: str) -> dict[str, Any]:
+        """End on a host, and return the result."""
+
+        def go_on(begun: Mapping[str, Any]) -> dict[str, Any]:
+            self.done.append(f"{host} goes on with {begun['release']}")
+            return {"changed": True}
+
+        def undo(why: str) -> dict[str, Any]:
+            self.done.append(f"{host} is undone: {why}")
+            return {"changed": True, "msg": f"Undone. {why}"}
+
+        return self.turns.end(host, self.hosts, go_on, undo)
+
+
+def test_where_it_has_passed_on_all_of_them_each_goes_on(tmp_path: Path) -> None:
+    for host in ALL:
+        assert Turns("release", tmp_path).take(host, passes) == passes()
+    ended = Ended(tmp_path, ALL)
+    assert [ended.at(host) for host in ALL] == [{"changed": True}] * 3
+    assert ended.done == [f"{host} goes on with abc" for host in ALL]
+
+
+@pytest.mark.parametrize(("does", "why"), [(fails, "It is bad."), (goes, "No route to host")])
+def test_where_it_fails_on_one_the_next_are_not_begun_and_all_are_as_before(
+    tmp_path: Path, does: Callable[[], dict[str, Any]], why: str
+) -> None:
+    assert Turns("release", tmp_path).take("one", passes) == passes()
+    # Not yet: the task would end here, and with it the run.
+    assert Turns("release", tmp_path).take("two", does) == {"changed": False, "msg": why}
+    assert Turns("release", tmp_path).take("three", passes) == {"changed": False}
+
+    ended = Ended(tmp_path, ALL)
+    one, two = ended.at("one"), ended.at("two")
+    assert (one["failed"], one["msg"]) == (True, "Undone. It has not passed on two.")
+    assert two == {"failed": True, "msg": f"{why}\nUndone. {ENDED}\nUndone on: one; not begun: three."}
     with pytest.raises(AnsibleActionFail, match="Not begun: two comes before three"):
-        Turns("release", tmp_path).take("three", ALL, passes)
+        ended.at("three")
+    assert ended.done == ["one is undone: It has not passed on two.", f"two is undone: {ENDED}"]
     # What is another thing has turns of its own.
-    assert Turns("rollback", tmp_path).take("three", ALL, passes)
+    assert Turns("rollback", tmp_path).take("three", passes) == passes()
 
 
-def test_a_host_that_is_gone_has_failed(tmp_path: Path) -> None:
-    def goes() -> dict[str, Any]:
-        raise OSError("No route to host")
+def test_a_host_that_had_it_before_keeps_it(tmp_path: Path) -> None:
+    Turns("release", tmp_path).take("one", lambda: {"changed": False})
+    Turns("release", tmp_path).take("two", fails)
+    ended = Ended(tmp_path, ALL)
+    one = ended.at("one")
+    assert one["failed"]
+    assert "served here before, and serves on: it has not passed on two" in one["msg"]
+    assert ended.done == []
 
-    with pytest.raises(OSError, match="No route"):
-        Turns("release", tmp_path).take("one", ALL, goes)
-    with pytest.raises(AnsibleActionFail, match="Not begun"):
-        Turns("release", tmp_path).take("two", ALL, passes)
-    assert json.loads((tmp_path / "celeriac-release.json").read_text()) == {"one": False}
+
+def test_of_a_run_that_was_ended_in_the_middle_of_a_host_the_notes_know(tmp_path: Path) -> None:
+    def killed() -> dict[str, Any]:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        Turns("release", tmp_path).take("one", killed)
+    assert Turns("release", tmp_path).take("two", passes) == {"changed": False}
 
 
 def test_the_only_host_has_the_words_of_its_release(tmp_path: Path) -> None:
-    assert Turns("release", tmp_path).take("one", ["one"], fails) == fails()
+    Turns("release", tmp_path).take("one", fails)
+    ended = Ended(tmp_path, ["one"])
+    assert ended.at("one") == {"failed": True, "msg": f"It is bad.\nUndone. {ENDED}"}
