@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable
+from functools import cache
 from types import CodeType
 from typing import Any
 
@@ -34,6 +35,7 @@ def make_lighter() -> None:
     gc.set_threshold(*GARBAGE)
 
 
+@cache
 def _compile_once() -> None:
     # No place of their own in public: with another ansible-core they may not be there.
     try:
@@ -42,8 +44,6 @@ def _compile_once() -> None:
         return
     environment = _jinja_bits.AnsibleEnvironment
     compile_anew: Callable[..., Any] = environment.compile
-    if hasattr(compile_anew, "compiled"):
-        return
     compiled: dict[tuple[str, str | None, str | None, bool | None], CodeType] = {}
 
     def compile_template(
@@ -63,7 +63,6 @@ def _compile_once() -> None:
             compiled[key] = compile_anew(self, source, name, filename)
         return compiled[key]
 
-    compile_template.compiled = compiled  # type: ignore[attr-defined]
     environment.compile = compile_template
 
 

@@ -101,7 +101,9 @@ class Turns:
 
 def _told(host: str, hosts: Sequence[str], notes: Mapping[str, Any]) -> str:
     """Return what becomes of the other hosts when it did not pass on one."""
-    before, others = ([name for name in hosts if name != host and (name in notes) is begun] for begun in (True, False))
-    if not before and not others:
+    others = [name for name in hosts if name != host]
+    if not others:
         return ""
-    return f"Undone on: {', '.join(before) or 'none'}; not begun: {', '.join(others) or 'none'}."
+    begun = ", ".join(name for name in others if name in notes)
+    left = ", ".join(name for name in others if name not in notes)
+    return f"Undone on: {begun or 'none'}; not begun: {left or 'none'}."

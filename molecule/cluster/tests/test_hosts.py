@@ -143,7 +143,7 @@ def bad_on(host: str, step: str) -> str:
 
 
 @pytest.mark.parametrize("fault", ["health", "switch:kill"])
-def test_a_release_that_is_bad_on_one_host_serves_on_none(site: Several, folder: Path, full: bool, fault: str) -> None:
+def test_a_release_that_is_bad_on_one_host_serves_on_none(site: Several, folder: Path, fault: str) -> None:
     """It is taken back where it had passed, also when it can undo nothing where it had not."""
     before = site.current()
     new = site.make()
