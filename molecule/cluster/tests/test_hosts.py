@@ -25,6 +25,8 @@ UNITS = ("haproxy", "gunicorn", "celery-worker", "celery-beat")
 # What people, and Ansible, come in by.
 OPEN = {22, 80, 443}
 MEMBERS = 8443
+# Of a load, a second.
+RATES = {"requests": 3.0, "tasks": 3.0}
 
 
 def listening(machine: Machine) -> set[int]:
@@ -106,11 +108,11 @@ def test_a_lost_host_costs_no_task_and_no_page_of_another(
     here = site.at(left)
     ticked = len(site.runs("tick"))
 
-    with Load(here.plan(requests=4, tasks=4, probe=True), folder / f"lost-{lost}.txt") as load:
-        eventually(lambda: len(load.accepted()) > 40, 60)
+    with Load(here.plan(**RATES, probe=True), folder / f"lost-{lost}.txt") as load:
+        eventually(lambda: len(load.accepted()) > 30, 60)
         site.lose(lost)
         at_loss = len(load.accepted())
-        eventually(lambda: len(load.accepted()) > at_loss + 80, 120, pause=0.5)
+        eventually(lambda: len(load.accepted()) > at_loss + 60, 120, pause=0.5)
         load.stop()
         assert failures(load.answers()) == []
         found = site.executed_all(load.accepted(), 120)
@@ -147,7 +149,7 @@ def test_a_release_that_is_bad_on_one_host_serves_on_none(site: Several, folder:
     """It is taken back where it had passed, also when it can undo nothing where it had not."""
     before = site.current()
     new = site.make()
-    with Load(site.plan(requests=4, tasks=4, probe=True), folder / f"bad-{fault}.txt") as load:
+    with Load(site.plan(**RATES, probe=True), folder / f"bad-{fault}.txt") as load:
         run = site.deploy(new, "--extra-vars", bad_on(TWO, fault))
         load.stop()
         assert failures(load.answers()) == []
@@ -177,8 +179,8 @@ def test_a_release_that_is_bad_on_the_first_host_is_begun_on_no_other(site: Seve
 def test_a_deploy_is_felt_by_nobody_on_either_host(site: Several, folder: Path) -> None:
     new = site.make()
     with (
-        Load(site.at(ONE).plan(requests=4, tasks=4, probe=True), folder / "one.txt") as one,
-        Load(site.at(TWO).plan(requests=4, tasks=4, probe=True), folder / "two.txt") as two,
+        Load(site.at(ONE).plan(**RATES, probe=True), folder / "one.txt") as one,
+        Load(site.at(TWO).plan(**RATES, probe=True), folder / "two.txt") as two,
     ):
         run = site.deploy(new)
         one.stop()
@@ -192,7 +194,7 @@ def test_a_deploy_is_felt_by_nobody_on_either_host(site: Several, folder: Path) 
 def test_what_a_killed_run_has_begun_is_ended_by_the_next(site: Several, folder: Path) -> None:
     before = site.current()
     new = site.make()
-    with Load(site.plan(requests=4, tasks=4, probe=True), folder / "killed.txt") as load:
+    with Load(site.plan(**RATES, probe=True), folder / "killed.txt") as load:
         play = site.start_deploy(new, "--extra-vars", bad_on(TWO, "readiness:stop"))
         second = site.at(TWO)
         process = eventually(lambda: second.stopped_deploy(new.name) or not play.running(), 240)
@@ -214,7 +216,7 @@ def test_what_a_killed_run_has_begun_is_ended_by_the_next(site: Several, folder:
 
 def test_all_hosts_go_back_together(site: Several, folder: Path) -> None:
     there = site.current()
-    with Load(site.plan(requests=4, tasks=4, probe=True), folder / "back.txt") as load:
+    with Load(site.plan(**RATES, probe=True), folder / "back.txt") as load:
         run = site.start("playbooks/rollback.yml").wait()
         load.stop()
         assert run.status == 0, run.output
@@ -237,7 +239,7 @@ def test_a_second_run_changes_nothing(site: Several) -> None:
 
 
 def test_a_host_that_goes_is_felt_by_nobody(site: Several, folder: Path) -> None:
-    with Load(site.at(ONE).plan(requests=4, tasks=4, probe=True), folder / "goes.txt") as load:
+    with Load(site.at(ONE).plan(**RATES, probe=True), folder / "goes.txt") as load:
         run = site.start("playbooks/remove.yml", "--limit", TWO, "--extra-vars", "remove=default").wait()
         load.stop()
         assert run.status == 0, run.output

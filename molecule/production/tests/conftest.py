@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from stack.authority import CUSTOMER, DIRECTORY
 from stack.lab import CHOICES, Site
-from stack.load import Load
+from stack.load import PEOPLE, Load
 
 pytest_plugins = ["stack.upgrading"]
 
@@ -39,6 +39,6 @@ def choices() -> dict[str, object]:
 def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """People, while the tests of a file do what they do to a healthy site."""
     site.healthy()
-    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
+    plan = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), again=True)
     with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
         yield found

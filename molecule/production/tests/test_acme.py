@@ -16,7 +16,7 @@ import pytest
 from stack import watch
 from stack.authority import CUSTOMER, Authority
 from stack.lab import DOMAIN, Site
-from stack.load import Load, failures
+from stack.load import PEOPLE, Load, failures
 
 from testkit.waiting import eventually
 
@@ -122,7 +122,7 @@ def test_no_request_fails_from_the_own_to_acme_through_renewals_and_back(
         seen.append(shown(site))
         return seen[-1] not in seen[:-1]
 
-    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), certificate="", again=True)
+    plan = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), certificate="", again=True)
     with Load(plan, tmp_path / "load.txt") as load:
         began = load.answers()[0].due
         site.machine.feed(EVERY_FEW_SECONDS)

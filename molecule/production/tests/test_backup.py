@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from stack import watch
 from stack.lab import Site
-from stack.load import Load
+from stack.load import PEOPLE, Load
 
 from testkit.waiting import eventually
 
@@ -121,7 +121,7 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site,
     assert "To go on without being asked: -e confirm=yes" in " ".join(asked.output.split())
     assert site.postgres(there) == "0"
 
-    people = replace(site.plan(requests=20, tasks=0, seconds=3600), again=True)
+    people = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), again=True)
     with Load(people, tmp_path / "load.txt") as load:
         play = site.start("playbooks/restore.yml", "--extra-vars", f"to={moment}", "--extra-vars", "confirm=yes")
         run = play.wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from stack import watch
 from stack.lab import DOMAIN, MACHINE, Site
-from stack.load import Load
+from stack.load import PEOPLE, Load
 from stack.play import Play
 from stack.web import Answer, Website
 
@@ -84,7 +84,7 @@ def page(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def load(site: Site, token: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """People, from before the maintenance to its end."""
-    plan = replace(site.plan(requests=20, tasks=0, seconds=3600), certificate="", again=True)
+    plan = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), certificate="", again=True)
     with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
         yield found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from stack.lab import Site
-from stack.load import Load, failures
+from stack.load import PEOPLE, Load, failures
 from stack.play import Play
 from stack.playbook import Run
 from stack.upgrading import is_full
@@ -88,7 +88,7 @@ def shop(site: Site, before: set[str], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def load(site: Site, before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """People of the first site, all the time; nginx closes what is idle when it reads its files again."""
-    plan = replace(site.plan(requests=10, tasks=0, seconds=3600), again=True)
+    plan = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), again=True)
     with Load(plan, tmp_path_factory.mktemp("load") / "load.txt") as found:
         yield found
 

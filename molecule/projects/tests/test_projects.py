@@ -26,7 +26,7 @@ import yaml
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.fetch import fetched
 from ansible_collections.celeriac.site.plugins.plugin_utils.origin.kept import KEPT
 from stack.lab import DOMAIN, MACHINE, Site
-from stack.load import ASSETS, Load, failures
+from stack.load import ASSETS, PEOPLE, Load, failures
 from stack.machine import Machine
 from stack.playbook import REPOSITORY
 from stack.releases import Workshop, append
@@ -553,7 +553,7 @@ def test_its_next_release_loses_nothing(deployed: Deployed, tmp_path: Path, figu
     style = deployed.source / deployed.project.style
     style.parent.mkdir(exist_ok=True)
     append(style, "/* the next release */")
-    plan = replace(site.plan(requests=10, tasks=5), page_path=deployed.project.page)
+    plan = replace(site.plan(requests=PEOPLE, tasks=2), page_path=deployed.project.page)
     with talking(deployed), Load(plan, tmp_path / "load.txt") as load:
         another = json.dumps({"site_source": str(deployed.source), "site_source_version": ""})
         play = site.start("playbooks/deploy.yml", "--extra-vars", another)

@@ -34,6 +34,9 @@ from testkit.waiting import eventually
 ANSWER_SECONDS = 30.0
 # Also where a page has no quotes that it does not need.
 ASSETS = re.compile(r'(?:href|src)="?(/static/[^"\s>]+)')
+# Requests a second of people, where a test wants somebody there all the time, and no crowd. Each costs 9 ms of a
+# processor that all other tests want too, a task 29 ms, for as long as these take.
+PEOPLE = 5.0
 # What is right, by what was asked for.
 RIGHT = {"page": 200, "asset": 200, "task": 202}
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from stack.lab import CHOICES, MACHINE, Site
-from stack.load import Load
+from stack.load import PEOPLE, Load
 from stack.machine import Machine
 from stack.releases import Release, Workshop
 
@@ -104,5 +104,5 @@ def serving(site: Site) -> Release:
 def light_load(site: Site, folder: Path, request: pytest.FixtureRequest) -> Iterator[Load]:
     """A load during all tests of a module that leaves the processors to them."""
     site.healthy()
-    with Load(site.plan(requests=8, tasks=4, seconds=3600), folder / f"{request.module.__name__}.txt") as load:
+    with Load(site.plan(requests=PEOPLE, tasks=2, seconds=3600), folder / f"{request.module.__name__}.txt") as load:
         yield load

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from stack.lab import Site
-from stack.load import Load, failures
+from stack.load import PEOPLE, Load, failures
 from stack.releases import append
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -58,7 +58,7 @@ def load(site: Site, folder: Path) -> Iterator[Load]:
     """A load that leaves the processors to the tests; nginx reads its files again meanwhile."""
     site.healthy()
     # What is sent is not sent again, so there are none that send tasks.
-    plan = replace(site.plan(requests=12, tasks=0, seconds=3600), again=True)
+    plan = replace(site.plan(requests=PEOPLE, tasks=0, seconds=3600), again=True)
     with Load(plan, folder / "websockets.txt") as load:
         yield load
 
