@@ -17,12 +17,16 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.celeriac.site.plugins.module_utils.site_options import Site
+from ansible_collections.celeriac.site.plugins.plugin_utils.lighter import make_lighter
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.bundle import Bundle, read_bundle
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.check import problems_of
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.inventory import Inventory
 from ansible_collections.celeriac.site.plugins.plugin_utils.preflight.problem import Problem
 
 from testkit.index import Index
+
+# As in each run: the same templates are rendered for hundreds of tests.
+make_lighter()
 
 ROOT = Path(__file__).resolve().parents[3]
 

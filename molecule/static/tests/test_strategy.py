@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 ANSIBLE = Path(sys.executable).parent / "ansible-playbook"
@@ -119,3 +123,38 @@ def test_a_template_is_compiled_once_a_task(tmp_path: Path) -> None:
     assert f'"msg": "{"a" * 8} within and before"' in done.stdout
     # The variables, the file, and the task.
     assert max(Counter(compiled.read_text().split()).values()) <= 8
+
+
+# A role of somebody else's.
+ASKED = "argument_specs: { main: { options: { asked_number: { type: int, default: 1, description: A number. } } } }"
+CHECKED = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  roles: [{ role: celeriac.site.preflight_inventory, tags: [preflight] }]
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  roles: [celeriac.site.preflight_inventory, asked]
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("--skip-tags=preflight",)])
+def test_what_preflight_has_checked_no_role_checks_again(
+    inventory: Any, ansible_playbook: Any, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    meta = tmp_path / "roles/asked/meta"
+    meta.mkdir(parents=True)
+    (meta / "argument_specs.yml").write_text(ASKED)
+    (tmp_path / "site.yml").write_text(CHECKED)
+    source = json.dumps({"site_source": str(ROOT / "site")})
+    sure = {"ANSIBLE_STRATEGY": "celeriac.site.mitogen_linear", "ANSIBLE_STDOUT_CALLBACK": "default"}
+
+    done = ansible_playbook(
+        "--inventory", inventory.folder, "--extra-vars", source, *words, tmp_path / "site.yml", **sure
+    )
+
+    assert done.returncode == 0, done.stdout
+    # In the first play, or where that was left out, in the second.
+    assert done.stdout.count("preflight_inventory : Validating arguments") == 1
+    assert done.stdout.count("asked : Validating arguments") == 1
