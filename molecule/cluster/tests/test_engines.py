@@ -216,8 +216,12 @@ def test_all_of_them_lost_at_once_come_back_with_what_waited(site: Engines, figu
     figures.append(f"all lost at once: {len(found)} tasks accepted before, 0 lost, {twice} run twice")
 
 
-def test_a_host_that_was_made_anew_is_put_back_by_one_run(site: Engines, folder: Path, figures: list[str]) -> None:
+def test_a_host_that_was_made_anew_is_put_back_by_one_run(
+    site: Engines, folder: Path, figures: list[str], full: bool
+) -> None:
     """It has nothing, under the name and the address that it had; what the others have it copies."""
+    if not full:
+        pytest.skip("only in a full run")
     eventually(site.is_whole, 120, pause=2)
     with Load(site.plan(requests=1, tasks=TASKS, probe=True), folder / "anew.txt") as load:
         eventually(lambda: len(load.accepted()) > 20, 60)
