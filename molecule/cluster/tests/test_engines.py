@@ -17,6 +17,7 @@ from stack.engines import ENGINES, REST, Engines
 from stack.load import Load
 from stack.machine import Machine
 from stack.spread import deployed
+from stack.upgrading import only_in_full
 
 from testkit.waiting import eventually
 
@@ -216,12 +217,9 @@ def test_all_of_them_lost_at_once_come_back_with_what_waited(site: Engines, figu
     figures.append(f"all lost at once: {len(found)} tasks accepted before, 0 lost, {twice} run twice")
 
 
-def test_a_host_that_was_made_anew_is_put_back_by_one_run(
-    site: Engines, folder: Path, figures: list[str], full: bool
-) -> None:
+@only_in_full
+def test_a_host_that_was_made_anew_is_put_back_by_one_run(site: Engines, folder: Path, figures: list[str]) -> None:
     """It has nothing, under the name and the address that it had; what the others have it copies."""
-    if not full:
-        pytest.skip("only in a full run")
     eventually(site.is_whole, 120, pause=2)
     with Load(site.plan(requests=1, tasks=TASKS, probe=True), folder / "anew.txt") as load:
         eventually(lambda: len(load.accepted()) > 20, 60)
@@ -239,11 +237,10 @@ def test_a_host_that_was_made_anew_is_put_back_by_one_run(
     figures.append(f"{TWO} was made anew: {seconds:.0f} s, {len(found)} tasks accepted, 0 lost")
 
 
+@only_in_full
 def test_a_change_goes_from_one_to_the_next_and_nobody_feels_it(
-    site: Engines, folder: Path, figures: list[str], full: bool
+    site: Engines, folder: Path, figures: list[str]
 ) -> None:
-    if not full:
-        pytest.skip("only in a full run")
     began = time.time()
     with Load(site.plan(requests=1, tasks=TASKS, probe=True), folder / "change.txt") as load:
         run = site.converge_again(**CHANGED)

@@ -100,7 +100,7 @@ def tasks(site: Site, before: set[str]) -> Iterator[set[str]]:
     over = threading.Event()
 
     def send() -> None:
-        while not over.wait(0.5):
+        while not over.wait(1):
             accepted.update(site.send("probe.quick", "beside", count=2))
 
     with ThreadPoolExecutor(1) as senders:

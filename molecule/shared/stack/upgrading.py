@@ -46,6 +46,10 @@ def is_full() -> bool:
     return bool(os.environ.get("CELERIAC_FULL"))
 
 
+# For a test of what another one proves in another way, or which takes more than it finds.
+only_in_full = pytest.mark.skipif(not is_full(), reason="only in a full run")
+
+
 @pytest.fixture(scope="session")
 def full() -> bool:
     """Whether the figures are wanted, and not only the properties."""

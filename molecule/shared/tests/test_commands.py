@@ -7,7 +7,7 @@ from testinfra.host import Host
 
 UNITS = ("celery-worker",)
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.debian(13)]
 
 
 @pytest.fixture(params=["root", "admin"])

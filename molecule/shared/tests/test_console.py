@@ -23,9 +23,8 @@ from testkit.waiting import eventually
 
 UNITS = ("gunicorn", "celery-worker", "celery-beat")
 
-pytestmark = pytest.mark.once
 # Also in site/tests/test_in_a_browser.py, with the same pages, and in test_console.py: on hosts, one Debian is enough.
-seen_in_site_too = pytest.mark.debian(13)
+pytestmark = [pytest.mark.once, pytest.mark.debian(13)]
 
 ROOT = Path(__file__).resolve().parents[3]
 PICTURES = ROOT / ".cache/screenshots"  # the scenario's own folder goes with its machine
@@ -108,7 +107,6 @@ def test_finished_task_is_run_again_with_equal_arguments_and_result(page: Page) 
     expect(page.get_by_role("link", name=first.split("/")[-2])).to_be_visible()
 
 
-@seen_in_site_too
 def test_running_task_is_terminated_at_once_and_the_worker_goes_on(page: Page) -> None:
     start(page, "add", x="1", y="2")
     expect_state(page, "STARTED")
@@ -121,7 +119,6 @@ def test_running_task_is_terminated_at_once_and_the_worker_goes_on(page: Page) -
     expect_state(page, "SUCCESS")
 
 
-@seen_in_site_too
 def test_waiting_task_is_revoked(page: Page) -> None:
     start(page, "simple_function", text="never", countdown="10")
     page.get_by_role("link", name="Revoke").click()
@@ -130,7 +127,6 @@ def test_waiting_task_is_revoked(page: Page) -> None:
     expect_state(page, "REVOKED")
 
 
-@seen_in_site_too
 def test_time_out_is_shown_as_what_it_is(page: Page) -> None:
     start(page, "exceeds_time_limit")
     expect_state(page, "FAILURE")
@@ -147,7 +143,6 @@ def test_ten_emails_are_sent_by_the_worker(page: Page, host: Host) -> None:
     expect(page.locator("#runs tbody tr")).to_have_count(10, timeout=20_000)
 
 
-@seen_in_site_too
 def test_what_is_done_is_in_the_log_of_the_admin(page: Page) -> None:
     run = start(page, "simple_function", text="seen")
     page.goto("/admin/")
@@ -193,7 +188,6 @@ def test_flower_opens_with_the_log_in_of_the_site_and_closes_with_it(
         expect(page).to_have_url(re.compile(r"/admin/login/\?next=/flower/broker$"))
 
 
-@seen_in_site_too
 @pytest.mark.parametrize("look", LOOKS)
 def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: Any, look: str) -> None:
     with window(browser, stranger, storage_state=session, **LOOKS[look]) as page:
@@ -207,7 +201,6 @@ def test_pages_are_for_everybody(browser: Browser, stranger: Website, session: A
         assert problems == []
 
 
-@seen_in_site_too
 def test_pictures_for_the_readme(browser: Browser, stranger: Website, session: Any) -> None:
     with window(browser, stranger, storage_state=session) as page:
         for task in ("add", "succeeds_later"):

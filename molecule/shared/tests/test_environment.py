@@ -9,7 +9,7 @@ import pytest
 from stack import odd
 from stack.machine import PROCESSES, Machine
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.debian(13)]
 
 
 @pytest.fixture(scope="module")

@@ -232,6 +232,7 @@ def test_flower_lists_the_worker(stranger: Website, login: dict[str, str], worke
 
 
 @pytest.mark.once
+@pytest.mark.debian(13)
 def test_pool_grows_and_shrinks_through_nginx(
     host: Host, stranger: Website, login: dict[str, str], people: dict[str, Website], worker: str
 ) -> None:

@@ -38,6 +38,7 @@ def test_command_of_the_notes_works(host: Host, command: str) -> None:
 
 
 @pytest.mark.once
+@pytest.mark.debian(13)
 def test_everything_works_again_after_20_seconds_without_redis(machine: Machine, host: Host, site: Website) -> None:
     stopped = time.monotonic()
     host.check_output("service redis stop")

@@ -13,6 +13,7 @@ import pytest
 from stack.lab import Site
 from stack.load import Load, failures
 from stack.releases import Release, append, replace
+from stack.upgrading import only_in_full
 
 from testkit.waiting import eventually
 
@@ -238,6 +239,7 @@ def test_no_answer_ever_came_from_a_bad_release(site: Site, light_load: Load) ->
     assert answered <= site.passed()
 
 
+@only_in_full
 def test_style_sheet_without_a_hash_changes_with_the_switch(site: Site, serving: Release) -> None:
     """Killed after a step, a run leaves what is served then; failed after one, it leaves what was.
 

@@ -23,7 +23,9 @@ UNITS = ("celery-worker", "celery-worker-mail", "looper", "twins", "periodic")
 ROLES = ("--tags", "always,site_host,celery_worker,site_commands,site_timers")
 STOP_SECONDS = 5
 LINES = 100_000
-PAUSE_SECONDS = 0.2
+# Between two tasks that are sent, and between two looks at what runs beside each other for seconds.
+SENDING_SECONDS = 0.8
+LOOKING_SECONDS = 0.4
 
 
 def choices(**chosen: object) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send one after the other."""
-        while not self._over.wait(PAUSE_SECONDS):
+        while not self._over.wait(SENDING_SECONDS):
             try:
                 self.ids += self._site.send("probe.quick", f"to {self._queue}", 0.1, queue=self._queue)
             except (AssertionError, OSError) as error:
@@ -138,7 +140,7 @@ def scene(site: Site, light_load: Load) -> Scene:
     }
     timers: dict[str, dict[str, object]] = {
         # It does not end before the word.
-        "periodic": {"command": ["probe_run", "periodic", "--until", word], "every": "*:*:0/2"},
+        "periodic": {"command": ["probe_run", "periodic", "--until", word], "every": "*:*:0/4"},
         "nightly": {"command": ["probe_run", "nightly"], "every": "*-01-01 03:00 UTC"},
         "broken": {"command": ["probe_run", "broken", "--fail"], "every": "*-01-01 03:00 UTC"},
     }
@@ -196,7 +198,7 @@ def scene(site: Site, light_load: Load) -> Scene:
         while play.running():
             found = running(site, "twins")
             seen |= found if len(found) > 1 else set()
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(LOOKING_SECONDS)
         run = play.wait()
         assert run.status == 0, run.output
         second = site.machine.show("celery-worker-mail", "Id")

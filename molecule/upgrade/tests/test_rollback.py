@@ -14,6 +14,7 @@ from stack.load import Load, failures
 from stack.play import Play
 from stack.playbook import Run
 from stack.releases import Release, append
+from stack.upgrading import only_in_full
 
 UNITS = ("celery-worker", "gunicorn")
 MIGRATION = """
@@ -108,6 +109,7 @@ def test_what_built_earlier_releases_goes_with_a_deploy(site: Site, there_and_ba
     assert tool != "uv-0.1"
 
 
+@only_in_full
 def test_across_a_migration_it_is_refused_with_the_way_to_undo_that(
     site: Site, light_load: Load, serving: Release
 ) -> None:

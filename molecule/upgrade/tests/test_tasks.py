@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from stack.lab import DRAIN_SECONDS, Site
 from stack.releases import Release, append
+from stack.upgrading import only_in_full
 
 from testkit.waiting import eventually
 
@@ -141,6 +142,7 @@ def test_tasks_that_only_an_undone_release_knows_wait_for_the_next(site: Site, f
     )
 
 
+@only_in_full
 def test_a_third_drain_ends_the_oldest_softly(site: Site) -> None:
     word, began, drains = f"word-{uuid4()}", time.time(), []
 
