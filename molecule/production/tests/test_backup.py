@@ -16,6 +16,7 @@ import pytest
 from stack import watch
 from stack.lab import Site
 from stack.load import PEOPLE, Load
+from stack.upgrading import only_in_full
 
 from testkit.waiting import eventually
 
@@ -137,6 +138,7 @@ def test_a_restore_to_a_moment_brings_back_what_was_deleted_after_it(site: Site,
     site.works(120)
 
 
+@only_in_full
 def test_a_restore_that_is_killed_leaves_what_was_there_and_the_next_one_ends(site: Site) -> None:
     line, release = timeline(site), site.current()
     # The one that begins a new timeline has one of its own.

@@ -15,6 +15,7 @@ import pytest
 from stack.lab import Site
 from stack.load import Load
 from stack.play import Play
+from stack.upgrading import only_in_full
 from stack.web import Website, basic
 
 from testkit.waiting import eventually
@@ -133,6 +134,7 @@ def test_all_are_made_anew_and_nobody_feels_it(
     figures.append(f"all secrets made anew: {took}")
 
 
+@only_in_full
 def test_a_key_that_was_stolen_holds_no_longer(site: Site, person: Website) -> None:
     run = rotate(site, "secret_key", fallback="no").wait()
     assert run.status == 0, run.output
