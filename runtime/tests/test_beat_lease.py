@@ -383,8 +383,8 @@ def test_the_watchdog_is_fed_while_the_broker_is_away(environment: dict[str, str
         assert not any(at > began + 1 and "last tick" in text for at, text in running.notifications.messages)
     fed = [at for at, text in running.notifications.messages if text == "WATCHDOG=1"]
     assert max(gaps(fed)) < 9  # as systemd would have it
-    # Once a second at most; not each by itself, for a busy computer hears of one later than of the next.
-    assert (fed[-1] - fed[0]) / (len(fed) - 1) > 0.89
+    # Once a second at most; two gaps together, for a busy computer hears of one later than of the next.
+    assert min(later - earlier for earlier, later in zip(fed, fed[2:], strict=False)) > 2 * 0.89
 
 
 def test_the_watchdog_is_fed_before_the_broker_was_ever_there(environment: dict[str, str], redis: Redis) -> None:

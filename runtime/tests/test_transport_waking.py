@@ -210,7 +210,7 @@ def test_of_a_team_one_asks_and_once_for_each_message(count: int, environment: d
             seconds = client.time()[0] - since + 1
     # By itself each asks once a second, and who is called then asks too: 3 to 6 a second, the more the busier the
     # computer is (seen: 105 in 18 s). If all asked for each message, these would be 300.
-    assert 100 <= asked <= 1.5 * 100 + 6 * seconds
+    assert 100 <= asked <= 1.25 * 100 + 6 * seconds
     # So does each of the two that sleep, and one a second is called.
     assert looked <= 4 * seconds
 
